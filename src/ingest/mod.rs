@@ -1,0 +1,1 @@
+//! What other programs write, as model or setup: a Hugging Face `config.json`, installed versions.

@@ -1,0 +1,17 @@
+//! A GPU memory planner: models a training step as the sequence of allocations that PyTorch makes,
+//! replays it by PyTorch's own allocator rules, and plans micro-batch and accumulation on it.
+//!
+//! Modules point down this list only: `cli`, `report`, `device`, `ingest`, `profile`, `probe`,
+//! `plan`, `memory`, `step`, `model`, `units`. See docs/design.md.
+
+pub mod cli;
+pub mod device;
+pub mod ingest;
+pub mod memory;
+pub mod model;
+pub mod plan;
+pub mod probe;
+pub mod profile;
+pub mod report;
+pub mod step;
+pub mod units;

@@ -1,0 +1,1 @@
+//! What follows from what fits: the solver, the reasons, the plan.

@@ -1,0 +1,1 @@
+//! A result as a table for people or JSON for programs: `fn(&Result) -> String`.
