@@ -25,6 +25,7 @@
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
 pub mod child;
+pub mod driver;
 pub mod log;
 #[path = "../../virtual-gpu/src/machine/mod.rs"]
 #[allow(unused_imports, reason = "the library itself uses more of it")]
