@@ -1,7 +1,12 @@
 //! GPUs: NVML and the CUDA driver, and the simulated ones, behind the traits of `probe`.
 
-mod cuda;
+pub mod child;
+pub mod cuda;
 mod cuda_codes;
+pub mod interrupt;
+pub mod lock;
 pub mod nvml;
 mod nvml_codes;
+pub mod prober;
 mod processes;
+mod wire;
