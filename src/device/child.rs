@@ -5,6 +5,7 @@
 //! parent dies without a word, the kernel kills this process and the driver takes everything back.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, BufReader, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,12 +30,21 @@ const LARGEST_GRANULE: u64 = 512 << 20;
 /// Set once the parent no longer listens.
 static UNHEARD: AtomicBool = AtomicBool::new(false);
 
+/// Returns what follows the hidden argument, if this process was started as a probe's child.
+pub fn arguments(command_line: &[OsString]) -> Option<Vec<String>> {
+    let (first, rest) = command_line.get(1..)?.split_first()?;
+    let rest = || rest.iter().map(|argument| argument.to_string_lossy().into_owned());
+    (first == ARGUMENT).then(|| rest().collect())
+}
+
 /// Runs the child: `arguments` are the UUID and the parent's process id. Returns the exit code.
 pub fn main(arguments: &[String]) -> u8 {
     let [uuid, parent] = arguments else { return 2 };
     // A parent that died before this call left nobody to be told about.
-    let bound = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-    let orphan = rustix::process::getppid().is_none_or(|pid| pid.as_raw_nonzero().to_string() != *parent);
+    let bound =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let orphan =
+        rustix::process::getppid().is_none_or(|pid| pid.as_raw_nonzero().to_string() != *parent);
     if bound.is_err() || orphan {
         return 1;
     }

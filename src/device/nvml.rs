@@ -2,6 +2,9 @@
 //!
 //! Asks through nvml-wrapper and touches neither CUDA nor any GPU's memory.
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use nvml_wrapper::enum_wrappers::device::ComputeMode as NvmlComputeMode;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
@@ -26,6 +29,12 @@ pub enum NvmlFailure {
     /// Library and kernel driver are of different versions.
     #[error("the NVIDIA driver and its library are of different versions")]
     VersionMismatch,
+    /// A call has not come back.
+    #[error("NVML did not answer within {} seconds", waited.as_secs())]
+    Silent {
+        /// How long it was given.
+        waited: Duration,
+    },
     /// NVML started badly, or broke at a call that concerns every GPU.
     #[error("NVML failed at {call}")]
     Failed {
@@ -49,6 +58,9 @@ impl NvmlFailure {
                 "NVML 18 (LIB_RM_VERSION_MISMATCH): the driver was updated while it was in use"
                     .to_owned()
             }
+            NvmlFailure::Silent { .. } => {
+                "the driver hangs, as it does after a GPU has crashed".to_owned()
+            }
             NvmlFailure::Failed { answer, .. } => answer.clone(),
         }
     }
@@ -70,6 +82,9 @@ impl NvmlFailure {
             NvmlFailure::VersionMismatch => {
                 format!("reboot, or reload the nvidia kernel modules, {SIMULATED}")
             }
+            NvmlFailure::Silent { .. } => {
+                format!("see `dmesg | grep -i xid`; a reboot helps, {SIMULATED}")
+            }
             NvmlFailure::Failed { .. } => format!("see what `nvidia-smi` says, {SIMULATED}"),
         }
     }
@@ -84,6 +99,25 @@ impl NvmlFailure {
             other => NvmlFailure::Failed { call, answer: describe(other) },
         }
     }
+}
+
+/// How long NVML may take: an idle driver without persistence mode starts every GPU first.
+///
+/// Source: pytorch/pytorch#97585, where nvidia-smi took 60 s on a runner with a crashed GPU.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks every GPU of this machine, and gives up on a driver that hangs.
+///
+/// # Errors
+///
+/// When NVML could say nothing at all.
+pub fn list_gpus() -> Result<GpuList, NvmlFailure> {
+    let (answer, answered) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Nobody listens any more when this comes too late.
+        let _ = answer.send(NvmlInventory::open().and_then(|inventory| inventory.list()));
+    });
+    answered.recv_timeout(PATIENCE).unwrap_or(Err(NvmlFailure::Silent { waited: PATIENCE }))
 }
 
 /// The GPUs of this machine.
@@ -264,13 +298,14 @@ fn mig_enabled(device: &Device<'_>) -> Result<Option<bool>, NvmlError> {
 fn mig_instances(device: &Device<'_>) -> Vec<MigInstance> {
     let places = device.mig_device_count().unwrap_or(0);
     (0..places)
-        .filter_map(|index| match device.mig_device_by_index(index) {
-            Ok(instance) => Some((index, instance)),
-            Err(_) => None,
-        })
-        .filter_map(|(index, instance)| {
-            let uuid = instance.uuid().ok()?;
-            Some(MigInstance { index, uuid, memory: memory(&instance).map_err(|e| reason(&e)) })
+        .filter_map(|index| {
+            let answer = match device.mig_device_by_index(index) {
+                Err(NvmlError::NotFound) => return None,
+                Err(error) => Err(error),
+                Ok(instance) => instance.uuid().map(|uuid| (uuid, memory(&instance))),
+            };
+            let (uuid, memory) = answer.unwrap_or_else(|error| (String::new(), Err(error)));
+            Some(MigInstance { index, uuid, memory: memory.map_err(|error| reason(&error)) })
         })
         .collect()
 }

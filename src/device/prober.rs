@@ -256,9 +256,7 @@ impl<'a> CudaProber<'a> {
         }
         match poll(&mut fds, Some(&timespec(total.min(call)))) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => {
-                Err(ProbeFailure::Process { doing: "watched", source: error.into() })
-            }
+            Err(error) => Err(ProbeFailure::Process { doing: "watched", source: error.into() }),
         }
     }
 

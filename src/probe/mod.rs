@@ -1,5 +1,7 @@
 //! What a device must be able to do ([`Inventory`], [`Prober`]), and the search that drives one.
 
+pub mod search;
+
 use crate::memory::trace::Trace;
 use crate::units::Bytes;
 
@@ -43,7 +45,7 @@ pub enum ComputeMode {
 pub struct MigInstance {
     /// MIG device index on its parent.
     pub index: u32,
-    /// `MIG-...`
+    /// `MIG-...`, or empty where it could not be read.
     pub uuid: String,
     /// Its own memory, or why it could not be read.
     pub memory: Result<DeviceMemory, String>,

@@ -92,16 +92,9 @@ fn unpacked(text: &str) -> Vec<&str> {
 }
 
 fn phase(name: &str) -> Option<Phase> {
-    [
-        Phase::Load,
-        Phase::Batch,
-        Phase::Forward,
-        Phase::Backward,
-        Phase::Optimizer,
-        Phase::ZeroGrad,
-    ]
-    .into_iter()
-    .find(|phase| phase.name() == name)
+    [Phase::Load, Phase::Batch, Phase::Forward, Phase::Backward, Phase::Optimizer, Phase::ZeroGrad]
+        .into_iter()
+        .find(|phase| phase.name() == name)
 }
 
 /// Builds a trace; what a block is for is not recorded, so its phase decides the category.

@@ -1,7 +1,9 @@
 //! A whole trace, driven through the allocator.
 
 use super::caching::BlockHandle;
-use super::{BEYOND_ANY_DEVICE, CachingAllocator, Refusal, SegmentSource, round_request, segment_size};
+use super::{
+    BEYOND_ANY_DEVICE, CachingAllocator, Refusal, SegmentSource, round_request, segment_size,
+};
 use crate::memory::trace::{BlockId, Event, Trace};
 use crate::units::Bytes;
 
