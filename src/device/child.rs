@@ -110,7 +110,7 @@ fn serve(uuid: &str, told_to_stop: &AtomicBool) -> Result<(), Halt> {
         match request {
             Ok(Received::Free) => say(&Reply::Free(Bytes::new(context.mem_info()?.free))),
             Ok(Received::Attempt(trace, headroom)) => {
-                say(&attempt(&context, &trace, headroom, told_to_stop)?);
+                say(&attempt(&context, &trace, headroom, granule, told_to_stop)?);
             }
             // A request that breaks off is a parent that died while it wrote.
             Ok(Received::End) | Err(_) => break,
@@ -147,6 +147,7 @@ fn attempt(
     context: &Entered<'_>,
     trace: &Trace,
     headroom: Bytes,
+    granule: Bytes,
     told_to_stop: &AtomicBool,
 ) -> Result<Reply, Halt> {
     let free = context.mem_info()?.free;
@@ -155,9 +156,12 @@ fn attempt(
         told_to_stop,
         headroom: headroom.get(),
         free,
+        granule: granule.get(),
         held: 0,
+        taken: 0,
         peak_held: 0,
         free_at_peak: free,
+        least_capacity: free,
         live: BTreeMap::new(),
     };
     let result = replay(trace, &mut segments);
@@ -169,6 +173,7 @@ fn attempt(
         peak_reserved: Bytes::new(segments.peak_held),
         free_before: Bytes::new(free),
         free_at_peak: Bytes::new(segments.free_at_peak),
+        least_capacity: Bytes::new(segments.least_capacity),
     })
 }
 
@@ -177,17 +182,22 @@ struct DeviceSegments<'a> {
     context: &'a Entered<'a>,
     told_to_stop: &'a AtomicBool,
     headroom: u64,
+    granule: u64,
     /// Free as last read, plus what was given back since.
     free: u64,
     held: u64,
+    /// What is held, in the driver's granules.
+    taken: u64,
     peak_held: u64,
     free_at_peak: u64,
+    least_capacity: u64,
     live: BTreeMap<u64, u64>,
 }
 
 impl DeviceSegments<'_> {
     fn read_free(&mut self) -> Result<(), CudaError> {
         self.free = self.context.mem_info()?.free;
+        self.least_capacity = self.least_capacity.min(self.free.saturating_add(self.taken));
         Ok(())
     }
 
@@ -199,6 +209,7 @@ impl DeviceSegments<'_> {
         let Some(bytes) = self.live.remove(&address) else { return Ok(()) };
         self.context.free(address)?;
         self.held -= bytes;
+        self.taken -= bytes.next_multiple_of(self.granule);
         self.free = self.free.saturating_add(bytes);
         Ok(())
     }
@@ -227,6 +238,7 @@ impl DeviceSegments<'_> {
         };
         self.live.insert(address, bytes);
         self.held += bytes;
+        self.taken += bytes.next_multiple_of(self.granule);
         self.read_free()?;
         if self.free < self.headroom {
             // The driver took more than was asked for, or a neighbour did.

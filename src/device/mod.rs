@@ -9,4 +9,6 @@ pub mod nvml;
 mod nvml_codes;
 pub mod prober;
 mod processes;
+pub mod session;
+pub mod sim;
 mod wire;

@@ -373,8 +373,8 @@ impl Prober for CudaProber<'_> {
 
     fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, ProbeFailure> {
         match self.exchange(attempt_request(trace, headroom))? {
-            Reply::Attempted { fits, peak_reserved, free_before, free_at_peak } => {
-                Ok(Attempt { fits, peak_reserved, free_before, free_at_peak })
+            Reply::Attempted { fits, peak_reserved, free_before, free_at_peak, least_capacity } => {
+                Ok(Attempt { fits, peak_reserved, free_before, free_at_peak, least_capacity })
             }
             other => Err(ProbeFailure::Protocol(format!("{other:?}"))),
         }

@@ -58,6 +58,8 @@ pub enum Reply {
         free_before: Bytes,
         /// Free when segments took the most.
         free_at_peak: Bytes,
+        /// The least that free memory and segments came to together.
+        least_capacity: Bytes,
     },
     /// Everything was given back and the context released.
     Bye,
