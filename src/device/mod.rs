@@ -11,4 +11,5 @@ pub mod prober;
 mod processes;
 pub mod session;
 pub mod sim;
+pub mod virtual_library;
 mod wire;
