@@ -19,6 +19,7 @@ pub struct Recorded {
 }
 
 /// What real PyTorch did on a device of a certain capacity.
+#[derive(Debug, PartialEq, Eq)]
 pub struct RecordedRun {
     pub capacity: Bytes,
     pub ran: bool,
@@ -92,16 +93,9 @@ fn unpacked(text: &str) -> Vec<&str> {
 }
 
 fn phase(name: &str) -> Option<Phase> {
-    [
-        Phase::Load,
-        Phase::Batch,
-        Phase::Forward,
-        Phase::Backward,
-        Phase::Optimizer,
-        Phase::ZeroGrad,
-    ]
-    .into_iter()
-    .find(|phase| phase.name() == name)
+    [Phase::Load, Phase::Batch, Phase::Forward, Phase::Backward, Phase::Optimizer, Phase::ZeroGrad]
+        .into_iter()
+        .find(|phase| phase.name() == name)
 }
 
 /// Builds a trace; what a block is for is not recorded, so its phase decides the category.
