@@ -19,6 +19,7 @@ pub struct Recorded {
 }
 
 /// What real PyTorch did on a device of a certain capacity.
+#[derive(Debug, PartialEq, Eq)]
 pub struct RecordedRun {
     pub capacity: Bytes,
     pub ran: bool,

@@ -107,10 +107,11 @@ impl<S: SegmentSource> CachingAllocator<S> {
         }
         let size = round_request(requested);
         let kind = if size <= SMALL_REQUEST { PoolKind::Small } else { PoolKind::Large };
-        let taken = match self.pool(kind).best_fit(size.get()) {
-            Some(place) => self.take_cached(kind, place, size.get()),
-            None => self.take_new(kind, size)?,
+        let whole = match self.pool(kind).take_best_fit(size.get()) {
+            Some(found) => found.block,
+            None => self.new_segment(kind, size)?,
         };
+        let taken = self.take(kind, whole, size.get());
         self.statistics.allocated += Bytes::new(self.blocks[taken as usize].size);
         self.statistics.peak_allocated =
             self.statistics.peak_allocated.max(self.statistics.allocated);
@@ -145,15 +146,11 @@ impl<S: SegmentSource> CachingAllocator<S> {
         block.state = State::Free;
         self.blocks[index as usize] = block;
         let free = FreeBlock { size: block.size, address: block.address, block: index };
-        let pool = self.pool_mut(block.pool);
-        match (before, after) {
-            (None, None) => pool.insert(free),
-            (Some(old), None) | (None, Some(old)) => pool.replace(old, free),
-            (Some(old), Some(other)) => {
-                pool.remove(other);
-                pool.replace(old, free);
-            }
+        let pool = self.pool(block.pool);
+        for joined in [before, after].into_iter().flatten() {
+            pool.remove(joined);
         }
+        pool.insert(free);
     }
 
     /// Returns a live block's address and size.
@@ -188,21 +185,8 @@ impl<S: SegmentSource> CachingAllocator<S> {
         result
     }
 
-    /// Takes a cached block out of its pool; what is left of it may stay there as a block.
-    fn take_cached(&mut self, kind: PoolKind, place: usize, size: u64) -> u32 {
-        let found = self.pool(kind).at(place);
-        if !worth_splitting(kind, found.size - size) {
-            self.pool_mut(kind).remove_at(place);
-            self.blocks[found.block as usize].state = State::Live;
-            return found.block;
-        }
-        let (taken, rest) = self.split(found.block, size);
-        self.pool_mut(kind).replace_at(place, rest);
-        taken
-    }
-
-    /// Takes a block from a new segment.
-    fn take_new(&mut self, kind: PoolKind, size: Bytes) -> Result<u32, Refusal<S::Error>> {
+    /// Returns a new segment as one block that is in no pool.
+    fn new_segment(&mut self, kind: PoolKind, size: Bytes) -> Result<u32, Refusal<S::Error>> {
         let bytes = segment_size(size);
         let segment = match self.source.allocate(bytes) {
             Err(Refusal::OutOfMemory) => {
@@ -215,25 +199,24 @@ impl<S: SegmentSource> CachingAllocator<S> {
         self.statistics.segments_granted += 1;
         self.statistics.reserved += bytes;
         self.statistics.peak_reserved = self.statistics.peak_reserved.max(self.statistics.reserved);
-        let block = self.remember(Block {
+        Ok(self.remember(Block {
             address: segment.address,
             size: bytes.get(),
             before: NONE,
             after: NONE,
             pool: kind,
-            state: State::Live,
-        });
-        if !worth_splitting(kind, bytes.get() - size.get()) {
-            return Ok(block);
-        }
-        let (taken, rest) = self.split(block, size.get());
-        self.pool_mut(kind).insert(rest);
-        Ok(taken)
+            state: State::Free,
+        }))
     }
 
-    /// Cuts the first `size` bytes off a block as a new one; the old index keeps the rest.
-    fn split(&mut self, index: u32, size: u64) -> (u32, FreeBlock) {
+    /// Makes the first `size` bytes of a block that is in no pool live, or all of it where the rest
+    /// would be of no use; a rest goes back into the pool.
+    fn take(&mut self, kind: PoolKind, index: u32, size: u64) -> u32 {
         let whole = self.blocks[index as usize];
+        if !worth_splitting(kind, whole.size - size) {
+            self.blocks[index as usize].state = State::Live;
+            return index;
+        }
         let taken = self.remember(Block { size, after: index, state: State::Live, ..whole });
         self.link_before(taken, whole.before);
         let rest = &mut self.blocks[index as usize];
@@ -241,7 +224,9 @@ impl<S: SegmentSource> CachingAllocator<S> {
         rest.address += size;
         rest.size -= size;
         rest.state = State::Free;
-        (taken, FreeBlock { size: rest.size, address: rest.address, block: index })
+        let free = FreeBlock { size: rest.size, address: rest.address, block: index };
+        self.pool(kind).insert(free);
+        taken
     }
 
     /// Gives back every segment that is one free block: the large pool's, then the small one's,
@@ -250,8 +235,8 @@ impl<S: SegmentSource> CachingAllocator<S> {
         let CachingAllocator { source, blocks, unused, small, large, statistics } = self;
         let mut result = Ok(());
         for pool in [large, small] {
-            pool.retain(|free| {
-                let block = &mut blocks[free.block as usize];
+            pool.retain(|index| {
+                let block = &mut blocks[index as usize];
                 if result.is_err() || block.before != NONE || block.after != NONE {
                     return true;
                 }
@@ -259,7 +244,7 @@ impl<S: SegmentSource> CachingAllocator<S> {
                 statistics.reserved -= Bytes::new(block.size);
                 statistics.segments_released += 1;
                 block.state = State::Gone;
-                unused.push(free.block);
+                unused.push(index);
                 false
             });
         }
@@ -306,14 +291,7 @@ impl<S: SegmentSource> CachingAllocator<S> {
         self.unused.push(index);
     }
 
-    fn pool(&self, kind: PoolKind) -> &Pool {
-        match kind {
-            PoolKind::Small => &self.small,
-            PoolKind::Large => &self.large,
-        }
-    }
-
-    fn pool_mut(&mut self, kind: PoolKind) -> &mut Pool {
+    fn pool(&mut self, kind: PoolKind) -> &mut Pool {
         match kind {
             PoolKind::Small => &mut self.small,
             PoolKind::Large => &mut self.large,

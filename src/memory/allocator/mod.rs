@@ -17,7 +17,7 @@
 pub mod caching;
 pub mod capacity;
 mod pool;
-mod replay;
+pub(in crate::memory) mod replay;
 
 pub use caching::CachingAllocator;
 pub use capacity::Capacity;

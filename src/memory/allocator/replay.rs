@@ -65,9 +65,9 @@ pub fn replay<S: SegmentSource>(trace: &Trace, source: &mut S) -> Result<Replay,
 
 /// A replay on its way: the allocator, and where each live block of the trace is.
 #[derive(Debug, Clone)]
-pub(super) struct Run<'t, S> {
+pub(in crate::memory) struct Run<'t, S> {
     trace: &'t Trace,
-    pub(super) allocator: CachingAllocator<S>,
+    allocator: CachingAllocator<S>,
     places: Vec<Option<BlockHandle>>,
     /// What each block took while it lived.
     sizes: Vec<Bytes>,
@@ -76,7 +76,7 @@ pub(super) struct Run<'t, S> {
 }
 
 impl<'t, S: SegmentSource> Run<'t, S> {
-    pub(super) fn new(trace: &'t Trace, source: S) -> Run<'t, S> {
+    pub(in crate::memory) fn new(trace: &'t Trace, source: S) -> Run<'t, S> {
         Run {
             trace,
             allocator: CachingAllocator::new(source),
@@ -88,7 +88,7 @@ impl<'t, S: SegmentSource> Run<'t, S> {
     }
 
     /// Drives the rest of the trace.
-    pub(super) fn finish(&mut self) -> Result<Outcome, S::Error> {
+    pub(in crate::memory) fn finish(&mut self) -> Result<Outcome, S::Error> {
         while let Some(&event) = self.trace.events.get(self.next_event) {
             match event {
                 Event::Alloc(id) => match self.allocate(id) {
@@ -131,11 +131,11 @@ impl<'t, S: SegmentSource> Run<'t, S> {
     }
 
     /// Returns what each block of the trace takes or took, by its id.
-    pub(super) fn sizes(&self) -> &[Bytes] {
+    pub(in crate::memory) fn sizes(&self) -> &[Bytes] {
         &self.sizes
     }
 
-    pub(super) fn result(&self, outcome: Outcome) -> Replay {
+    pub(in crate::memory) fn result(&self, outcome: Outcome) -> Replay {
         let statistics = self.allocator.statistics();
         Replay {
             outcome,
