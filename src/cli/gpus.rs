@@ -5,7 +5,9 @@ use crate::cli::exit;
 use crate::cli::gpu_select::{GpuSelector, SelectError, select};
 use crate::cli::output::{Answer, Style};
 use crate::device::nvml::{NvmlFailure, list_gpus};
-use crate::probe::GpuList;
+use crate::device::sim::SimInventory;
+use crate::probe::{GpuList, Inventory};
+use crate::profile::simulated::SimulatedGpus;
 use crate::report;
 
 /// Arguments of `oomph gpus`.
@@ -35,8 +37,20 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
 pub fn chosen(selector: Option<&GpuSelector>) -> Result<GpuList, CliError> {
     let all = GpuSelector::All;
     let selector = selector.unwrap_or(&all);
-    let list = list_gpus()?;
-    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let list = match selector {
+        GpuSelector::Simulated(text) => {
+            let gpus = SimulatedGpus::parse(text).map_err(|error| {
+                CliError::usage(format!("--gpu {text}: {error}")).hint(error.hint())
+            })?;
+            let Ok(list) = SimInventory::new(gpus).list();
+            list
+        }
+        GpuSelector::All | GpuSelector::These(_) => list_gpus()?,
+    };
+    let visible = match selector {
+        GpuSelector::Simulated(_) => None,
+        _ => std::env::var("CUDA_VISIBLE_DEVICES").ok(),
+    };
     let rows = select(&list, selector, visible.as_deref())?;
     Ok(GpuList { rows, ..list })
 }
