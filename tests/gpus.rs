@@ -193,9 +193,11 @@ fn unified_memory_is_unknown_and_never_the_hosts() {
 
 #[test]
 fn a_partitioned_gpu_lists_its_instances_with_their_own_memory() {
-    for parent in ["", " failing=nvmlDeviceGetMemoryInfo_v2:4"] {
+    // The parent is asked first; its instances may be asked by those who may not ask it.
+    for parent in ["", "fault nvmlDeviceGetMemoryInfo_v2 at=1 code=4"] {
         let machine = Scenario::new(&format!(
-            "gpu total=80GiB mig=on{parent}
+            "gpu total=80GiB mig=on
+             {parent}
              mig gpu=0 index=1 profile=3g.40gb total=40GiB reserved=100MiB
              mig gpu=0 index=5 profile=1g.10gb total=10GiB
              process gpu=0 mig=1 pid=4190001 bytes=2GiB"
