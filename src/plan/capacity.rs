@@ -32,6 +32,11 @@ impl Outside {
             Outside::DdpBuckets => "ddp_buckets",
         }
     }
+
+    /// Returns whether it is taken from the caching allocator, so from a capacity given by hand too.
+    pub const fn in_allocator(self) -> bool {
+        matches!(self, Outside::DdpBuckets)
+    }
 }
 
 /// What a device spends beside the step itself, by kind.
@@ -60,6 +65,13 @@ impl OutsideAllocator {
     pub fn total(&self) -> Bytes {
         self.terms.iter().map(|(_, bytes)| *bytes).sum()
     }
+
+    /// Keeps what counts against a capacity that the user gives: what the allocator hands out.
+    #[must_use]
+    pub fn within_allocator(mut self) -> OutsideAllocator {
+        self.terms.retain(|(kind, _)| kind.in_allocator());
+        self
+    }
 }
 
 /// How the capacity of a device comes about; the terms sum to the free bytes, unless they exceed
@@ -68,7 +80,9 @@ impl OutsideAllocator {
 pub struct Capacity {
     /// What the device has free, or the size that the user gave.
     pub free: Bytes,
-    /// Context, NCCL and the like; zero when the user gave the capacity itself.
+    /// Whether the user gave it (`--capacity`).
+    pub given: bool,
+    /// Context, NCCL and the like.
     pub outside: Bytes,
     /// Left free on purpose.
     pub headroom: Bytes,
@@ -78,14 +92,16 @@ pub struct Capacity {
 
 impl Capacity {
     /// Works out the capacity of a device with `free` bytes.
-    pub fn of_device(free: Bytes, outside: Bytes, headroom: Bytes) -> Capacity {
+    pub fn of_device(free: Bytes, outside: &OutsideAllocator, headroom: Bytes) -> Capacity {
+        let outside = outside.total();
         let bytes = free.saturating_sub(outside).saturating_sub(headroom);
-        Capacity { free, outside, headroom, bytes }
+        Capacity { free, given: false, outside, headroom, bytes }
     }
 
-    /// Takes what the user says the allocator may have; only an explicit headroom counts.
-    pub fn given(size: Bytes, headroom: Bytes) -> Capacity {
-        Capacity::of_device(size, Bytes::ZERO, headroom)
+    /// Takes what the user says the allocator may have: nothing lies outside it then.
+    pub fn given(size: Bytes, outside: &OutsideAllocator, headroom: Bytes) -> Capacity {
+        let within = outside.clone().within_allocator();
+        Capacity { given: true, ..Capacity::of_device(size, &within, headroom) }
     }
 }
 
@@ -95,10 +111,14 @@ mod tests {
 
     #[test]
     fn capacity_is_free_less_outside_less_headroom() {
-        let capacity = Capacity::of_device(Bytes::gib(80), Bytes::gib(1), Bytes::gib(2));
+        let size = DataParallelSize::ONE;
+        let context = OutsideAllocator::new(Bytes::gib(1), size, Bytes::ZERO);
+        let capacity = Capacity::of_device(Bytes::gib(80), &context, Bytes::gib(2));
         assert_eq!(capacity.bytes, Bytes::gib(77));
-        let none = Capacity::of_device(Bytes::gib(2), Bytes::gib(1), Bytes::gib(2));
+        let none = Capacity::of_device(Bytes::gib(2), &context, Bytes::gib(2));
         assert_eq!(none.bytes, Bytes::ZERO, "never below zero");
+        let given = Capacity::given(Bytes::gib(80), &context, Bytes::ZERO);
+        assert_eq!(given.bytes, Bytes::gib(80), "the context lies outside what was given");
     }
 
     #[test]
