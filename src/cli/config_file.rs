@@ -8,8 +8,8 @@ use clap::{Arg, Args, FromArgMatches};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::error::CliError;
-use crate::cli::nearest::nearest;
 use crate::cli::setup::SetupArgs;
+use crate::profile::names::nearest;
 
 /// The file that is read from the working folder when `--config` is not given.
 pub const FILE_NAME: &str = "oomph.toml";

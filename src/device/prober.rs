@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ pub struct Limits {
     /// All of it.
     pub total: Duration,
 }
+
+/// The running program itself, also when its file has been replaced meanwhile.
+pub const SELF: &str = "/proc/self/exe";
 
 impl Default for Limits {
     fn default() -> Limits {
@@ -129,12 +133,14 @@ pub struct CudaProber<'a> {
 impl<'a> CudaProber<'a> {
     /// Starts a child on the GPU or MIG instance of that UUID, and waits for its context.
     ///
-    /// The child dies with the calling *thread*, so call this from one that outlives the probe.
+    /// `program` is an oomph binary: [`SELF`], unless this library is in another program. The child
+    /// dies with the calling *thread*, so call this from one that outlives the probe.
     ///
     /// # Errors
     ///
     /// When the child or the driver fails; nothing is left behind then.
     pub fn start(
+        program: &Path,
         uuid: &str,
         limits: Limits,
         lock: GpuLock,
@@ -144,7 +150,7 @@ impl<'a> CudaProber<'a> {
         // The child keeps the lock for as long as it lives, should this process be killed.
         let inherit = |flags| rustix::io::fcntl_setfd(lock.file(), flags).map_err(io::Error::from);
         inherit(FdFlags::empty()).map_err(process("started"))?;
-        let spawned = Command::new("/proc/self/exe")
+        let spawned = Command::new(program)
             .args([ARGUMENT, uuid, &std::process::id().to_string()])
             .env("CUDA_VISIBLE_DEVICES", uuid)
             .stdin(Stdio::piped())

@@ -33,6 +33,9 @@ pub struct ProbeRequest {
     pub lock_timeout: Duration,
     /// Where lock files are: [`super::lock::default_folder`].
     pub lock_folder: PathBuf,
+    /// The oomph binary that makes the driver calls: [`super::prober::SELF`], unless this library
+    /// is in another program.
+    pub program: PathBuf,
 }
 
 /// What a probe has found out.
@@ -83,7 +86,7 @@ pub enum ProbeError<T> {
 /// all probes of one command.
 ///
 /// ```no_run
-/// # use oomph::device::{interrupt::Interrupt, lock, prober::Limits, session::*};
+/// # use oomph::device::{interrupt::Interrupt, lock, prober::{Limits, SELF}, session::*};
 /// # use oomph::{memory::trace::Trace, probe::target::Sharing, units::{Bytes, MicroBatch}};
 /// # fn step(_: MicroBatch) -> Result<Trace, std::convert::Infallible> { Ok(Trace::default()) }
 /// let request = ProbeRequest {
@@ -94,6 +97,7 @@ pub enum ProbeError<T> {
 ///     limits: Limits::default(),
 ///     lock_timeout: std::time::Duration::ZERO,
 ///     lock_folder: lock::default_folder(),
+///     program: SELF.into(),
 /// };
 /// let interrupt = Interrupt::watch()?;
 /// let probed = probe_gpu("GPU-...", &request, &interrupt, &mut step, &mut |_| {});
@@ -122,7 +126,7 @@ pub fn probe_gpu<T>(
         return Err(ProbeError::Obstacle(obstacle));
     }
     let idle_free = target.memory().map(|memory| memory.free).unwrap_or_default();
-    let mut prober = CudaProber::start(uuid, request.limits, lock, interrupt)?;
+    let mut prober = CudaProber::start(&request.program, uuid, request.limits, lock, interrupt)?;
     let ready = prober.ready();
     let context = idle_free.saturating_sub(ready.free);
     let kept_free = request.headroom + request.outside.saturating_sub(context);
