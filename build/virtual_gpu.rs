@@ -21,6 +21,8 @@ pub fn compile() -> ExitCode {
     rustc
         .args(["--edition=2024", "--crate-name=virtual_gpu", "--crate-type=cdylib"])
         .args(["-Copt-level=3", "-Cpanic=abort", "-Cstrip=symbols"])
+        // As real drivers: once loaded it stays, and its state with it.
+        .arg("-Clink-arg=-Wl,-z,nodelete")
         .args(["--target", &variable("TARGET"), "virtual-gpu/src/lib.rs", "-o"])
         .arg(&library);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {

@@ -8,9 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::c::NullPointer;
-use crate::cuda::Cuda;
-use crate::machine::{Effect, Locked, Machine, Scenario};
-use crate::nvml::Nvml;
+use crate::cuda::{self, Cuda};
+use crate::machine::{Fault, Locked, Machine, Scenario};
+use crate::nvml::{self, Nvml};
 
 /// What a call comes to: nothing, or the code that it returns.
 pub type Outcome = Result<(), Code>;
@@ -46,15 +46,15 @@ impl Interface {
     /// What real libraries answer on a machine without the kernel's driver.
     fn no_driver(self) -> u32 {
         match self {
-            Interface::Cuda => crate::cuda::error::NO_DEVICE.0,
-            Interface::Nvml => crate::nvml::error::DRIVER_NOT_LOADED.0,
+            Interface::Cuda => cuda::error::NO_DEVICE.0,
+            Interface::Nvml => nvml::error::DRIVER_NOT_LOADED.0,
         }
     }
 
     fn null_pointer(self) -> Code {
         match self {
-            Interface::Cuda => crate::cuda::error::INVALID_VALUE,
-            Interface::Nvml => crate::nvml::error::INVALID_ARGUMENT,
+            Interface::Cuda => cuda::error::INVALID_VALUE,
+            Interface::Nvml => nvml::error::INVALID_ARGUMENT,
         }
     }
 }
@@ -88,6 +88,19 @@ pub struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// Fails as the scenario says for this place: a call by its name, or `cuda` or `nvml` as such.
+    pub fn works_at(&self, place: usize) -> Outcome {
+        let all = match Interface::of(self.name) {
+            Interface::Cuda => "cuda",
+            Interface::Nvml => "nvml",
+        };
+        let failing = self.scenario.failing(place).iter();
+        match failing.into_iter().find(|(name, _)| name == self.name || name == all) {
+            Some((_, code)) => Err(Code(*code)),
+            None => Ok(()),
+        }
+    }
+
     /// Adds `key=value` to the call's line in the log.
     pub fn note(&mut self, key: &str, value: impl Display) {
         // Writing to a String cannot fail.
@@ -114,11 +127,11 @@ pub fn dispatch(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> 
         format!("{number} {} {name}{notes} = {result}\n", std::process::id())
     };
     match locked.apply_rules(name) {
-        Some(Effect::Return(code)) => {
+        Some(Fault::Return(code)) => {
             append(log.as_mut(), &line(" fault", &code));
             code
         }
-        None | Some(Effect::Move { .. }) => {
+        None => {
             let scenario = &machine.scenario;
             let notes = String::new();
             let mut call = Call { name, scenario, machine: locked, cuda, nvml, notes };
@@ -132,15 +145,15 @@ pub fn dispatch(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> 
         }
         Some(end) => {
             let word = match end {
-                Effect::Kill => "kill",
-                Effect::Segfault => "segfault",
+                Fault::Kill => "kill",
+                Fault::Segfault => "segfault",
                 _ => "hang",
             };
             append(log.as_mut(), &line(" fault", &word));
             // Nobody else has to wait for a process that hangs or dies here.
             drop(locked);
             drop(guard);
-            run_aground(&end)
+            run_aground(end)
         }
     }
 }
@@ -150,6 +163,8 @@ fn opened<'a>(guard: &'a mut MutexGuard<'_, Option<Driver>>) -> Option<&'a mut D
     if guard.as_ref().is_none_or(|driver| !driver.machine.is_ours()) {
         let path = std::env::var_os(SCENARIO)?;
         let machine = Machine::open(Path::new(&path)).unwrap_or_else(|e| give_up(&e));
+        check_names(&machine.scenario);
+        cuda::forget_thread();
         let log = machine.scenario.log.as_ref().map(|path| {
             let opened = OpenOptions::new().append(true).create(true).open(path);
             opened.unwrap_or_else(|e| give_up(&format!("{}: {e}", path.display())))
@@ -157,6 +172,20 @@ fn opened<'a>(guard: &'a mut MutexGuard<'_, Option<Driver>>) -> Option<&'a mut D
         **guard = Some(Driver { machine, log, cuda: Cuda::default(), nvml: Nvml::default() });
     }
     guard.as_mut()
+}
+
+/// Refuses a scenario that speaks of calls that there are not: its faults would never come.
+fn check_names(scenario: &Scenario) {
+    let exported = || cuda::EXPORTS.iter().chain(nvml::EXPORTS).map(|(name, _)| *name);
+    for name in scenario.names() {
+        let known = match name.strip_suffix('*') {
+            Some(start) => exported().any(|exported| exported.starts_with(start)),
+            None => ["cuda", "nvml"].contains(&name) || exported().any(|exported| exported == name),
+        };
+        if !known {
+            give_up(&format!("the scenario speaks of `{name}`, which is not exported"));
+        }
+    }
 }
 
 /// Appends one line by one write, so that no line of another process gets in between.
@@ -169,17 +198,17 @@ fn append(log: Option<&mut File>, line: &str) {
 }
 
 /// Does what the caller does not come back from.
-fn run_aground(end: &Effect) -> ! {
+fn run_aground(end: Fault) -> ! {
     unsafe extern "C" {
         fn kill(pid: i32, signal: i32) -> i32;
     }
     const SIGKILL: i32 = 9;
     match end {
-        Effect::Kill => {
+        Fault::Kill => {
             // SAFETY: a system call; it ends this process.
             unsafe { kill(std::process::id() as i32, SIGKILL) };
         }
-        Effect::Segfault => {
+        Fault::Segfault => {
             let nowhere: *mut u8 = std::ptr::without_provenance_mut(std::hint::black_box(8));
             // SAFETY: not sound, and meant so: the page at address zero is never mapped, so this
             // is the invalid access that the scenario asks for.
@@ -202,14 +231,8 @@ pub fn give_up(reason: &str) -> ! {
 pub type Export = (&'static str, *const ());
 
 /// Makes one exported C function a line, each going through [`dispatch`] to a function of the
-/// form `fn(&mut Call, arguments...) -> Outcome`; `listed as NAME:` makes the list of them too.
+/// form `fn(&mut Call, arguments...) -> Outcome`, and the list of them.
 macro_rules! exports {
-    (listed as $list:ident: $($name:ident($($argument:ident: $type:ty),*) => $implementation:path;)*) => {
-        $crate::call::exports! { $($name($($argument: $type),*) => $implementation;)* }
-
-        /// Every name that this module exports.
-        pub const $list: &[$crate::call::Export] = &[$((stringify!($name), $name as *const ())),*];
-    };
     ($($name:ident($($argument:ident: $type:ty),*) => $implementation:path;)*) => {
         $(
             /// Answers as the driver's header says.
@@ -224,6 +247,9 @@ macro_rules! exports {
                 })
             }
         )*
+
+        /// Every name that this module exports.
+        pub const EXPORTS: &[$crate::call::Export] = &[$((stringify!($name), $name as *const ())),*];
     };
 }
 pub(crate) use exports;

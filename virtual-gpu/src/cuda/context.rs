@@ -54,7 +54,7 @@ impl Call<'_> {
         retained: Option<u64>,
     ) -> Result<u64, Code> {
         let place = self.device(ordinal)?;
-        self.card_works(place)?;
+        self.works_at(place)?;
         let closed = match self.scenario.gpu_at(place).compute_mode {
             2 => true,
             3 => self.machine.others_are_on(place),
@@ -82,10 +82,15 @@ impl Call<'_> {
     }
 }
 
+/// Empties this thread's stack: after a fork its handles mean nothing.
+pub fn forget_thread() {
+    STACK.with_borrow_mut(Vec::clear);
+}
+
 /// `cuDevicePrimaryCtxRetain`
 pub fn retain_primary(call: &mut Call, context: Out<u64>, device: i32) -> Outcome {
     let place = call.device(device)?;
-    call.card_works(place)?;
+    call.works_at(place)?;
     let handle = match call.cuda.contexts.primary(place) {
         Some(handle) => {
             let live = call.cuda.contexts.live.get_mut(&handle);

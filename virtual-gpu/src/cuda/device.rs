@@ -126,7 +126,7 @@ pub fn attribute(call: &mut Call, value: Out<i32>, attribute: u32, device: i32) 
 /// `cuDeviceGetPCIBusId`
 pub fn pci_bus_id(call: &mut Call, text: Out<c_char>, length: i32, device: i32) -> Outcome {
     let place = call.device(device)?;
-    let address = pci_address(call.scenario.places[place].gpu);
+    let address = call.scenario.pci_address(call.scenario.places[place].gpu);
     match text.set_text(&address, usize::try_from(length).unwrap_or(0))? {
         true => Ok(()),
         false => Err(error::INVALID_VALUE),
@@ -138,12 +138,8 @@ pub fn by_pci_bus_id(call: &mut Call, device: Out<i32>, text: Text) -> Outcome {
     let text = text.get()?.to_ascii_lowercase();
     let scenario = call.scenario;
     let visible = call.initialized()?;
-    let found = visible.iter().position(|place| pci_address(scenario.places[*place].gpu) == text);
+    let found =
+        visible.iter().position(|place| scenario.pci_address(scenario.places[*place].gpu) == text);
     let ordinal = found.ok_or(error::INVALID_DEVICE)?;
     Ok(device.set(ordinal as i32)?)
-}
-
-/// Returns where a card sits: one bus each, in NVML's order.
-pub fn pci_address(card: usize) -> String {
-    format!("0000:{:02x}:00.0", card + 1)
 }

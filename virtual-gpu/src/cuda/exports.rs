@@ -8,7 +8,6 @@ use crate::call::exports;
 use virtual_memory::{AccessDescription, AllocationProperties, Location};
 
 exports! {
-    listed as EXPORTS:
     cuInit(flags: u32) => device::init;
     cuDriverGetVersion(version: Out<i32>) => device::driver_version;
     cuDeviceGetCount(count: Out<i32>) => device::count;

@@ -36,7 +36,7 @@ impl Allocations {
 /// `cuMemGetInfo_v2`: what this process can still get; the total without what the driver keeps.
 pub fn info(call: &mut Call, free: Out<usize>, total: Out<usize>) -> Outcome {
     let (_, place) = call.current_context()?;
-    call.card_works(place)?;
+    call.works_at(place)?;
     call.machine.reap();
     let available = call.machine.available(place);
     call.note("free", available);
@@ -48,7 +48,7 @@ pub fn info(call: &mut Call, free: Out<usize>, total: Out<usize>) -> Outcome {
 pub fn allocate(call: &mut Call, address: Out<u64>, bytes: usize) -> Outcome {
     call.note("bytes", bytes);
     let (context, place) = call.current_context()?;
-    call.card_works(place)?;
+    call.works_at(place)?;
     if bytes == 0 || address.is_null() {
         return Err(error::INVALID_VALUE);
     }
@@ -69,7 +69,7 @@ pub fn allocate(call: &mut Call, address: Out<u64>, bytes: usize) -> Outcome {
 pub fn free(call: &mut Call, address: u64) -> Outcome {
     call.note_address(address);
     let (_, place) = call.current_context()?;
-    call.card_works(place)?;
+    call.works_at(place)?;
     let allocation = call.cuda.memory.0.remove(&address).ok_or(error::INVALID_VALUE)?;
     call.machine.give_back(allocation.place, allocation.taken);
     Ok(())

@@ -10,6 +10,8 @@ mod virtual_memory;
 mod visible;
 
 use crate::call::{Call, Code};
+pub use context::forget_thread;
+pub use exports::EXPORTS;
 
 /// What one process knows of CUDA. Nothing of it survives a fork, as with the real driver.
 #[derive(Default)]
@@ -33,14 +35,5 @@ impl Call<'_> {
         let visible = self.initialized()?;
         let place = usize::try_from(ordinal).ok().and_then(|index| visible.get(index));
         place.copied().ok_or(error::INVALID_DEVICE)
-    }
-
-    /// Fails as the scenario says for this card: a call by its name, or any call of CUDA.
-    fn card_works(&self, place: usize) -> Result<(), Code> {
-        let failing = self.scenario.gpu_at(place).failing.iter();
-        match failing.into_iter().find(|(name, _)| name == self.name || name == "cuda") {
-            Some((_, code)) => Err(Code(*code)),
-            None => Ok(()),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! `cuGetProcAddress`: exported names by their plain names and a CUDA version.
 
-use super::{error, exports};
+use super::{EXPORTS, error};
 use crate::c::{Out, Text};
 use crate::call::{Call, Outcome};
 
@@ -57,7 +57,7 @@ pub fn find_v1(
 fn address(symbol: &str, version: i32) -> Option<*const ()> {
     let later = SINCE.iter().find(|(name, since, _)| *name == symbol && version >= *since);
     let exported =
-        |wanted: &str| exports::EXPORTS.iter().find(|(name, _)| *name == wanted).map(|(_, at)| *at);
+        |wanted: &str| EXPORTS.iter().find(|(name, _)| *name == wanted).map(|(_, at)| *at);
     match later {
         Some((.., name)) => exported(name),
         None => exported(symbol).or_else(|| exported(&format!("{symbol}_v2"))),

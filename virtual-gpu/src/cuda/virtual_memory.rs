@@ -112,7 +112,7 @@ impl Call<'_> {
             return Err(error::INVALID_VALUE);
         }
         let place = self.device(properties.location.id)?;
-        self.card_works(place)?;
+        self.works_at(place)?;
         Ok((place, self.scenario.gpu_at(place).granularity))
     }
 

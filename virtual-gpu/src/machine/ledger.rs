@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::Locked;
 use super::process::Identity;
-use super::rule::Effect;
+use super::rule::{Effect, Fault};
 use super::table::Holder;
 
 /// In which of NVML's process lists a process shows.
@@ -54,7 +54,7 @@ impl Locked<'_> {
     }
 
     /// Lets every rule count this call; returns the first fault, after moving what steals move.
-    pub fn apply_rules(&self, name: &str) -> Option<Effect> {
+    pub fn apply_rules(&self, name: &str) -> Option<Fault> {
         let mut fault = None;
         for (index, rule) in self.scenario.rules.iter().enumerate() {
             if !rule.matches(name) {
@@ -70,7 +70,7 @@ impl Locked<'_> {
                         self.table.moved[index].store((*bytes).min(most) + 1, SeqCst);
                     }
                 }
-                effect => fault = fault.or_else(|| Some(effect.clone())),
+                Effect::Fail(how) => fault = fault.or(Some(*how)),
             }
         }
         fault
@@ -183,10 +183,11 @@ impl Locked<'_> {
         }
     }
 
-    /// Whether any other process has a context at `place`.
+    /// Whether any other process computes at `place`.
     pub fn others_are_on(&self, place: usize) -> bool {
         self.reap();
-        self.holdings(place).iter().any(|holding| holding.pid != self.me.pid)
+        let holdings = self.holdings(place);
+        holdings.iter().any(|h| h.pid != self.me.pid && h.kind != Kind::Graphics)
     }
 
     /// Returns a range of device addresses that was never given out before.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use ledger::{Holding, Kind};
 pub use process::Identity;
-pub use rule::Effect;
+pub use rule::Fault;
 pub use scenario::Scenario;
 use table::{Lock, Table};
 

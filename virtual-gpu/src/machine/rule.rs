@@ -6,30 +6,17 @@ use super::line::Line;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// An exported name, or the start of names and `*`.
-    pattern: String,
+    pub pattern: String,
     when: When,
     /// What happens.
     pub effect: Effect,
 }
 
-/// Which of the calls that match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
-    At(u64),
-    From(u64),
-}
-
 /// What a rule does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// The call returns this code and does nothing else.
-    Return(u32),
-    /// The call never returns.
-    Hang,
-    /// The calling process is killed (SIGKILL).
-    Kill,
-    /// The calling process makes an invalid access.
-    Segfault,
+    /// The call goes wrong.
+    Fail(Fault),
     /// Another process takes bytes, or gives them back; the call goes on.
     Move {
         /// Index of the place.
@@ -43,6 +30,26 @@ pub enum Effect {
     },
 }
 
+/// Which of the calls that match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    At(u64),
+    From(u64),
+}
+
+/// How a call goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call returns this code and does nothing else.
+    Return(u32),
+    /// The call never returns.
+    Hang,
+    /// The calling process is killed (SIGKILL).
+    Kill,
+    /// The calling process makes an invalid access.
+    Segfault,
+}
+
 impl Rule {
     /// Reads `fault PATTERN [at=N|from=N] code=N|do=hang|kill|segfault`.
     pub fn fault(line: &mut Line) -> Result<Rule, String> {
@@ -54,14 +61,14 @@ impl Rule {
             _ => return Err("at= and from= exclude each other".to_owned()),
         };
         let code = line.parsed("code", |text| text.parse().ok())?;
-        let effect = match (code, line.text("do").as_deref()) {
-            (Some(code), None) => Effect::Return(code),
-            (None, Some("hang")) => Effect::Hang,
-            (None, Some("kill")) => Effect::Kill,
-            (None, Some("segfault")) => Effect::Segfault,
+        let fault = match (code, line.text("do").as_deref()) {
+            (Some(code), None) => Fault::Return(code),
+            (None, Some("hang")) => Fault::Hang,
+            (None, Some("kill")) => Fault::Kill,
+            (None, Some("segfault")) => Fault::Segfault,
             _ => return Err("a fault needs code=N or do=hang|kill|segfault".to_owned()),
         };
-        Ok(Rule { pattern, when, effect })
+        Ok(Rule { pattern, when, effect: Effect::Fail(fault) })
     }
 
     /// Reads `steal [PATTERN] after=N pid=N take=SIZE|give=SIZE`, at a place that is known already.

@@ -65,7 +65,7 @@ pub struct Gpu {
     pub client_limit: u64,
     /// MIG mode: `None` where the card has none.
     pub mig: Option<bool>,
-    /// Names of calls that fail on this card, with the code.
+    /// Calls that fail on this card, not on its instances: name and code.
     pub failing: Vec<(String, u32)>,
     /// Whether process lists say how much each holds.
     pub process_memory: bool,
@@ -86,6 +86,8 @@ pub struct Mig {
     pub reserved: u64,
     /// Its multiprocessors.
     pub sms: u32,
+    /// Calls that fail on it: name and code.
+    pub failing: Vec<(String, u32)>,
 }
 
 /// What has memory of its own: a card or a MIG instance on it.
@@ -223,6 +225,7 @@ impl Scenario {
             total: line.size("total")?.ok_or("total= is missing")?,
             reserved: line.size("reserved")?.unwrap_or(0),
             sms: line.number("sms")?.unwrap_or(u64::from(sms) / 7) as u32,
+            failing: line.parsed("failing", names_and_codes)?.unwrap_or_default(),
         };
         if mig.reserved > mig.total {
             return Err("reserved= is above total=".to_owned());
@@ -265,6 +268,24 @@ impl Scenario {
         }
     }
 
+    /// Calls that fail at a place: name and code.
+    pub fn failing(&self, place: usize) -> &[(String, u32)] {
+        let Place { gpu, mig } = &self.places[place];
+        mig.as_ref().map_or(&self.gpus[*gpu].failing, |mig| &mig.failing)
+    }
+
+    /// The PCI address of a card: one bus each, in NVML's order.
+    pub fn pci_address(&self, gpu: usize) -> String {
+        format!("0000:{:02x}:00.0", gpu + 1)
+    }
+
+    /// Every name that faults, steals and failing cards speak of, for a check that there is such.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let failing = (0..self.places.len()).flat_map(|place| self.failing(place));
+        let patterns = self.rules.iter().map(|rule| rule.pattern.as_str());
+        patterns.chain(failing.map(|(name, _)| name.as_str()))
+    }
+
     /// The card that a place is on.
     pub fn gpu_at(&self, place: usize) -> &Gpu {
         &self.gpus[self.places[place].gpu]
@@ -289,7 +310,6 @@ impl Gpu {
             let (major, minor) = text.split_once('.')?;
             Some((major.parse().ok()?, minor.parse().ok()?))
         };
-        let failing = |text: &str| text.split(',').map(name_and_code).collect();
         let gpu = Gpu {
             name: line.text("name").unwrap_or_else(|| "NVIDIA A100-SXM4-40GB".to_owned()),
             uuid: line.text("uuid").unwrap_or_else(|| default_uuid("GPU", index as u32)),
@@ -306,7 +326,7 @@ impl Gpu {
             overcommit: line.flag("overcommit"),
             client_limit: line.size("client_limit")?.unwrap_or(u64::MAX),
             mig: line.parsed("mig", mig)?.unwrap_or(None),
-            failing: line.parsed("failing", failing)?.unwrap_or_default(),
+            failing: line.parsed("failing", names_and_codes)?.unwrap_or_default(),
             process_memory: !line.flag("no-process-memory"),
         };
         if gpu.granularity == 0 || gpu.reserved > gpu.total {
@@ -316,10 +336,13 @@ impl Gpu {
     }
 }
 
-/// Reads `NAME:CODE`.
-fn name_and_code(text: &str) -> Option<(String, u32)> {
-    let (name, code) = text.split_once(':')?;
-    Some((name.to_owned(), code.parse().ok()?))
+/// Reads `NAME:CODE,NAME:CODE`.
+fn names_and_codes(text: &str) -> Option<Vec<(String, u32)>> {
+    let pair = |text: &str| {
+        let (name, code) = text.split_once(':')?;
+        Some((name.to_owned(), code.parse().ok()?))
+    };
+    text.split(',').map(pair).collect()
 }
 
 fn default_uuid(kind: &str, number: u32) -> String {

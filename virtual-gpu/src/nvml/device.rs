@@ -49,7 +49,7 @@ pub fn by_index(call: &mut Call, index: u32, device: Out<Handle>) -> Outcome {
     if place >= call.scenario.gpus.len() {
         return Err(error::INVALID_ARGUMENT);
     }
-    call.answers(place)?;
+    call.works_at(place)?;
     Ok(device.set(Handle::new(place))?)
 }
 
@@ -61,7 +61,7 @@ pub fn by_uuid(call: &mut Call, uuid: Text, device: Out<Handle>) -> Outcome {
     let mut places = 0..call.scenario.places.len();
     let place = places.find(|place| call.scenario.uuid(*place) == uuid);
     let place = place.ok_or(error::NOT_FOUND)?;
-    call.answers(place)?;
+    call.works_at(place)?;
     Ok(device.set(Handle::new(place))?)
 }
 
@@ -70,9 +70,9 @@ pub fn by_pci_bus_id(call: &mut Call, address: Text, device: Out<Handle>) -> Out
     let address = address.get()?.to_ascii_lowercase();
     call.nvml_initialized()?;
     let mut cards = 0..call.scenario.gpus.len();
-    let place = cards.find(|card| address.ends_with(&legacy_bus_id(*card)));
+    let place = cards.find(|card| address.ends_with(&call.scenario.pci_address(*card)));
     let place = place.ok_or(error::NOT_FOUND)?;
-    call.answers(place)?;
+    call.works_at(place)?;
     Ok(device.set(Handle::new(place))?)
 }
 
@@ -99,7 +99,7 @@ pub fn index(call: &mut Call, device: Handle, index: Out<u32>) -> Outcome {
 pub fn pci_info(call: &mut Call, device: Handle, pci: Out<PciInfo>) -> Outcome {
     let place = call.handle(device)?;
     let card = call.scenario.places[place].gpu;
-    let legacy = legacy_bus_id(card);
+    let legacy = call.scenario.pci_address(card);
     Ok(pci.set(PciInfo {
         bus_id_legacy: padded(&legacy),
         domain: 0,
@@ -109,10 +109,6 @@ pub fn pci_info(call: &mut Call, device: Handle, pci: Out<PciInfo>) -> Outcome {
         subsystem_id: 0x1450_10de,
         bus_id: padded(&format!("0000{legacy}")),
     })?)
-}
-
-fn legacy_bus_id(card: usize) -> String {
-    format!("0000:{:02x}:00.0", card + 1)
 }
 
 fn padded<const N: usize>(text: &str) -> [u8; N] {
