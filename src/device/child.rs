@@ -37,9 +37,11 @@ pub fn arguments(command_line: &[OsString]) -> Option<Vec<String>> {
     (first == ARGUMENT).then(|| rest().collect())
 }
 
-/// Runs the child: `arguments` are the UUID and the parent's process id. Returns the exit code.
+/// Runs the child: `arguments` are the UUID, the headroom in bytes, and the parent's process id.
+/// Returns the exit code.
 pub fn main(arguments: &[String]) -> u8 {
-    let [uuid, parent] = arguments else { return 2 };
+    let [uuid, headroom, parent] = arguments else { return 2 };
+    let Ok(headroom) = headroom.parse() else { return 2 };
     // A parent that died before this call left nobody to be told about.
     let bound =
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
@@ -54,7 +56,7 @@ pub fn main(arguments: &[String]) -> u8 {
             return 1;
         }
     }
-    let last = match serve(uuid, &told_to_stop) {
+    let last = match serve(uuid, headroom, &told_to_stop) {
         Ok(()) | Err(Halt::Stopped) => Reply::Bye,
         Err(Halt::Cuda(error)) => Reply::Failed(error),
     };
@@ -89,7 +91,7 @@ fn announce(call: &'static str) {
     say(&Reply::Calling(call.to_owned()));
 }
 
-fn serve(uuid: &str, told_to_stop: &AtomicBool) -> Result<(), Halt> {
+fn serve(uuid: &str, headroom: u64, told_to_stop: &AtomicBool) -> Result<(), Halt> {
     let driver = Driver::load(announce)?;
     let device = driver.device(uuid)?;
     if driver.is_integrated(device)? {
@@ -97,7 +99,7 @@ fn serve(uuid: &str, told_to_stop: &AtomicBool) -> Result<(), Halt> {
     }
     let sm_count = driver.sm_count(device)?;
     let context = driver.enter(device)?;
-    let granule = measure_granule(&context)?;
+    let granule = measure_granule(&context, headroom)?;
     let info = context.mem_info()?;
     let (free, total) = (Bytes::new(info.free), Bytes::new(info.total));
     say(&Reply::Ready { free, total, granule, sm_count });
@@ -125,7 +127,10 @@ fn serve(uuid: &str, told_to_stop: &AtomicBool) -> Result<(), Halt> {
 /// The first allocation also pays for the driver's own tables, so the second one is measured. What
 /// cannot be a granule (a neighbour moved meanwhile, or nothing is free) counts as PyTorch's own
 /// 2 MiB.
-fn measure_granule(context: &Entered<'_>) -> Result<Bytes, CudaError> {
+fn measure_granule(context: &Entered<'_>, headroom: u64) -> Result<Bytes, CudaError> {
+    if context.mem_info()?.free < headroom.saturating_add(2 * GRANULE.get()) {
+        return Ok(GRANULE);
+    }
     let Some(first) = context.alloc(GRANULE.get())? else { return Ok(GRANULE) };
     let before = context.mem_info();
     let second = context.alloc(GRANULE.get());
@@ -202,7 +207,8 @@ impl DeviceSegments<'_> {
     }
 
     fn has_room(&self, bytes: u64) -> bool {
-        self.free.checked_sub(bytes).is_some_and(|left| left >= self.headroom)
+        let taken = bytes.next_multiple_of(self.granule);
+        self.free.checked_sub(taken).is_some_and(|left| left >= self.headroom)
     }
 
     fn free_one(&mut self, address: u64) -> Result<(), CudaError> {

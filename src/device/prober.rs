@@ -133,6 +133,7 @@ pub struct CudaProber<'a> {
 impl<'a> CudaProber<'a> {
     /// Starts a child on the GPU or MIG instance of that UUID, and waits for its context.
     ///
+    /// `headroom` is left free from the start; [`Prober::attempt`] may be asked to leave more.
     /// `program` is an oomph binary: [`SELF`], unless this library is in another program. The child
     /// dies with the calling *thread*, so call this from one that outlives the probe.
     ///
@@ -142,6 +143,7 @@ impl<'a> CudaProber<'a> {
     pub fn start(
         program: &Path,
         uuid: &str,
+        headroom: Bytes,
         limits: Limits,
         lock: GpuLock,
         interrupt: &'a Interrupt,
@@ -151,7 +153,7 @@ impl<'a> CudaProber<'a> {
         let inherit = |flags| rustix::io::fcntl_setfd(lock.file(), flags).map_err(io::Error::from);
         inherit(FdFlags::empty()).map_err(process("started"))?;
         let spawned = Command::new(program)
-            .args([ARGUMENT, uuid, &std::process::id().to_string()])
+            .args([ARGUMENT, uuid, &headroom.get().to_string(), &std::process::id().to_string()])
             .env("CUDA_VISIBLE_DEVICES", uuid)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -126,7 +126,14 @@ pub fn probe_gpu<T>(
         return Err(ProbeError::Obstacle(obstacle));
     }
     let idle_free = target.memory().map(|memory| memory.free).unwrap_or_default();
-    let mut prober = CudaProber::start(&request.program, uuid, request.limits, lock, interrupt)?;
+    let mut prober = CudaProber::start(
+        &request.program,
+        uuid,
+        request.headroom,
+        request.limits,
+        lock,
+        interrupt,
+    )?;
     let ready = prober.ready();
     let context = idle_free.saturating_sub(ready.free);
     let kept_free = request.headroom + request.outside.saturating_sub(context);
