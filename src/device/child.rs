@@ -135,10 +135,12 @@ fn measure_granule(context: &Entered<'_>, headroom: u64) -> Result<Bytes, CudaEr
     let before = context.mem_info();
     let second = context.alloc(GRANULE.get());
     let after = context.mem_info();
-    if let Ok(Some(second)) = second {
-        context.free(second)?;
-    }
-    context.free(first)?;
+    let freed = match second {
+        Ok(Some(second)) => context.free(second),
+        _ => Ok(()),
+    };
+    // Whatever went wrong, both are given back first.
+    context.free(first).and(freed)?;
     let taken = before?.free.saturating_sub(after?.free);
     let believable = second?.is_some()
         && taken > GRANULE.get()

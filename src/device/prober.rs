@@ -228,7 +228,11 @@ impl<'a> CudaProber<'a> {
                     Reply::Failed(error) => return Err(error.into()),
                     // A SIGTERM to the whole process group reaches the child as well, even first.
                     Reply::Bye if self.input.is_some() => {
-                        return Err(self.death());
+                        let mut failure = self.death();
+                        if let ProbeFailure::Died { how, .. } = &mut failure {
+                            "was stopped by a signal".clone_into(how);
+                        }
+                        return Err(failure);
                     }
                     answer => return Ok(answer),
                 }
