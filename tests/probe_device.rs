@@ -81,3 +81,63 @@ fn the_context_and_the_room_for_kernels_are_accounted() {
     assert!(output.contains("TERMS context=300.0 MiB kept=250.0 MiB granule=32.0 MiB"), "{output}");
     assert!(output.contains("WARNING \n") && output.contains("CONTENDED None"), "{output}");
 }
+
+#[test]
+fn success_past_the_cards_memory_is_not_believed() {
+    let machine = Scenario::new("gpu total=4GiB context=400MiB overcommit");
+    let expected = brute_force(4096, Bytes::mib(400), Bytes::mib(2));
+    let output = probe(&machine, &Told::default());
+    assert_eq!(said(&output), format!("ANSWER {expected}"));
+    assert!(machine.peak_bytes() <= 4 << 30, "it took the host's memory");
+}
+
+#[test]
+fn another_index_order_in_cuda_changes_nothing() {
+    let machine = Scenario::new(
+        "driver order=1,0\n gpu total=3GiB context=400MiB\n gpu total=9GiB context=400MiB",
+    );
+    let expected = brute_force(3072, Bytes::mib(400), Bytes::mib(2));
+    let output = probe(&machine, &Told::default());
+    assert_eq!(said(&output), format!("ANSWER {expected}"), "{output}");
+    assert_as_before(&machine);
+    assert!(machine.calls_of("cuMemAlloc_v2").len() > 10);
+}
+
+#[test]
+fn a_mig_instance_is_probed_as_a_device_of_its_own() {
+    let machine = Scenario::new(
+        "gpu total=80GiB context=400MiB
+         mig gpu=0 index=2 total=5GiB uuid=MIG-00000002-0000-4000-8000-000000000000
+         mig gpu=0 index=3 total=20GiB
+         process gpu=0 mig=3 pid=4190001 bytes=19GiB",
+    );
+    let told = Told { uuid: "MIG-00000002-0000-4000-8000-000000000000", ..Told::default() };
+    let output = probe(&machine, &Told { shared: false, ..told });
+    let expected = brute_force(5120, Bytes::mib(400), Bytes::mib(2));
+    assert_eq!(said(&output), format!("ANSWER {expected}"), "{output}");
+    machine.assert_balanced();
+}
+
+#[test]
+fn neighbours_that_move_during_the_search_are_noticed() {
+    let scenario = "gpu total=8GiB context=400MiB\n process pid=4190001 bytes=3GiB";
+    let answer = |free| brute_force(free, Bytes::mib(400), Bytes::mib(2));
+    let steady = Scenario::new(scenario);
+    assert_eq!(said(&probe(&steady, &Told::default())), format!("ANSWER {}", answer(5120)));
+    // At any allocation of the search: memory is taken, or given back.
+    let allocations = steady.calls_of("cuMemAlloc_v2").len();
+    for after in 3..allocations {
+        for (steal, free) in [("take=1GiB", 4096), ("give=1500MiB", 6620)] {
+            let machine = Scenario::new(&format!(
+                "{scenario}\n steal cuMemAlloc_v2 after={after} pid=4190001 {steal}"
+            ));
+            let output = probe(&machine, &Told::default());
+            assert_eq!(
+                said(&output),
+                format!("ANSWER {}", answer(free)),
+                "{after} {steal}: {output}"
+            );
+            machine.assert_balanced();
+        }
+    }
+}
