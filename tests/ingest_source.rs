@@ -1,5 +1,7 @@
 //! MODEL on the command line: which of a profile, a file, a folder and a hub id it is.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 use std::fs;
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! The built-in model profiles, read as a `config.json` is.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
 use oomph::ingest::config_json;
 use oomph::model::config::{LlamaFamily, ModelConfig};
 use oomph::profile::file::ProfileError;
