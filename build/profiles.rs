@@ -14,7 +14,7 @@ pub fn generate(out_dir: &Path) {
     let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo sets it for build scripts");
     let mut source = String::new();
     for (list, folder) in [("GPUS", "profiles/gpus"), ("MODELS", "profiles/models")] {
-        println!("cargo:rerun-if-changed={folder}");
+        println!("cargo::rerun-if-changed={folder}");
         let folder = Path::new(&root).join(folder);
         let entries = fs::read_dir(&folder)
             .unwrap_or_else(|e| panic!("cannot read {}: {e}", folder.display()));
@@ -29,7 +29,7 @@ pub fn generate(out_dir: &Path) {
                 "{}: a profile's name has lower-case letters, digits, `-` and `.` only",
                 path.display()
             );
-            println!("cargo:rerun-if-changed={}", path.display());
+            println!("cargo::rerun-if-changed={}", path.display());
             files.push((name.to_owned(), path.display().to_string()));
         }
         files.sort();

@@ -169,7 +169,7 @@ impl ConfigError {
                 "name the config.json of the model that was quantized".to_owned()
             }
             ConfigError::Missing { key } => {
-                format!("add `{key}`: transformers would take its 7B-size default in silence")
+                format!("add `{key}`: transformers would take the default of another model")
             }
             ConfigError::Unsupported { supported, .. } => format!("modelled: {supported}"),
             ConfigError::WrongType { key, .. }

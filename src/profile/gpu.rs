@@ -143,7 +143,7 @@ impl GpuProfile {
     pub fn generic(total: Bytes) -> Result<GpuProfile, ProfileError> {
         let a100 = GpuProfile::built_in("a100-40gb")?;
         Ok(GpuProfile {
-            name: total.to_string(),
+            name: exact(total),
             product_name: format!("generic GPU with {total}"),
             total,
             reserved: Bytes::ZERO,
@@ -221,6 +221,16 @@ fn out_of_range(
         key,
         value,
         allowed: allowed.to_owned(),
+    }
+}
+
+/// Writes a size without rounding, as a specification takes it: `24GiB`, `24564MiB`, `16000000000B`.
+fn exact(size: Bytes) -> String {
+    let units = [("GiB", Bytes::gib(1)), ("MiB", Bytes::mib(1))];
+    let whole = units.iter().find(|(_, unit)| size.get().is_multiple_of(unit.get()));
+    match whole {
+        Some((name, unit)) => format!("{}{name}", size.get() / unit.get()),
+        None => format!("{}B", size.get()),
     }
 }
 

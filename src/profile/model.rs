@@ -32,11 +32,15 @@ struct ModelFile {
     hub_id: String,
     parameters: u64,
     source: String,
+    /// Keys that `config.json` sets to null, which TOML cannot say: a missing key can have
+    /// another default.
+    #[serde(default)]
+    null_keys: Vec<String>,
     config: Map<String, Value>,
 }
 
 /// Every key at the top of a model's file.
-pub const KEYS: [&str; 4] = ["hub_id", "parameters", "source", "config"];
+pub const KEYS: [&str; 5] = ["hub_id", "parameters", "source", "null_keys", "config"];
 
 /// Returns the names of all built-in model profiles, sorted.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -65,7 +69,8 @@ impl ModelProfile {
             });
         };
         let file = format!("built-in profiles/models/{lower}.toml");
-        let model: ModelFile = file::parse(text, &file, &KEYS)?;
+        let mut model: ModelFile = file::parse(text, &file, &KEYS)?;
+        model.config.extend(model.null_keys.into_iter().map(|key| (key, Value::Null)));
         Ok(ModelProfile {
             name: lower,
             hub_id: model.hub_id,

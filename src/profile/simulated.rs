@@ -159,10 +159,10 @@ impl SimulatedGpus {
     }
 }
 
-/// Prints the specification as short as it can be written.
+/// Prints the specification as it can be typed; a user's own profile by its name without the path.
 impl fmt::Display for SimulatedGpus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sim:{}", self.profile.name.replace(' ', ""))?;
+        write!(f, "sim:{}", self.profile.name)?;
         if self.count > 1 {
             write!(f, "*{}", self.count)?;
         }
