@@ -1,6 +1,7 @@
 //! The solver against brute force: every pair on small lattices.
 
 use oomph::plan::solver::{BoundBy, Kind, Limits, Request, Solution, Unsolvable, solve};
+use oomph::plan::together::{Fits, Wish, solve_with};
 use oomph::units::{AccumulationSteps, DataParallelSize, EffectiveBatch, MicroBatch};
 
 fn request(limits: (u64, u64), replicas: u64, target: u64) -> Request {
@@ -228,4 +229,50 @@ fn huge_batches_are_solved_at_once() {
     let solution = solve(&request((3, 3), 1, 999_999_937)).expect("a prime below 10^9");
     assert_eq!(pair(&solution), (1, 999_999_937));
     assert!(solution.alternatives.iter().any(|other| other.kind == Kind::Uneven));
+}
+
+/// Limits that are known, and how often they were asked for.
+struct Known {
+    limits: Limits,
+    asked: u64,
+}
+
+impl Fits for Known {
+    type Error = std::convert::Infallible;
+
+    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, Self::Error> {
+        self.asked += 1;
+        Ok(self.limits.at(accumulation.get()))
+    }
+
+    fn runs(&mut self, size: MicroBatch, steps: AccumulationSteps) -> Result<bool, Self::Error> {
+        Ok(size.get() <= self.limits.at(steps.get()))
+    }
+}
+
+#[test]
+fn asking_for_what_is_needed_gives_the_plan_that_knowing_all_gives() {
+    for request in requests() {
+        let wish = Wish {
+            data_parallel: request.data_parallel,
+            target: request.target,
+            micro_batch: request.micro_batch,
+            accumulation: request.accumulation,
+        };
+        let mut known = Known { limits: request.limits, asked: 0 };
+        let Ok(lazy) = solve_with(&wish, &mut known);
+        match (lazy, solve(&request)) {
+            (Ok(lazy), Ok(full)) => {
+                assert_eq!(lazy.best, full.best, "{request:?}");
+                assert_eq!(lazy.exact, full.exact, "{request:?}");
+                assert_eq!(lazy.largest_micro_batch, full.largest_micro_batch, "{request:?}");
+                assert_eq!(lazy.bound_by, full.bound_by, "{request:?}");
+                if full.best.accumulation > AccumulationSteps::ONE {
+                    assert_eq!(lazy.alternatives, full.alternatives, "{request:?}");
+                }
+            }
+            (lazy, full) => assert_eq!(lazy.is_ok(), full.is_ok(), "{request:?} {lazy:?} {full:?}"),
+        }
+        assert!(known.asked <= 2);
+    }
 }

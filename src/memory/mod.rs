@@ -6,4 +6,5 @@
 pub mod allocator;
 pub mod fit;
 pub mod footprint;
+pub mod largest;
 pub mod trace;

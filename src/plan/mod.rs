@@ -5,3 +5,4 @@ pub mod capacity;
 pub mod near;
 pub mod result;
 pub mod solver;
+pub mod together;

@@ -156,9 +156,7 @@ pub enum Unsolvable {
 pub fn solve(request: &Request) -> Result<Solution, Unsolvable> {
     let Request { limits, target, .. } = *request;
     let replicas = request.data_parallel.get();
-    if let Some(target) = target {
-        check_numbers(request, target.get())?;
-    }
+    check_numbers(request)?;
     if limits.single.max(limits.accumulated) == 0 {
         return Err(Unsolvable::NothingFits);
     }
@@ -220,8 +218,10 @@ pub(crate) fn batches((micro_batch, accumulation): Pair, replicas: u64) -> Batch
     }
 }
 
-fn check_numbers(request: &Request, target: u64) -> Result<(), Unsolvable> {
+/// Refuses numbers that no limit can help.
+pub(crate) fn check_numbers(request: &Request) -> Result<(), Unsolvable> {
     let replicas = request.data_parallel.get();
+    let Some(target) = request.target.map(EffectiveBatch::get) else { return Ok(()) };
     if target < replicas {
         return Err(Unsolvable::FewerThanReplicas { target, replicas });
     }
