@@ -4,7 +4,8 @@ use std::convert::Infallible;
 
 use super::search::{Next, Search};
 use super::{Attempt, Prober};
-use crate::memory::allocator::{Capacity, Refusal, Segment, SegmentSource, replay};
+use crate::memory::allocator::{Capacity, GRANULE, Refusal, Segment, SegmentSource, replay};
+use crate::memory::largest::largest_micro_batch as simulated_largest;
 use crate::memory::trace::Trace;
 use crate::units::{Bytes, MicroBatch};
 
@@ -177,7 +178,12 @@ fn simulate<T>(
     terms: &Terms,
     traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
 ) -> Result<Option<MicroBatch>, T> {
-    let mut search = Search::new(Some(MicroBatch::ONE), terms.limit);
+    let guess = simulated_largest(capacity, terms.limit, &mut *traces)?.micro_batch;
+    if terms.granule <= GRANULE {
+        return Ok(guess);
+    }
+    // Larger granules only take more: what remains is a short search downwards.
+    let mut search = Search::new(guess, terms.limit);
     loop {
         match search.next() {
             Next::Done(largest) => return Ok(largest),

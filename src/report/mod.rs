@@ -6,5 +6,6 @@ pub mod estimate;
 pub mod gpus;
 pub mod json;
 pub mod plan;
+pub mod probe;
 pub mod profiles;
 pub mod text;
