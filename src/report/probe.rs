@@ -78,11 +78,11 @@ fn found(text: &mut String, gpu: &GpuAnswer, measured: &Measured) {
     let kernels = kept_free.saturating_sub(gpu.headroom);
     let _ = write!(
         text,
-        "  {capacity} to allocate: {} free beside a context of {context}, less {} headroom",
+        "  {capacity} to allocate: {} free beside the context ({context}),\n    less {} headroom",
         found.free_before, gpu.headroom
     );
     if kernels > Bytes::ZERO {
-        let _ = write!(text, "\n    and {kernels} for kernels and communication");
+        let _ = write!(text, " and {kernels} for kernels and communication");
     }
     text.push('\n');
     if let Some(warning) = &measured.warning {

@@ -163,7 +163,8 @@ pub fn said(output: &str) -> &str {
     line.unwrap_or_else(|| panic!("neither answer nor error:\n{output}"))
 }
 
-struct Granular(Capacity, Bytes);
+/// A simulated device whose driver takes more than 2 MiB at a time.
+pub struct Granular(pub Capacity, pub Bytes);
 
 impl SegmentSource for Granular {
     type Error = Infallible;
