@@ -8,6 +8,7 @@ mod support;
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use oomph::cli::target::CONTEXT_ALLOWANCE;
 use oomph::ingest::source::ModelSource;
@@ -22,9 +23,9 @@ use probe_support::{Granular, fillings};
 use serde_json::Value;
 use support::{Scenario, garbage_driver};
 
-/// A Llama of four layers; `small` has two and next to no vocabulary.
+/// A Llama of four layers; `small` has one and next to no vocabulary.
 fn model(folder: &Path, small: bool) -> String {
-    let (hidden, layers, vocabulary) = if small { (256, 2, 512) } else { (512, 4, 32_000) };
+    let (hidden, layers, vocabulary) = if small { (256, 1, 512) } else { (512, 4, 32_000) };
     let path = folder.join("config.json");
     let text = format!(
         r#"{{"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": {hidden},
@@ -323,13 +324,14 @@ fn a_kill_at_any_call_leaves_nothing_and_the_next_probe_runs() {
     let expected = probe(&clean, true, &[]).1["largest_micro_batch"].clone();
     let calls = clean.calls();
     assert!(calls.len() > 100, "{} calls", calls.len());
-    for number in 1..=calls.len() {
+    side_by_side(calls.len(), |at| {
+        let (number, name) = (at + 1, &calls[at].name);
         let machine = Scenario::new(&format!("{SMALL}\n fault * at={number} do=kill"));
         let output = command(&machine, true, &[]).output().unwrap();
-        if calls[number - 1].name.starts_with("cu") {
+        if name.starts_with("cu") {
             let (code, json) = answer(&output);
             // By the release of the context the answer is there, and a warning.
-            let known = calls[number - 1].name.starts_with("cuDevicePrimaryCtxRelease");
+            let known = name.starts_with("cuDevicePrimaryCtxRelease");
             assert_eq!(code, if known { 0 } else { 5 }, "call {number}: {json}");
             assert!(json.to_string().contains("was killed (SIGKILL)"), "call {number}: {json}");
         } else {
@@ -339,7 +341,22 @@ fn a_kill_at_any_call_leaves_nothing_and_the_next_probe_runs() {
         let (code, json) = probe(&machine, true, &[]);
         assert_eq!((code, &json["largest_micro_batch"]), (0, &expected), "after {number}: {json}");
         assert_eq!(machine.held(0), 0);
-    }
+    });
+}
+
+/// Does a few hundred independent things on every core.
+fn side_by_side(count: usize, each: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(at) = Some(next.fetch_add(1, Relaxed)).filter(|at| *at < count) {
+                    each(at);
+                }
+            });
+        }
+    });
 }
 
 /// Few calls, so that each can be broken in turn.
@@ -349,12 +366,14 @@ const SMALL: &str = "gpu total=1100MiB context=100MiB";
 fn an_error_at_any_call_has_a_documented_exit_code() {
     let clean = Scenario::new(SMALL);
     assert_eq!(probe(&clean, true, &[]).0, 0);
-    for (at, call) in clean.calls().iter().enumerate() {
+    let calls = clean.calls();
+    side_by_side(calls.len(), |at| {
+        let name = &calls[at].name;
         let code = [4711, 999, 3, 46, 15][at % 5];
         let machine = Scenario::new(&format!("{SMALL}\n fault * at={} code={code}", at + 1));
         let (exit, json) = probe(&machine, true, &[]);
-        let allowed: &[i32] = if call.name.starts_with("cu") { &[0, 5] } else { &[0, 4, 5] };
-        assert!(allowed.contains(&exit), "call {}, {}: {exit} {json}", at + 1, call.name);
+        let allowed: &[i32] = if name.starts_with("cu") { &[0, 5] } else { &[0, 4, 5] };
+        assert!(allowed.contains(&exit), "call {}, {name}: {exit} {json}", at + 1);
         assert_eq!(machine.held(0), 0);
-    }
+    });
 }

@@ -1,6 +1,8 @@
 //! The search over a device that is a few lines of arithmetic: what it finds, with how many replays,
 //! and what it says when neighbours move.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
