@@ -23,6 +23,8 @@ pub fn compile() -> ExitCode {
         .args(["-Copt-level=3", "-Cpanic=abort", "-Cstrip=symbols"])
         // As real drivers: once loaded it stays, and its state with it.
         .arg("-Clink-arg=-Wl,-z,nodelete")
+        // It means its own functions where it names them, whatever else is loaded.
+        .arg("-Clink-arg=-Wl,-Bsymbolic")
         .args(["--target", &variable("TARGET"), "virtual-gpu/src/lib.rs", "-o"])
         .arg(&library);
     if let Some(linker) = env::var_os("RUSTC_LINKER") {

@@ -148,6 +148,10 @@ fn a_driver_that_cannot_be_used_is_named_by_cause() {
         let output = probe(&machine, &Told::default());
         assert!(said(&output).contains(expected), "{output}");
     }
+    let machine = Scenario::new(SMALL);
+    machine.without_symbol("cuMemAlloc_v2");
+    let output = probe(&machine, &Told::default());
+    assert_eq!(said(&output), "ERROR the driver lacks cuMemAlloc_v2");
     // A library that is none of NVIDIA's, and a file that is no library.
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let other = maps.split_whitespace().find(|word| word.contains("/libc.so")).unwrap();

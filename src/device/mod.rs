@@ -3,10 +3,12 @@
 pub mod child;
 pub mod cuda;
 mod cuda_codes;
+pub mod failure;
 pub mod interrupt;
 pub mod lock;
 pub mod nvml;
 mod nvml_codes;
+pub mod nvml_failure;
 pub mod prober;
 mod processes;
 pub mod session;

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -12,9 +11,9 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
 
 use super::child::ARGUMENT;
-use super::cuda::CudaError;
+use super::failure::{Limits, ProbeFailure, how_it_ended};
 use super::interrupt::Interrupt;
-use super::lock::{GpuLock, LockError};
+use super::lock::GpuLock;
 use super::wire::{Reply, attempt_request, free_request};
 use crate::memory::trace::Trace;
 use crate::probe::{Attempt, Prober};
@@ -25,80 +24,8 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a killed process may take to disappear: one that hangs in the kernel may never.
 const BURIAL: Duration = Duration::from_secs(5);
 
-/// How long a probe may take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// One driver call. Creating a context on a machine of eight GPUs without persistence mode
-    /// takes ten seconds and more.
-    pub call: Duration,
-    /// All of it.
-    pub total: Duration,
-}
-
 /// The running program itself, also when its file has been replaced meanwhile.
 pub const SELF: &str = "/proc/self/exe";
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { call: Duration::from_secs(30), total: Duration::from_secs(300) }
-    }
-}
-
-/// Why a probe has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeFailure {
-    /// Another probe has the GPU.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The child could not be started, or talked to.
-    #[error("the probing process could not be {doing}: {source}")]
-    Process {
-        /// Started, watched, written to.
-        doing: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The driver gave an error.
-    #[error(transparent)]
-    Driver(#[from] CudaError),
-    /// A driver call did not come back.
-    #[error("{call} did not come back within {waited:?} (driver call {number} of this probe)")]
-    Hung {
-        /// The call.
-        call: String,
-        /// Which one.
-        number: u64,
-        /// The limit.
-        waited: Duration,
-    },
-    /// The whole probe took too long.
-    #[error("the probe did not end within {limit:?}; its last driver call was {call}")]
-    Deadline {
-        /// The limit.
-        limit: Duration,
-        /// The call.
-        call: String,
-    },
-    /// The child ended by itself.
-    #[error("the probing process {how} in {call} (driver call {number} of this probe)")]
-    Died {
-        /// With which signal or code.
-        how: String,
-        /// The call.
-        call: String,
-        /// Which one.
-        number: u64,
-    },
-    /// The child said what it should not.
-    #[error("the probing process answered out of turn: {0}")]
-    Protocol(String),
-    /// SIGINT or SIGTERM; everything was given back.
-    #[error("interrupted")]
-    Interrupted {
-        /// The signal.
-        signal: i32,
-    },
-}
 
 /// What the child has found once its context was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -401,17 +328,5 @@ fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
-    }
-}
-
-fn how_it_ended(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(11), _) => "crashed (SIGSEGV)".to_owned(),
-        (Some(7), _) => "crashed (SIGBUS)".to_owned(),
-        (Some(6), _) => "aborted (SIGABRT)".to_owned(),
-        (Some(9), _) => "was killed (SIGKILL)".to_owned(),
-        (Some(signal), _) => format!("ended by signal {signal}"),
-        (None, Some(code)) => format!("ended with code {code}"),
-        (None, None) => "ended".to_owned(),
     }
 }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::failure::{Limits, ProbeFailure};
 use super::interrupt::Interrupt;
 use super::lock::GpuLock;
-use super::nvml::{NvmlFailure, list_gpus};
-use super::prober::{CudaProber, Limits, ProbeFailure};
+use super::nvml::list_gpus;
+use super::nvml_failure::NvmlFailure;
+use super::prober::CudaProber;
 use super::sim::SimProber;
 use crate::memory::allocator::GRANULE;
 use crate::memory::trace::Trace;
@@ -86,7 +88,7 @@ pub enum ProbeError<T> {
 /// all probes of one command.
 ///
 /// ```no_run
-/// # use oomph::device::{interrupt::Interrupt, lock, prober::{Limits, SELF}, session::*};
+/// # use oomph::device::{interrupt::Interrupt, failure::Limits, lock, prober::SELF, session::*};
 /// # use oomph::{memory::trace::Trace, probe::target::Sharing, units::{Bytes, MicroBatch}};
 /// # fn step(_: MicroBatch) -> Result<Trace, std::convert::Infallible> { Ok(Trace::default()) }
 /// let request = ProbeRequest {

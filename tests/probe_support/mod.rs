@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use oomph::device::failure::Limits;
 use oomph::device::interrupt::Interrupt;
-use oomph::device::prober::Limits;
 use oomph::device::session::{ProbeRequest, Probed, probe_gpu};
 use oomph::memory::allocator::{Capacity, Refusal, Segment, SegmentSource, replay};
 use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
