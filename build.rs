@@ -1,49 +1,17 @@
-//! Compiles `virtual-gpu/` into the shared library that the binary carries.
-//!
-//! With `std` alone and the compiler that builds the package, so that nothing more is needed; as
-//! sources without a manifest, because `cargo package` leaves nested packages out.
+//! Generates what the binary carries: the list of profiles, and the virtual GPU's library.
 
-use std::env;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+
+#[path = "build/profiles.rs"]
+mod profiles;
+#[path = "build/virtual_gpu.rs"]
+mod virtual_gpu;
 
 fn main() -> ExitCode {
-    println!("cargo::rerun-if-changed=virtual-gpu/src");
-    println!("cargo::rustc-check-cfg=cfg(virtual_gpu)");
-    // A library to be loaded by the C library's loader: musl's programs are static by default.
-    let target = (variable("CARGO_CFG_TARGET_OS"), variable("CARGO_CFG_TARGET_ENV"));
-    if target != ("linux".to_owned(), "gnu".to_owned()) {
-        return ExitCode::SUCCESS;
-    }
-    let library = PathBuf::from(variable("OUT_DIR")).join("libvirtual_gpu.so");
-    let mut rustc = Command::new(variable("RUSTC"));
-    rustc
-        .args(["--edition=2024", "--crate-name=virtual_gpu", "--crate-type=cdylib"])
-        .args(["-Copt-level=3", "-Cpanic=abort", "-Cstrip=symbols"])
-        // As real drivers: once loaded it stays, and its state with it.
-        .arg("-Clink-arg=-Wl,-z,nodelete")
-        .args(["--target", &variable("TARGET"), "virtual-gpu/src/lib.rs", "-o"])
-        .arg(&library);
-    if let Some(linker) = env::var_os("RUSTC_LINKER") {
-        rustc.arg("-C").arg({
-            let mut option = std::ffi::OsString::from("linker=");
-            option.push(linker);
-            option
-        });
-    }
-    match rustc.status() {
-        Ok(status) if status.success() => {
-            println!("cargo::rustc-cfg=virtual_gpu");
-            ExitCode::SUCCESS
-        }
-        Ok(_) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("cannot run {}: {error}", variable("RUSTC"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_default()
+    let out_dir = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    profiles::generate(&out_dir);
+    virtual_gpu::compile()
 }

@@ -1,8 +1,161 @@
 //! Arguments, exit codes, and the only place that prints.
+//!
+//! Each command is a file with `Args` and `run(&Args, Style) -> Result<Answer, CliError>`.
 
+pub mod args;
+pub mod config_file;
+pub mod error;
+pub mod estimate;
+pub mod exit;
+pub mod gpu_select;
+pub mod gpus;
+pub mod job;
+pub mod later;
+pub mod output;
+pub mod plan;
+pub mod probe;
+pub mod profiles;
+pub mod settings;
+pub mod setup;
+pub mod support;
+pub mod target;
+pub mod usage;
+pub mod values;
+pub mod versions;
+
+use std::ffi::OsString;
+use std::panic;
 use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+
+use crate::cli::args::{Cli, Command};
+use crate::cli::error::CliError;
+use crate::cli::output::{Answer, Style};
+use crate::device::child;
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or(String::new(), |at| format!(" at {at}"));
+        output::write_stderr(&format!(
+            "error: something broke in oomph{place}\n  cause: {}\nhint: please report it, with \
+             the command line\n",
+            info.payload_as_str().unwrap_or("unknown")
+        ));
+    }));
+    let code = panic::catch_unwind(|| {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        match child::arguments(&arguments) {
+            Some(arguments) => child::main(&arguments),
+            None => run(arguments),
+        }
+    });
+    ExitCode::from(code.unwrap_or(exit::BROKEN))
+}
+
+/// Parses, dispatches and prints.
+fn run(arguments: Vec<OsString>) -> u8 {
+    let early = EarlyFlags::find(&arguments);
+    let parsed = Cli::command()
+        .color(early.color)
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let result = match parsed {
+        Ok(cli) => {
+            let style = Style { json: cli.json, color: output::stdout_color(cli.color) };
+            dispatch(&cli.command, style)
+        }
+        Err(help) if matches!(help.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            let ansi = output::stdout_color(early.color);
+            let text = help.render();
+            let text = if ansi { text.ansi().to_string() } else { text.to_string() };
+            Ok(Answer { text, code: exit::OK })
+        }
+        Err(error) if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::write_stderr(&error.render().to_string());
+            return exit::USAGE;
+        }
+        Err(error) => Err(usage::from_clap(&error)),
+    };
+    match result {
+        Ok(answer) => print(&answer.text, answer.code, early),
+        Err(error) => {
+            output::write_stderr(&error.text(output::stderr_color(early.color)));
+            let text = if early.json { error.json() } else { String::new() };
+            print(&text, error.code, early)
+        }
+    }
+}
+
+fn print(text: &str, code: u8, early: EarlyFlags) -> u8 {
+    match output::write_stdout(text) {
+        Ok(()) => code,
+        Err(error) => {
+            let error = CliError::new(exit::BROKEN, "cannot write the answer to stdout")
+                .cause(error.to_string());
+            output::write_stderr(&error.text(output::stderr_color(early.color)));
+            exit::BROKEN
+        }
+    }
+}
+
+fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
+    match command {
+        Command::Gpus(args) => gpus::run(args, style),
+        Command::Estimate(args) => estimate::run(args, style),
+        Command::Probe(args) => probe::run(args, style),
+        Command::Plan(args) => plan::run(args, style),
+        Command::Profiles(args) => profiles::run(args, style),
+        Command::Wait(_) => {
+            Err(later::not_yet("wait", "`oomph gpus` shows what is free and who holds the rest"))
+        }
+        Command::Advise(_) => {
+            Err(later::not_yet("advise", "try `oomph plan MODEL --checkpointing full`"))
+        }
+        Command::Check(_) => {
+            Err(later::not_yet("check", "`oomph plan MODEL ...` exits 3 when it does not fit"))
+        }
+        Command::Trial(_) => Err(later::not_yet(
+            "trial",
+            "`oomph probe MODEL` measures without the training command",
+        )),
+        Command::Run(_) => Err(later::not_yet("run", "`oomph estimate MODEL` needs no GPU either")),
+        Command::Capture(_) => {
+            Err(later::not_yet("capture", "MODEL may be a config.json of a known architecture"))
+        }
+        Command::Schema(_) => {
+            Err(later::not_yet("schema", "every JSON answer carries its `schema` name"))
+        }
+    }
+}
+
+/// The flags that say how an error is shown, found even where the command line does not parse.
+#[derive(Debug, Clone, Copy)]
+struct EarlyFlags {
+    json: bool,
+    color: ColorChoice,
+}
+
+impl EarlyFlags {
+    fn find(arguments: &[OsString]) -> EarlyFlags {
+        let mut early = EarlyFlags { json: false, color: ColorChoice::Auto };
+        let mut previous = "";
+        for argument in arguments.iter().filter_map(|a| a.to_str()).take_while(|a| *a != "--") {
+            let when = match argument.strip_prefix("--color=") {
+                Some(when) => when,
+                None if previous == "--color" => argument,
+                None => "",
+            };
+            match when {
+                "always" => early.color = ColorChoice::Always,
+                "never" => early.color = ColorChoice::Never,
+                _ => {}
+            }
+            early.json |= argument == "--json";
+            previous = argument;
+        }
+        early
+    }
 }

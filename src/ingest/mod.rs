@@ -1,1 +1,12 @@
 //! What other programs write, as model or setup: a Hugging Face `config.json`, installed versions.
+//!
+//! Unknown keys are ignored, because they are other people's; missing ones get transformers'
+//! default or are named. Nothing here runs another program or asks a network.
+
+pub mod config_json;
+pub mod error;
+mod fields;
+mod gpt2;
+mod llama;
+pub mod source;
+pub mod versions;

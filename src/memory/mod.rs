@@ -4,5 +4,7 @@
 //! No I/O, no device: where segments come from is behind [`allocator::SegmentSource`].
 
 pub mod allocator;
+pub mod fit;
 pub mod footprint;
+pub mod largest;
 pub mod trace;

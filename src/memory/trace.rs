@@ -128,3 +128,114 @@ pub struct Trace {
     /// Where each phase begins: (index into `events`, phase), ascending.
     pub phases: Vec<(usize, Phase)>,
 }
+
+/// Why a sequence of events is no trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TraceError {
+    /// An event names a block that is not in [`Trace::blocks`].
+    #[error("event {event} names block {block}, which the trace does not have")]
+    UnknownBlock {
+        /// Index into [`Trace::events`].
+        event: usize,
+        /// The block named.
+        block: u32,
+    },
+    /// A block is allocated a second time.
+    #[error("event {event} allocates block {block}, which was allocated before")]
+    AllocatedTwice {
+        /// Index into [`Trace::events`].
+        event: usize,
+        /// The block named.
+        block: u32,
+    },
+    /// A block is freed that is not alive.
+    #[error("event {event} frees block {block}, which is not alive")]
+    NotAlive {
+        /// Index into [`Trace::events`].
+        event: usize,
+        /// The block named.
+        block: u32,
+    },
+}
+
+impl Trace {
+    /// Checks that each block is allocated once at most, and freed once at most, after that.
+    ///
+    /// For traces that come from outside; those that oomph makes hold it by construction.
+    ///
+    /// # Errors
+    ///
+    /// The first event that is out of order.
+    pub fn check(&self) -> Result<(), TraceError> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Life {
+            Unborn,
+            Alive,
+            Dead,
+        }
+        let mut lives = vec![Life::Unborn; self.blocks.len()];
+        for (event, &what) in self.events.iter().enumerate() {
+            let (Event::Alloc(BlockId(block)) | Event::Free(BlockId(block))) = what;
+            let life =
+                lives.get_mut(block as usize).ok_or(TraceError::UnknownBlock { event, block })?;
+            *life = match (what, *life) {
+                (Event::Alloc(_), Life::Unborn) => Life::Alive,
+                (Event::Free(_), Life::Alive) => Life::Dead,
+                (Event::Alloc(_), _) => return Err(TraceError::AllocatedTwice { event, block }),
+                (Event::Free(_), _) => return Err(TraceError::NotAlive { event, block }),
+            };
+        }
+        Ok(())
+    }
+
+    /// Returns the phase that an event belongs to; [`Phase::Load`] before the first phase begins.
+    pub fn phase_at(&self, event: usize) -> Phase {
+        let begun = self.phases.partition_point(|&(first, _)| first <= event);
+        begun.checked_sub(1).map_or(Phase::Load, |last| self.phases[last].1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(blocks: usize, events: &[Event]) -> Trace {
+        let block = Block {
+            bytes: Bytes::kib(1),
+            category: Category::Temporaries,
+            phase: Phase::Forward,
+            module: 0,
+        };
+        Trace { blocks: vec![block; blocks], events: events.to_vec(), ..Trace::default() }
+    }
+
+    #[test]
+    fn each_block_lives_once() {
+        use Event::{Alloc, Free};
+        let id = BlockId(0);
+        let (event, block) = (1, 0);
+        assert_eq!(trace(1, &[Alloc(id), Free(id)]).check(), Ok(()));
+        assert_eq!(
+            trace(1, &[Alloc(id), Alloc(id)]).check(),
+            Err(TraceError::AllocatedTwice { event, block })
+        );
+        assert_eq!(
+            trace(1, &[Alloc(id), Free(id), Free(id)]).check(),
+            Err(TraceError::NotAlive { event: 2, block })
+        );
+        assert_eq!(trace(1, &[Free(id)]).check(), Err(TraceError::NotAlive { event: 0, block }));
+        assert_eq!(
+            trace(1, &[Alloc(id), Alloc(BlockId(7))]).check(),
+            Err(TraceError::UnknownBlock { event, block: 7 })
+        );
+    }
+
+    #[test]
+    fn an_event_belongs_to_the_phase_that_began_last() {
+        let mut trace = trace(0, &[]);
+        trace.phases = vec![(0, Phase::Load), (4, Phase::Batch), (4, Phase::Forward)];
+        assert_eq!(trace.phase_at(3), Phase::Load);
+        assert_eq!(trace.phase_at(4), Phase::Forward);
+        assert_eq!(trace.phase_at(99), Phase::Forward);
+    }
+}

@@ -125,4 +125,53 @@ impl ModelConfig {
             ModelConfig::Gpt2(c) => c.n_positions,
         }
     }
+
+    /// Returns the number of parameters: every weight and bias, tied ones once.
+    ///
+    /// What `sum(p.numel() for p in model.parameters())` gives for the causal language model.
+    /// Sizes within the limits of `ingest` cannot overflow.
+    ///
+    /// Source: the layers of modeling_llama.py, modeling_mistral.py, modeling_qwen2.py and
+    /// modeling_gpt2.py of transformers 4.56 and 5.23. Checked in tests/profiles_models.rs.
+    pub fn parameter_count(&self) -> u64 {
+        match self {
+            ModelConfig::Llama(c) => c.parameter_count(),
+            ModelConfig::Gpt2(c) => c.parameter_count(),
+        }
+    }
+}
+
+impl LlamaConfig {
+    fn parameter_count(&self) -> u64 {
+        let hidden = self.hidden_size;
+        let query = self.num_attention_heads * self.head_dim;
+        let key_value = self.num_key_value_heads * self.head_dim;
+        // Mistral's projections have no bias, whatever its config says; Qwen2's output has none.
+        let attention_biases = match (self.family, self.attention_bias) {
+            (LlamaFamily::Qwen2, _) => query + 2 * key_value,
+            (LlamaFamily::Llama, true) => query + 2 * key_value + hidden,
+            (LlamaFamily::Llama, false) | (LlamaFamily::Mistral, _) => 0,
+        };
+        let attention = 2 * hidden * query + 2 * hidden * key_value + attention_biases;
+        let mlp_biases = match (self.family, self.mlp_bias) {
+            (LlamaFamily::Llama, true) => 2 * self.intermediate_size + hidden,
+            _ => 0,
+        };
+        let mlp = 3 * hidden * self.intermediate_size + mlp_biases;
+        let layer = attention + mlp + 2 * hidden;
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        tables * self.vocab_size * hidden + self.num_hidden_layers * layer + hidden
+    }
+}
+
+impl Gpt2Config {
+    fn parameter_count(&self) -> u64 {
+        let width = self.n_embd;
+        let attention = width * 3 * width + 3 * width + width * width + width;
+        let mlp = 2 * width * self.n_inner + self.n_inner + width;
+        let layer = attention + mlp + 2 * 2 * width;
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        let embeddings = tables * self.vocab_size * width + self.n_positions * width;
+        embeddings + self.n_layer * layer + 2 * width
+    }
 }

@@ -1,5 +1,6 @@
 //! How a model is trained: everything but the model that decides what a step allocates.
 
+pub use crate::model::options::{Attention, AttentionMask, Version};
 use crate::units::{AccumulationSteps, MicroBatch};
 
 /// The number format of weights and arithmetic.
@@ -33,42 +34,6 @@ pub enum Checkpointing {
     Full,
 }
 
-/// The attention implementation that transformers is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attention {
-    /// `scaled_dot_product_attention`: PyTorch chooses the kernel.
-    Sdpa,
-    /// Matrix products and softmax written out.
-    Eager,
-}
-
-/// What the collator passes as attention mask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttentionMask {
-    /// A mask without padding (what Hugging Face's collators pass).
-    Ones,
-    /// A mask with padding.
-    Padded,
-    /// No mask at all.
-    None,
-}
-
-/// A version of a Python package: major and minor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// Major.
-    pub major: u32,
-    /// Minor.
-    pub minor: u32,
-}
-
-impl Version {
-    /// Makes a version.
-    pub const fn new(major: u32, minor: u32) -> Version {
-        Version { major, minor }
-    }
-}
-
 /// What of a GPU decides which kernels PyTorch picks, and their scratch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuArch {
@@ -76,6 +41,19 @@ pub struct GpuArch {
     pub compute_capability: (u32, u32),
     /// Streaming multiprocessors.
     pub sm_count: u32,
+}
+
+impl GpuArch {
+    /// Returns the threads that one multiprocessor holds at most.
+    ///
+    /// Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+    pub const fn threads_per_sm(self) -> u32 {
+        match self.compute_capability {
+            (7, 5) => 1024,
+            (8, 6 | 7 | 9) | (12, _) => 1536,
+            _ => 2048,
+        }
+    }
 }
 
 impl GpuArch {

@@ -1,0 +1,70 @@
+//! The command line: every command and the flags that all of them share.
+
+use clap::{ColorChoice, Parser, Subcommand};
+
+use crate::cli::{estimate, gpus, later, plan, probe, profiles};
+
+/// Plan GPU memory before a training job starts
+///
+/// Works out what one training step allocates, finds the largest micro-batch that fits, and solves
+/// for the gradient accumulation that reaches the effective batch.
+#[derive(Debug, Parser)]
+#[command(name = "oomph", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Print JSON on stdout
+    #[arg(long, global = true, help_heading = "Output")]
+    pub json: bool,
+    /// Colour the output (NO_COLOR is obeyed)
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        help_heading = "Output"
+    )]
+    pub color: ColorChoice,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  oomph plan llama-3.2-1b --seq-len 2048 --precision bf16 --effective-batch 256 --gpu sim:h100-80gb
+  oomph estimate gpt2 --precision fp32 --seq-len 1024 --micro-batch 4
+  oomph profiles list";
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what each GPU has free, and who holds the rest
+    Gpus(gpus::Args),
+    /// Estimate the memory of one training step
+    Estimate(estimate::Args),
+    /// Find the largest micro-batch that fits, by allocations on the device
+    Probe(probe::Args),
+    /// Plan micro-batch and accumulation for an effective batch
+    Plan(plan::Args),
+    /// List or show what is built in: models and GPUs
+    Profiles(profiles::Args),
+    /// (not yet) Wait until GPU memory is free
+    #[command(hide = true, disable_help_flag = true)]
+    Wait(later::Args),
+    /// (not yet) Advise what to change
+    #[command(hide = true, disable_help_flag = true)]
+    Advise(later::Args),
+    /// (not yet) Gate a job on whether it fits
+    #[command(hide = true, disable_help_flag = true)]
+    Check(later::Args),
+    /// (not yet) Search with the real training command as the judge
+    #[command(hide = true, disable_help_flag = true)]
+    Trial(later::Args),
+    /// (not yet) Run a command on simulated GPUs
+    #[command(hide = true, disable_help_flag = true)]
+    Run(later::Args),
+    /// (not yet) Capture the trace of a PyTorch model
+    #[command(hide = true, disable_help_flag = true)]
+    Capture(later::Args),
+    /// (not yet) Print the JSON Schema of an output
+    #[command(hide = true, disable_help_flag = true)]
+    Schema(later::Args),
+}

@@ -1,0 +1,146 @@
+//! What a command is asked about: the model, the setup, the GPUs; put together once for all.
+
+use crate::cli::config_file;
+use crate::cli::error::CliError;
+use crate::cli::gpu_select::GpuSelector;
+use crate::cli::settings::Settings;
+use crate::cli::setup::{ModelArgs, SetupArgs};
+use crate::cli::support;
+use crate::cli::target::{CONTEXT_ALLOWANCE, ChosenGpu, chosen};
+use crate::cli::values::Headroom;
+use crate::cli::versions;
+use crate::ingest::source::{ModelError, ModelSource};
+use crate::plan::capacity::{Capacity, OutsideAllocator};
+use crate::step::setup::GpuArch;
+use crate::units::{Bytes, DataParallelSize};
+
+/// A model, its setup and the GPUs that a command is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The model.
+    pub model: ModelSource,
+    /// The setup.
+    pub settings: Settings,
+    /// The GPUs, none when `--capacity` was given without them or none was named.
+    pub gpus: Vec<ChosenGpu>,
+    /// `--capacity`.
+    pub capacity: Option<Bytes>,
+}
+
+/// Which GPUs a command takes when none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WithoutGpu {
+    /// All real ones, unless `--capacity` says enough.
+    AskDriver,
+    /// None.
+    Assume,
+}
+
+impl Job {
+    /// Reads model, file and flags, and finds the GPUs.
+    ///
+    /// # Errors
+    /// For input that cannot be worked with; exit code 4 where a GPU is needed and none is there.
+    pub fn prepare(args: &ModelArgs, without: WithoutGpu) -> Result<Job, CliError> {
+        let file = config_file::load(args.config.as_deref())?;
+        let setup: SetupArgs = args.setup.clone().or(file);
+        let model = ModelSource::resolve(&args.model)?;
+        // What needs no GPU is refused before a driver is asked: exit code 2 comes before 4.
+        let versions = versions::resolve(&setup);
+        Settings::resolve(&setup, &model.config, GpuArch::A100, versions.clone())?;
+        let gpus = match (&setup.gpu, without) {
+            (Some(selector), _) => chosen(selector)?,
+            (None, WithoutGpu::AskDriver) if setup.capacity.is_none() => chosen(&GpuSelector::All)?,
+            (None, _) => Vec::new(),
+        };
+        let arch = gpus.first().map_or(GpuArch::A100, |gpu| gpu.arch);
+        let mut settings = Settings::resolve(&setup, &model.config, arch, versions)?;
+        if gpus.is_empty() {
+            let assumed = "an A100 (compute capability 8.0, 108 SMs): no --gpu was given";
+            settings.assumptions.push(assumed.to_owned());
+        }
+        settings.notes.extend(model.notes.iter().cloned());
+        settings.notes.extend(ignored_environment());
+        let capacity = setup.capacity;
+        Ok(Job { model, settings, gpus, capacity }.limited_to_world())
+    }
+
+    /// Keeps no more GPUs than the world has devices.
+    fn limited_to_world(mut self) -> Job {
+        let world = self.settings.world_size.unwrap_or(u64::MAX);
+        let world = usize::try_from(world).unwrap_or(usize::MAX);
+        if world < self.gpus.len() {
+            let there = self.gpus.len();
+            self.settings.notes.push(format!("--world-size {world}: uses {world} of {there} GPUs"));
+            self.gpus.truncate(world);
+        } else if self.gpus.len() > 1 && world != usize::MAX && world > self.gpus.len() {
+            let here = self.gpus.len();
+            self.settings.notes.push(format!(
+                "--world-size {world} and {here} GPUs here: the others are taken to be like these"
+            ));
+        }
+        self
+    }
+
+    /// Returns the number of replicas: the world, or one a GPU.
+    ///
+    /// Tensor, pipeline and context parallelism would divide it; they are refused so far.
+    pub fn data_parallel(&self) -> DataParallelSize {
+        let gpus = self.gpus.len().max(1) as u64;
+        let replicas = self.settings.world_size.unwrap_or(gpus);
+        DataParallelSize::new(replicas).unwrap_or(DataParallelSize::ONE)
+    }
+
+    /// Returns what a device spends beside the step, with `gradients` bytes of gradients.
+    pub fn outside(&self, gpu: Option<&ChosenGpu>, gradients: Bytes) -> OutsideAllocator {
+        let context = gpu.map_or(CONTEXT_ALLOWANCE, |gpu| gpu.context);
+        OutsideAllocator::new(context, self.data_parallel(), gradients)
+    }
+
+    /// Returns the capacity on a GPU, or the given one; `None` where neither is known.
+    pub fn capacity_on(
+        &self,
+        gpu: Option<&ChosenGpu>,
+        outside: &OutsideAllocator,
+    ) -> Option<Capacity> {
+        let headroom = self.settings.headroom;
+        if let Some(size) = self.capacity {
+            // A capacity given by hand is meant as it stands, unless a headroom is given as well.
+            let left = headroom.map_or(Bytes::ZERO, |headroom| headroom.of(size));
+            return Some(Capacity::given(size, outside, left));
+        }
+        let gpu = gpu?;
+        let headroom = headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total);
+        Some(Capacity::of_device(gpu.free, outside, headroom))
+    }
+
+    /// Refuses GPUs that the PyTorch in question has no kernels for.
+    ///
+    /// # Errors
+    /// With exit code 3.
+    pub fn check_kernels(&self) -> Result<(), CliError> {
+        let torch = self.settings.versions.torch;
+        self.gpus.iter().try_for_each(|gpu| support::kernels(gpu.arch, torch))
+    }
+}
+
+/// Names the settings of PyTorch's allocator in the environment that are not honoured.
+fn ignored_environment() -> Vec<String> {
+    ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"]
+        .into_iter()
+        .filter_map(|name| {
+            let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+            Some(format!("{name}={value} is set and not honoured: its default is assumed"))
+        })
+        .collect()
+}
+
+impl From<ModelError> for CliError {
+    fn from(error: ModelError) -> CliError {
+        let plain = CliError::usage(error.to_string()).hint(error.hint());
+        match error.cause() {
+            Some(cause) => plain.cause(cause),
+            None => plain,
+        }
+    }
+}

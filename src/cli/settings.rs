@@ -1,0 +1,240 @@
+//! The setup as it stands once flags, file and defaults are put together, and what was assumed.
+
+use crate::cli::error::CliError;
+use crate::cli::setup::SetupArgs;
+use crate::cli::support;
+use crate::cli::values::{
+    AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, MicroBatchArg, OptimizerArg,
+};
+use crate::model::config::ModelConfig;
+use crate::plan::result::Versions;
+use crate::step::setup::{GpuArch, Setup};
+use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
+
+/// The most samples in a micro-batch that are looked at: a limit on searches, far beyond any GPU.
+pub const MAX_MICRO_BATCH: u64 = 1 << 20;
+/// The longest sequence that is worked out: twice what any model is made for.
+const MAX_SEQ_LEN: u64 = 1 << 22;
+/// The most attention scores a head: with 128 layers of 128 heads, 4 bytes and 8 copies, 2^63 bytes,
+/// so that no sum of a trace overflows.
+const MAX_SCORES: u64 = 1 << 44;
+
+/// Everything that the flags say, with the defaults filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The micro-batch, if fixed.
+    pub micro_batch: Option<MicroBatch>,
+    /// Whether the user wrote `--micro-batch auto`.
+    pub auto: bool,
+    /// The accumulation, if fixed.
+    pub accumulation: Option<AccumulationSteps>,
+    /// The effective batch asked for, in samples or tokens.
+    pub target: Option<Target>,
+    /// The number of devices, if said.
+    pub world_size: Option<u64>,
+    /// What to leave free, if said.
+    pub headroom: Option<Headroom>,
+    /// The setup at micro-batch 1 and accumulation 1.
+    pub setup: Setup,
+    /// Where the versions come from.
+    pub versions: Versions,
+    /// Every default that was used, each a line.
+    pub assumptions: Vec<String>,
+    /// What to keep in mind, each a line.
+    pub notes: Vec<String>,
+}
+
+/// The effective batch as it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Samples.
+    Samples(EffectiveBatch),
+    /// Tokens.
+    Tokens(u64),
+}
+
+impl Settings {
+    /// Puts flags, file and defaults together for a model on a GPU.
+    ///
+    /// # Errors
+    /// For values that contradict the model or each other, or are not modelled yet.
+    pub fn resolve(
+        args: &SetupArgs,
+        model: &ModelConfig,
+        gpu: GpuArch,
+        versions: Versions,
+    ) -> Result<Settings, CliError> {
+        support::refuse_unmodelled(args)?;
+        let mut assumed = Assumed::default();
+        let precision = args.precision.unwrap_or_else(|| {
+            let default = support::default_precision(gpu);
+            assumed.note("precision", default.name());
+            default
+        });
+        let seq_len = args.seq_len.unwrap_or_else(|| {
+            let default = model.max_seq_len().min(2048);
+            assumed.note("seq-len", &default.to_string());
+            default
+        });
+        let mut notes = Vec::new();
+        check_seq_len(seq_len, model, &mut notes)?;
+        let optimizer = assumed.or(args.optimizer, "optimizer", OptimizerArg::AdamW, |v| v.name());
+        let checkpointing = args.checkpointing.unwrap_or_else(|| {
+            assumed.note("checkpointing", "none");
+            CheckpointingArg::None
+        });
+        let attention = assumed.or(args.attention, "attention", AttentionArg::Sdpa, |v| v.name());
+        let mask =
+            assumed.or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name());
+        if args.loss.is_none() {
+            assumed.note("loss", "standard");
+        }
+        let micro_batch = match args.micro_batch {
+            Some(MicroBatchArg::Fixed(n)) => Some(check_micro_batch(n, seq_len)?),
+            Some(MicroBatchArg::Auto) | None => None,
+        };
+        let setup = Setup {
+            micro_batch: MicroBatch::ONE,
+            accumulation: AccumulationSteps::ONE,
+            seq_len,
+            precision: support::precision(precision, args.precision.is_none())?,
+            optimizer: support::optimizer(optimizer)?,
+            checkpointing: support::checkpointing(checkpointing)?,
+            attention: support::attention(attention)?,
+            attention_mask: support::attention_mask(mask),
+            torch: versions.torch,
+            transformers: versions.transformers,
+            gpu,
+        };
+        Ok(Settings {
+            micro_batch,
+            auto: args.micro_batch == Some(MicroBatchArg::Auto),
+            accumulation: args.accumulation.and_then(AccumulationSteps::new),
+            target: target(args)?,
+            world_size: args.world_size,
+            headroom: args.headroom,
+            setup,
+            versions,
+            assumptions: assumed.lines,
+            notes,
+        })
+    }
+
+    /// Returns the setup at these sizes.
+    pub fn at(&self, micro_batch: MicroBatch, accumulation: AccumulationSteps) -> Setup {
+        Setup { micro_batch, accumulation, ..self.setup }
+    }
+
+    /// Returns the largest micro-batch that a search may look at with this sequence length.
+    pub fn search_limit(&self) -> MicroBatch {
+        let limit = (MAX_SCORES / self.setup.seq_len / self.setup.seq_len).min(MAX_MICRO_BATCH);
+        MicroBatch::new(limit).unwrap_or(MicroBatch::ONE)
+    }
+
+    /// Returns the effective batch in samples, with a note where tokens do not divide evenly.
+    ///
+    /// # Errors
+    /// When the tokens are fewer than half of a sample.
+    pub fn effective_batch(&mut self) -> Result<Option<EffectiveBatch>, CliError> {
+        let seq_len = self.setup.seq_len;
+        match self.target {
+            None => Ok(None),
+            Some(Target::Samples(batch)) => Ok(Some(batch)),
+            Some(Target::Tokens(tokens)) => {
+                let samples = (tokens + seq_len / 2) / seq_len;
+                let batch = EffectiveBatch::new(samples).ok_or_else(|| {
+                    CliError::usage(format!("--effective-tokens {tokens} is less than one sample"))
+                        .cause(format!("a sample has {seq_len} tokens"))
+                        .hint(format!(
+                            "--effective-tokens {seq_len} or more, or a shorter --seq-len"
+                        ))
+                })?;
+                if !tokens.is_multiple_of(seq_len) {
+                    self.notes.push(format!(
+                        "{tokens} tokens are no whole number of samples of {seq_len}: the nearest \
+                         is {samples} samples, {} tokens",
+                        samples * seq_len
+                    ));
+                }
+                Ok(Some(batch))
+            }
+        }
+    }
+}
+
+/// Collects the defaults that were used.
+#[derive(Debug, Default)]
+struct Assumed {
+    lines: Vec<String>,
+}
+
+impl Assumed {
+    fn note(&mut self, flag: &str, value: &str) {
+        self.lines.push(format!("--{flag} {value} (default)"));
+    }
+
+    fn or<T: Copy>(
+        &mut self,
+        given: Option<T>,
+        flag: &str,
+        default: T,
+        name: impl Fn(T) -> &'static str,
+    ) -> T {
+        given.unwrap_or_else(|| {
+            self.note(flag, name(default));
+            default
+        })
+    }
+}
+
+fn target(args: &SetupArgs) -> Result<Option<Target>, CliError> {
+    match (args.effective_batch, args.effective_tokens) {
+        (Some(_), Some(_)) => {
+            Err(CliError::usage("--effective-batch and --effective-tokens are both given")
+                .hint("leave one of them out"))
+        }
+        (Some(batch), None) => Ok(EffectiveBatch::new(batch).map(Target::Samples)),
+        (None, Some(tokens)) => Ok(Some(Target::Tokens(tokens))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Learned positions end at the model's maximum: PyTorch raises an index error beyond it. Rotary
+/// ones go on, and transformers says nothing in training.
+fn check_seq_len(
+    seq_len: u64,
+    model: &ModelConfig,
+    notes: &mut Vec<String>,
+) -> Result<(), CliError> {
+    let most = model.max_seq_len();
+    if seq_len > MAX_SEQ_LEN {
+        return Err(CliError::usage(format!("--seq-len {seq_len} is out of range"))
+            .hint(format!("--seq-len {MAX_SEQ_LEN} at most; the model is made for {most}")));
+    }
+    if seq_len <= most {
+        return Ok(());
+    }
+    match model {
+        ModelConfig::Gpt2(_) => {
+            Err(CliError::usage(format!("--seq-len {seq_len} is more than the model's {most}"))
+                .cause("its positions are learned: PyTorch stops with an index out of range")
+                .hint(format!("--seq-len {most}")))
+        }
+        ModelConfig::Llama(_) => {
+            notes.push(format!(
+                "sequence length {seq_len} is beyond the {most} that the model is made for; it \
+                 runs, since its positions are rotary"
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn check_micro_batch(micro_batch: u64, seq_len: u64) -> Result<MicroBatch, CliError> {
+    let most = (MAX_SCORES / seq_len / seq_len).clamp(1, MAX_MICRO_BATCH);
+    MicroBatch::new(micro_batch).filter(|size| size.get() <= most).ok_or_else(|| {
+        CliError::usage(format!("--micro-batch {micro_batch} is out of range"))
+            .cause(format!("at sequence length {seq_len}, {most} is the most that is worked out"))
+            .hint("a smaller --micro-batch, with --accumulation for the rest")
+    })
+}

@@ -1,0 +1,138 @@
+//! The setup flags, which every command that answers for a model shares, and their file form.
+
+use std::path::PathBuf;
+
+use crate::cli::gpu_select::GpuSelector;
+use crate::cli::values::{
+    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg,
+    MicroBatchArg, OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
+    count, version,
+};
+use crate::step::setup::Version;
+use crate::units::Bytes;
+
+macro_rules! setup_args {
+    ($($(#[$attribute:meta])* $field:ident: $kind:ty,)+) => {
+        /// How a model is trained and on what, as flags; also the keys of `oomph.toml`.
+        #[derive(Debug, Clone, Default, PartialEq, clap::Args)]
+        #[command(next_help_heading = "Setup")]
+        pub struct SetupArgs {
+            $($(#[$attribute])* pub $field: Option<$kind>,)+
+        }
+
+        impl SetupArgs {
+            /// Fills what is not set from `other`: flags win over the file.
+            #[must_use]
+            pub fn or(self, other: SetupArgs) -> SetupArgs {
+                SetupArgs { $($field: self.$field.or(other.$field),)+ }
+            }
+        }
+    };
+}
+
+setup_args! {
+    /// Train with N samples a forward and backward on one device, or `auto`: the largest that fits
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
+    micro_batch: MicroBatchArg,
+    /// Sum gradients over N micro-batches before one optimizer step [default: solved by plan, else 1]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    accumulation: u64,
+    /// Aim at N samples an optimizer step, over all devices
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    effective_batch: u64,
+    /// Aim at N tokens an optimizer step, over all devices
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    effective_tokens: u64,
+    /// Use N tokens a sample [default: the smaller of 2048 and the model's maximum]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    seq_len: u64,
+    /// Use images of N by N pixels
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    image_size: u64,
+    /// Train for this task [default: causal-lm]
+    #[arg(long, value_name = "TASK")]
+    task: TaskArg,
+    /// Use N target tokens a sample (seq2seq)
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    label_len: u64,
+    /// Hold weights and compute in this format [default: amp-bf16]
+    #[arg(long, value_name = "FORMAT")]
+    precision: PrecisionArg,
+    /// Step with this optimizer [default: adamw]
+    #[arg(long, value_name = "NAME")]
+    optimizer: OptimizerArg,
+    /// Drop gradients after a step, or zero them in place [default: none]
+    #[arg(long, value_name = "none|zero")]
+    zero_grad: ZeroGradArg,
+    /// Freeze parameters whose names match
+    #[arg(long, value_name = "GLOB")]
+    freeze: String,
+    /// Recompute activations in backward: none, full, attention or every=N [default: none]
+    #[arg(long, value_name = "WHAT")]
+    checkpointing: CheckpointingArg,
+    /// Compute attention this way [default: sdpa]
+    #[arg(long, value_name = "KIND")]
+    attention: AttentionArg,
+    /// Pass this mask, as the collator does; it decides the attention kernel [default: ones]
+    #[arg(long, value_name = "KIND")]
+    attention_mask: AttentionMaskArg,
+    /// Compute the loss this way [default: standard]
+    #[arg(long, value_name = "KIND")]
+    loss: LossArg,
+    /// Train adapters alone: r=16[,targets=q_proj+v_proj|all-linear][,dropout=0.05]
+    #[arg(long, value_name = "r=N,...")]
+    lora: String,
+    /// Hold frozen weights in fewer bits [default: none]
+    #[arg(long, value_name = "KIND")]
+    quantize: QuantizeArg,
+    /// Clip gradients to this norm
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    clip: f64,
+    /// Share work and state between devices this way [default: none]
+    #[arg(long, value_name = "KIND")]
+    parallel: ParallelArg,
+    /// Train on N devices [default: the chosen GPUs]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    world_size: u64,
+    /// Split each layer over N devices
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    tensor_parallel: u64,
+    /// Split the layers over N devices
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    pipeline_parallel: u64,
+    /// Split each sequence over N devices
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    context_parallel: u64,
+    /// Leave this much free: a size or a percentage of the total [default: 3%]
+    #[arg(long, value_name = "SIZE|PERCENT", allow_negative_numbers = true)]
+    headroom: Headroom,
+    /// Assume this setting of PyTorch's caching allocator [default: default]
+    #[arg(long, value_name = "KIND")]
+    allocator: AllocatorArg,
+    /// Assume this PyTorch version [default: the installed one, else the newest known]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    torch: Version,
+    /// Assume this transformers version [default: the installed one, else the newest known]
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    transformers: Version,
+    /// Choose GPUs: all, 0,2, a UUID, or a simulated one: sim:h100-80gb, sim:a100-40gb*8, sim:24GiB
+    #[arg(long, value_name = "GPU", help_heading = "Device")]
+    gpu: GpuSelector,
+    /// Give the caching allocator this much, instead of asking a GPU
+    #[arg(long, value_name = "SIZE", help_heading = "Device", allow_negative_numbers = true)]
+    capacity: Bytes,
+}
+
+/// MODEL and the setup, as every command that answers for a model takes them.
+#[derive(Debug, Clone, PartialEq, clap::Args)]
+pub struct ModelArgs {
+    /// A profile's name (see `oomph profiles list`), a config.json or a folder that holds one
+    #[arg(value_name = "MODEL")]
+    pub model: String,
+    /// Read setup keys from this file [default: oomph.toml in the working folder, if there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The setup flags.
+    #[command(flatten)]
+    pub setup: SetupArgs,
+}

@@ -1,0 +1,164 @@
+//! Which setups are modelled today: the one place that turns a flag's value into the step's, or
+//! refuses it with what to use instead. Support grows by editing this file.
+
+use crate::cli::error::CliError;
+use crate::cli::exit;
+use crate::cli::setup::SetupArgs;
+use crate::cli::values::{
+    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, LossArg, OptimizerArg,
+    ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
+};
+use crate::step::setup::{
+    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Version,
+};
+
+/// The oldest compute capability with bfloat16 in hardware (Ampere).
+///
+/// Source: CUDA C Programming Guide, table of arithmetic instructions by compute capability.
+const BF16_SINCE: (u32, u32) = (8, 0);
+
+/// The PyTorch version that is assumed when none is installed or named: the newest known.
+pub const NEWEST_TORCH: Version = Version::new(2, 15);
+/// The transformers version that is assumed when none is installed or named.
+pub const NEWEST_TRANSFORMERS: Version = Version::new(5, 23);
+
+/// Returns the precision that DESIGN.md names as the default on a GPU.
+pub fn default_precision(gpu: GpuArch) -> PrecisionArg {
+    if gpu.compute_capability < BF16_SINCE { PrecisionArg::AmpFp16 } else { PrecisionArg::AmpBf16 }
+}
+
+/// The oldest compute capability that any build of PyTorch 2.15 has kernels for (Turing).
+///
+/// Source: github.com/pytorch/pytorch/issues/190385: 2.15 has CUDA 13 builds alone.
+const OLDEST_ON_2_15: (u32, u32) = (7, 5);
+/// The first PyTorch with builds for Blackwell (10.0 and 12.0): 2.7, with CUDA 12.8.
+///
+/// Source: the release notes of PyTorch 2.7.
+const BLACKWELL_SINCE: Version = Version::new(2, 7);
+
+/// Says whether any build of that PyTorch has kernels for the GPU.
+///
+/// # Errors
+/// With exit code 3 when none has: then nothing runs, so nothing fits.
+pub fn kernels(gpu: GpuArch, torch: Version) -> Result<(), CliError> {
+    let (major, minor) = gpu.compute_capability;
+    let refuse = |cure: &str| {
+        let fact = format!(
+            "does not fit: PyTorch {}.{} has no kernels for compute capability {major}.{minor}",
+            torch.major, torch.minor
+        );
+        Err(CliError::new(exit::DOES_NOT_FIT, fact).cause("nothing runs on it").hint(cure))
+    };
+    if torch >= NEWEST_TORCH && gpu.compute_capability < OLDEST_ON_2_15 {
+        return refuse("--torch 2.14, installed as its CUDA 12.6 build");
+    }
+    if torch < BLACKWELL_SINCE && major >= 10 {
+        return refuse("--torch 2.7 or newer");
+    }
+    Ok(())
+}
+
+/// Turns the precision into the step's.
+///
+/// # Errors
+/// For formats whose traces come later.
+pub fn precision(value: PrecisionArg, by_default: bool) -> Result<Precision, CliError> {
+    match value {
+        PrecisionArg::Fp32 => Ok(Precision::Fp32),
+        PrecisionArg::Bf16 => Ok(Precision::Bf16),
+        PrecisionArg::Fp16 | PrecisionArg::AmpBf16 | PrecisionArg::AmpFp16 => {
+            let default = if by_default { ", the default" } else { "" };
+            Err(CliError::not_yet(format!("--precision {}{default}", value.name()))
+                .hint("--precision bf16 or --precision fp32"))
+        }
+    }
+}
+
+/// Turns the optimizer into the step's.
+///
+/// # Errors
+/// For optimizers whose traces come later.
+pub fn optimizer(value: OptimizerArg) -> Result<Optimizer, CliError> {
+    match value {
+        OptimizerArg::AdamW => Ok(Optimizer::AdamW),
+        other => Err(refused("--optimizer", other.name(), "--optimizer adamw")),
+    }
+}
+
+/// Turns the checkpointing into the step's.
+///
+/// # Errors
+/// For kinds whose traces come later.
+pub fn checkpointing(value: CheckpointingArg) -> Result<Checkpointing, CliError> {
+    match value {
+        CheckpointingArg::None => Ok(Checkpointing::None),
+        CheckpointingArg::Full => Ok(Checkpointing::Full),
+        other => {
+            let instead = "--checkpointing full or --checkpointing none";
+            Err(refused("--checkpointing", &other.to_string(), instead))
+        }
+    }
+}
+
+/// Turns the attention into the step's.
+///
+/// # Errors
+/// For implementations whose traces come later.
+pub fn attention(value: AttentionArg) -> Result<Attention, CliError> {
+    match value {
+        AttentionArg::Sdpa => Ok(Attention::Sdpa),
+        AttentionArg::Eager => Ok(Attention::Eager),
+        AttentionArg::Flash => Err(refused("--attention", "flash", "--attention sdpa")),
+    }
+}
+
+/// Turns the mask into the step's.
+pub fn attention_mask(value: AttentionMaskArg) -> AttentionMask {
+    match value {
+        AttentionMaskArg::Ones => AttentionMask::Ones,
+        AttentionMaskArg::Padded => AttentionMask::Padded,
+        AttentionMaskArg::None => AttentionMask::None,
+    }
+}
+
+/// Refuses every other flag that changes memory in a way that is not modelled yet.
+///
+/// # Errors
+/// Names the flag, its value and what to use instead.
+pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
+    let leave_out = |flag: &str| format!("leave {flag} out");
+    let named = [
+        ("--task", args.task.filter(|v| *v != TaskArg::CausalLm).map(TaskArg::name)),
+        ("--zero-grad", args.zero_grad.filter(|v| *v != ZeroGradArg::None).map(ZeroGradArg::name)),
+        ("--loss", args.loss.filter(|v| *v != LossArg::Standard).map(LossArg::name)),
+        ("--quantize", args.quantize.filter(|v| *v != QuantizeArg::None).map(QuantizeArg::name)),
+        ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),
+        (
+            "--allocator",
+            args.allocator.filter(|v| *v != AllocatorArg::Default).map(AllocatorArg::name),
+        ),
+        ("--freeze", args.freeze.as_deref()),
+        ("--lora", args.lora.as_deref()),
+    ];
+    if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
+        return Err(refused(flag, value, &leave_out(flag)));
+    }
+    if let Some(norm) = args.clip {
+        return Err(refused("--clip", &norm.to_string(), &leave_out("--clip")));
+    }
+    let counted = [
+        ("--image-size", args.image_size),
+        ("--label-len", args.label_len),
+        ("--tensor-parallel", args.tensor_parallel.filter(|n| *n > 1)),
+        ("--pipeline-parallel", args.pipeline_parallel.filter(|n| *n > 1)),
+        ("--context-parallel", args.context_parallel.filter(|n| *n > 1)),
+    ];
+    match counted.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
+        Some((flag, n)) => Err(refused(flag, &n.to_string(), &leave_out(flag))),
+        None => Ok(()),
+    }
+}
+
+fn refused(flag: &str, value: &str, instead: &str) -> CliError {
+    CliError::not_yet(format!("{flag} {value}")).hint(instead)
+}

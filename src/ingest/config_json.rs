@@ -1,0 +1,220 @@
+//! A Hugging Face `config.json` as [`ModelConfig`].
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::ingest::error::{ConfigError, MODEL_TYPES};
+use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
+use crate::ingest::{gpt2, llama};
+use crate::model::config::{LlamaFamily, ModelConfig};
+use crate::profile::names::nearest;
+
+/// The largest file that is read as a configuration.
+pub const LARGEST_FILE_BYTES: u64 = 4 << 20;
+
+/// A model, and what was assumed or is worth saying about its file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ingested {
+    /// The model.
+    pub config: ModelConfig,
+    /// One sentence each: defaults taken, things ignored.
+    pub notes: Vec<String>,
+}
+
+/// Reads a configuration from the bytes of a file.
+///
+/// # Errors
+/// [`ConfigError`]: another format, not JSON, or what [`from_map`] says.
+pub fn from_bytes(bytes: &[u8]) -> Result<Ingested, ConfigError> {
+    if bytes.len() as u64 > LARGEST_FILE_BYTES {
+        return Err(binary_format(bytes)
+            .map_or(ConfigError::TooLarge { bytes: bytes.len() as u64 }, ConfigError::Binary));
+    }
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(ConfigError::Empty);
+    }
+    if let Some(format) = binary_format(bytes) {
+        return Err(ConfigError::Binary(format));
+    }
+    // Windows editors put a byte order mark in front.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let value: Value = serde_json::from_slice(bytes).map_err(|e| {
+        let (line, column) = (e.line(), e.column());
+        if e.is_eof() {
+            return ConfigError::Truncated { line, column };
+        }
+        let text = e.to_string();
+        let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
+        ConfigError::NotJson { line, column, reason }
+    })?;
+    match value {
+        Value::Object(map) => from_map(&map),
+        Value::Array(_) => Err(ConfigError::NotAnObject("a list")),
+        Value::String(_) => Err(ConfigError::NotAnObject("a text")),
+        Value::Number(_) => Err(ConfigError::NotAnObject("a number")),
+        Value::Bool(_) | Value::Null => Err(ConfigError::NotAnObject("a single word")),
+    }
+}
+
+/// Reads a configuration from the keys of a `config.json`.
+///
+/// Unknown keys are ignored; a missing one gets transformers' default, or is named where the
+/// default is the size of one particular model.
+///
+/// # Errors
+/// [`ConfigError`]: not a model's configuration, not a built-in `model_type`, or sizes that no such
+/// model can have.
+pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
+    if let Some(other) = other_file(map) {
+        return Err(other);
+    }
+    let model_type = match map.get("model_type") {
+        None | Some(Value::Null) => return Err(ConfigError::NoModelType),
+        Some(Value::String(model_type)) => model_type.as_str(),
+        Some(value) => return Err(wrong_type("model_type", value, "a text")),
+    };
+    if !MODEL_TYPES.contains(&model_type) {
+        return Err(ConfigError::ModelTypeNotBuiltIn {
+            model_type: excerpt(model_type),
+            nearest: nearest(model_type, MODEL_TYPES),
+            inner: inner_type(map),
+        });
+    }
+    const MORE_THAN_TEXT: [&str; 4] =
+        ["text_config", "vision_config", "audio_config", "mm_vision_tower"];
+    for key in MORE_THAN_TEXT {
+        if map.get(key).is_some_and(|value| !value.is_null()) {
+            return Err(ConfigError::Multimodal { key });
+        }
+    }
+    if let Some(quantization) = map.get("quantization_config").filter(|q| !q.is_null()) {
+        let method = quantization.get("quant_method").and_then(Value::as_str);
+        return Err(ConfigError::Quantized {
+            method: excerpt(method.unwrap_or("no method named")),
+        });
+    }
+    let mut fields = Fields::new(map);
+    let config = match model_type {
+        "llama" => ModelConfig::Llama(llama::read(&mut fields, LlamaFamily::Llama)?),
+        "mistral" => ModelConfig::Llama(llama::read(&mut fields, LlamaFamily::Mistral)?),
+        "qwen2" => ModelConfig::Llama(llama::read(&mut fields, LlamaFamily::Qwen2)?),
+        _ => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
+    };
+    let parameters = config.parameter_count();
+    if parameters > MOST_PARAMETERS {
+        return Err(ConfigError::TooManyParameters { parameters });
+    }
+    let mut notes = fields.assumed;
+    notes.extend(own_code(map));
+    Ok(Ingested { config, notes })
+}
+
+/// Reads at most [`LARGEST_FILE_BYTES`] and one byte of a file.
+pub(super) fn read_start(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Names the format of a file that is not text, by its first bytes.
+fn binary_format(bytes: &[u8]) -> Option<&'static str> {
+    // A safetensors file begins with the length of its JSON header, in 8 bytes.
+    let header = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
+    if bytes.get(8) == Some(&b'{') && header.is_some_and(|length| length < 1 << 32) {
+        return Some("a safetensors file");
+    }
+    const MAGIC: [(&[u8], &str); 6] = [
+        (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint, perhaps)"),
+        (b"GGUF", "a GGUF file"),
+        (b"\x89HDF", "an HDF5 file"),
+        (b"\x80", "a Python pickle (an old PyTorch checkpoint, perhaps)"),
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"version https://git-lfs", "a Git LFS pointer, whose content was not downloaded"),
+    ];
+    if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Some(format);
+    }
+    // The end may be cut inside a character, where the file is larger than what was read.
+    let broken = match std::str::from_utf8(bytes) {
+        Ok(_) => false,
+        Err(e) => e.error_len().is_some() || bytes.len() as u64 <= LARGEST_FILE_BYTES,
+    };
+    (broken || bytes.contains(&0)).then_some("a binary file")
+}
+
+/// Recognises the other JSON files of a model's folder by their own keys.
+fn other_file(map: &Map<String, Value>) -> Option<ConfigError> {
+    const ALWAYS: [(&str, &str); 2] =
+        [("peft_type", "a PEFT adapter's configuration"), ("weight_map", "an index of weights")];
+    const UNLESS_MODEL_TYPE: [(&str, &str); 12] = [
+        ("tokenizer_class", "a tokenizer's configuration"),
+        ("added_tokens", "a tokenizer"),
+        ("image_processor_type", "an image processor's configuration"),
+        ("feature_extractor_type", "a feature extractor's configuration"),
+        ("processor_class", "a processor's configuration"),
+        ("log_history", "a trainer's state"),
+        ("zero_optimization", "a DeepSpeed configuration"),
+        ("train_micro_batch_size_per_gpu", "a DeepSpeed configuration"),
+        ("_class_name", "a diffusers component's configuration"),
+        ("n_heads", "a checkpoint's params.json in Meta's own format"),
+        ("_from_model_config", "a generation configuration"),
+        ("max_new_tokens", "a generation configuration"),
+    ];
+    let found = |list: &[(&str, &'static str)]| {
+        list.iter().find(|(key, _)| map.contains_key(*key)).map(|&(_, kind)| kind)
+    };
+    let kind = found(&ALWAYS).or_else(|| {
+        if map.contains_key("model_type") {
+            return None;
+        }
+        found(&UNLESS_MODEL_TYPE).or_else(|| only_generation(map))
+    })?;
+    let base = map.get("base_model_name_or_path").and_then(Value::as_str);
+    Some(ConfigError::OtherFile { kind, base_model: base.map(excerpt) })
+}
+
+/// A generation_config.json may hold token ids and a version alone.
+fn only_generation(map: &Map<String, Value>) -> Option<&'static str> {
+    const KEYS: [&str; 9] = [
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "transformers_version",
+        "do_sample",
+        "temperature",
+        "top_p",
+        "top_k",
+        "repetition_penalty",
+    ];
+    let all = !map.is_empty() && map.keys().all(|key| KEYS.contains(&key.as_str()));
+    all.then_some("a generation configuration")
+}
+
+/// Returns the `model_type` of the text model inside a multimodal one.
+fn inner_type(map: &Map<String, Value>) -> Option<String> {
+    let inner = ["text_config", "llm_config", "language_config", "thinker_config"]
+        .iter()
+        .find_map(|key| map.get(*key))?;
+    match inner.get("model_type") {
+        Some(Value::String(inner)) => Some(excerpt(inner)),
+        Some(other) => Some(describe(other)),
+        None => None,
+    }
+}
+
+/// Says what of the file points to another model class than the one that is planned for.
+fn own_code(map: &Map<String, Value>) -> Option<String> {
+    if map.get("auto_map").is_some_and(|value| !value.is_null()) {
+        return Some(
+            "config.json names code of its own (`auto_map`); transformers' own model is assumed"
+                .to_owned(),
+        );
+    }
+    let class = map.get("architectures")?.get(0)?.as_str()?;
+    let causal = class.ends_with("ForCausalLM") || class.ends_with("LMHeadModel");
+    (!causal).then(|| {
+        format!("config.json names `{}`; a causal language model is assumed", excerpt(class))
+    })
+}

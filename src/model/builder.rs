@@ -1,0 +1,260 @@
+//! Writes a [`Graph`] the way the model's Python code runs: a [`Value`] that goes out of scope is a
+//! name that Python lets go of.
+
+use std::cell::{Cell, RefCell};
+
+use smallvec::SmallVec;
+
+use crate::model::graph::{
+    Dtype, Graph, Layer, LayerId, ModuleId, Op, Sizes, Statement, ValueId, Weight,
+};
+
+/// Collects statements; shared by all values and scopes it hands out.
+#[derive(Debug, Default)]
+pub struct Builder {
+    graph: RefCell<Graph>,
+    module: Cell<u32>,
+    layer_floor: Cell<Option<u32>>,
+}
+
+/// A value of the graph under construction. Dropping it says that Python's name for it is gone.
+#[derive(Debug)]
+pub struct Value<'b> {
+    id: ValueId,
+    builder: &'b Builder,
+    owned: bool,
+}
+
+impl Value<'_> {
+    /// Returns the value's id.
+    pub fn id(&self) -> ValueId {
+        self.id
+    }
+
+    /// Ends the graph with this value: its name stays.
+    pub fn keep(mut self) -> ValueId {
+        self.owned = false;
+        self.id
+    }
+}
+
+impl Drop for Value<'_> {
+    fn drop(&mut self) {
+        if self.owned {
+            self.builder.graph.borrow_mut().statements.push(Statement::Drop(self.id));
+        }
+    }
+}
+
+/// A module's forward, from its making to its drop.
+#[derive(Debug)]
+pub struct Scope<'b> {
+    builder: &'b Builder,
+    outer: u32,
+}
+
+impl Drop for Scope<'_> {
+    fn drop(&mut self) {
+        self.builder.module.set(self.outer);
+        self.builder.graph.borrow_mut().statements.push(Statement::Leave(ModuleId(self.outer)));
+    }
+}
+
+impl Builder {
+    /// Starts an empty graph.
+    pub fn new() -> Builder {
+        let builder = Builder::default();
+        builder.graph.borrow_mut().modules.push(String::new());
+        builder
+    }
+
+    /// Ends the graph with its loss.
+    pub fn finish(self, loss: ValueId) -> Graph {
+        let mut graph = self.graph.into_inner();
+        graph.loss = Some(loss);
+        graph
+    }
+
+    /// States the logits' size, for reports.
+    pub fn mark_logits(&self, rows: u64, classes: u64) {
+        self.graph.borrow_mut().logits = Some((rows, classes));
+    }
+
+    /// Enters a module under the current one.
+    pub fn enter(&self, name: &str) -> Scope<'_> {
+        let outer = self.module.get();
+        let mut graph = self.graph.borrow_mut();
+        let id = graph.modules.len() as u32;
+        let path = match graph.modules[outer as usize].as_str() {
+            "" => name.to_owned(),
+            parent => format!("{parent}.{name}"),
+        };
+        graph.modules.push(path);
+        graph.statements.push(Statement::Enter(ModuleId(id)));
+        self.module.set(id);
+        Scope { builder: self, outer }
+    }
+
+    fn new_id(&self) -> ValueId {
+        let mut graph = self.graph.borrow_mut();
+        let id = ValueId(graph.value_count);
+        graph.value_count += 1;
+        id
+    }
+
+    fn load(&self, module: &str, sizes: &[u64], dtype: Dtype, trained: bool) -> Value<'_> {
+        let value = self.new_id();
+        let mut graph = self.graph.borrow_mut();
+        if graph.modules.last().map(String::as_str) != Some(module) {
+            graph.modules.push(module.to_owned());
+        }
+        let module = ModuleId(graph.modules.len() as u32 - 1);
+        let sizes = sizes.iter().map(|&n| n as i64).collect();
+        graph.weights.push(Weight { value, module, sizes, dtype, trained });
+        Value { id: value, builder: self, owned: false }
+    }
+
+    /// Adds a trained weight in the model's dtype, of the module named.
+    pub fn parameter(&self, module: &str, sizes: &[u64]) -> Value<'_> {
+        self.load(module, sizes, Dtype::Model, true)
+    }
+
+    /// Adds a buffer of the module named.
+    pub fn buffer(&self, module: &str, sizes: &[u64], dtype: Dtype) -> Value<'_> {
+        self.load(module, sizes, dtype, false)
+    }
+
+    /// Adds a tensor of the batch.
+    pub fn batch(&self, sizes: &[u64], dtype: Dtype) -> Value<'_> {
+        let id = self.new_id();
+        let sizes: Sizes = sizes.iter().map(|&n| n as i64).collect();
+        self.graph.borrow_mut().batch.push((id, sizes, dtype));
+        Value { id, builder: self, owned: false }
+    }
+
+    /// Runs `forward` as a layer that checkpointing may recompute.
+    pub fn layer<'b>(&'b self, forward: impl FnOnce() -> Value<'b>) -> Value<'b> {
+        let (id, start, first) = {
+            let mut graph = self.graph.borrow_mut();
+            let id = LayerId(graph.layers.len() as u32);
+            graph.layers.push(Layer::default());
+            graph.statements.push(Statement::BeginLayer(id));
+            (id, graph.statements.len(), graph.value_count)
+        };
+        self.layer_floor.set(Some(first));
+        let out = forward();
+        self.layer_floor.set(None);
+        let mut graph = self.graph.borrow_mut();
+        let end = graph.statements.len();
+        graph.statements.push(Statement::EndLayer(id));
+        let values = first..graph.value_count;
+        let layer = &mut graph.layers[id.0 as usize];
+        layer.statements = start..end;
+        layer.values = values;
+        drop(graph);
+        out
+    }
+
+    fn capture(&self, id: ValueId) {
+        let Some(floor) = self.layer_floor.get() else { return };
+        let mut graph = self.graph.borrow_mut();
+        if id.0 >= floor || (id.0 as usize) < graph.weights.len() {
+            return;
+        }
+        if let Some(layer) = graph.layers.last_mut()
+            && !layer.captured.contains(&id)
+        {
+            layer.captured.push(id);
+        }
+    }
+
+    /// Runs an operator with several results.
+    pub fn run_many(
+        &self,
+        op: Op,
+        inputs: &[&Value<'_>],
+        outputs: usize,
+    ) -> SmallVec<[Value<'_>; 3]> {
+        for input in inputs {
+            self.capture(input.id);
+        }
+        let values: SmallVec<[Value<'_>; 3]> =
+            (0..outputs).map(|_| Value { id: self.new_id(), builder: self, owned: true }).collect();
+        self.graph.borrow_mut().statements.push(Statement::Run {
+            op,
+            inputs: inputs.iter().map(|v| v.id).collect(),
+            outputs: values.iter().map(|v| v.id).collect(),
+        });
+        values
+    }
+
+    /// Runs an operator with one result.
+    pub fn run(&self, op: Op, inputs: &[&Value<'_>]) -> Value<'_> {
+        for input in inputs {
+            self.capture(input.id);
+        }
+        let value = Value { id: self.new_id(), builder: self, owned: true };
+        self.graph.borrow_mut().statements.push(Statement::Run {
+            op,
+            inputs: inputs.iter().map(|v| v.id).collect(),
+            outputs: SmallVec::from_slice(&[value.id]),
+        });
+        value
+    }
+
+    /// New data that needs no gradient.
+    pub fn fresh(&self, sizes: &[u64], dtype: Dtype) -> Value<'_> {
+        let sizes = sizes.iter().map(|&n| n as i64).collect();
+        self.run(Op::Fresh { sizes, dtype }, &[])
+    }
+
+    /// New data that is gone at once.
+    pub fn scratch(&self, sizes: &[u64], dtype: Dtype) {
+        drop(self.fresh(sizes, dtype));
+    }
+
+    /// `x.view(sizes)`
+    pub fn view(&self, x: &Value<'_>, sizes: &[i64]) -> Value<'_> {
+        self.run(Op::View { sizes: sizes.into() }, &[x])
+    }
+
+    /// `x.reshape(sizes)`
+    pub fn reshape(&self, x: &Value<'_>, sizes: &[i64]) -> Value<'_> {
+        self.run(Op::Reshape { sizes: sizes.into() }, &[x])
+    }
+
+    /// `x.transpose(dim0, dim1)`
+    pub fn transpose(&self, x: &Value<'_>, dim0: i32, dim1: i32) -> Value<'_> {
+        self.run(Op::Transpose { dim0, dim1 }, &[x])
+    }
+
+    /// `a + b`
+    pub fn add(&self, a: &Value<'_>, b: &Value<'_>) -> Value<'_> {
+        self.run(Op::Add, &[a, b])
+    }
+
+    /// `a * b`
+    pub fn mul(&self, a: &Value<'_>, b: &Value<'_>) -> Value<'_> {
+        self.run(Op::Mul, &[a, b])
+    }
+
+    /// `x * number`
+    pub fn mul_number(&self, x: &Value<'_>) -> Value<'_> {
+        self.run(Op::MulNumber, &[x])
+    }
+
+    /// `x + number`
+    pub fn add_number(&self, x: &Value<'_>) -> Value<'_> {
+        self.run(Op::AddNumber, &[x])
+    }
+
+    /// `x.contiguous()`
+    pub fn contiguous(&self, x: &Value<'_>) -> Value<'_> {
+        self.run(Op::Contiguous, &[x])
+    }
+
+    /// `dropout(x, probability)` in training
+    pub fn dropout(&self, x: &Value<'_>, probability: f64) -> Value<'_> {
+        self.run(Op::Dropout { probability }, &[x])
+    }
+}

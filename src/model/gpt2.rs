@@ -1,0 +1,306 @@
+//! GPT-2: LayerNorm, learned positions, one projection for query, key and value, dropout.
+//!
+//! Source: transformers `models/gpt2/modeling_gpt2.py` of 4.56 and 5.23.
+
+use crate::model::builder::{Builder, Value};
+use crate::model::config::Gpt2Config;
+use crate::model::graph::{Dtype, Graph, Op, ValueId};
+use crate::model::llama::activation;
+use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::options::{Attention, AttentionMask, GraphOptions};
+
+struct Affine<'b> {
+    weight: Value<'b>,
+    bias: Value<'b>,
+}
+
+struct BlockWeights<'b> {
+    ln_1: Affine<'b>,
+    c_attn: Affine<'b>,
+    c_proj: Affine<'b>,
+    ln_2: Affine<'b>,
+    c_fc: Affine<'b>,
+    mlp_proj: Affine<'b>,
+    causal: Option<Value<'b>>,
+}
+
+/// Builds the forward pass with its loss.
+pub fn build(c: &Gpt2Config, o: &GraphOptions) -> Graph {
+    let b = Builder::new();
+    let loss = forward(&b, c, o);
+    b.finish(loss)
+}
+
+fn norm_weights<'b>(b: &'b Builder, module: &str, width: u64) -> Affine<'b> {
+    Affine { weight: b.parameter(module, &[width]), bias: b.parameter(module, &[width]) }
+}
+
+/// `Conv1D`: a linear layer whose weight is (inputs, outputs).
+fn conv1d_weights<'b>(b: &'b Builder, module: &str, inputs: u64, outputs: u64) -> Affine<'b> {
+    Affine {
+        weight: b.parameter(module, &[inputs, outputs]),
+        bias: b.parameter(module, &[outputs]),
+    }
+}
+
+fn block_weights<'b>(
+    b: &'b Builder,
+    c: &Gpt2Config,
+    o: &GraphOptions,
+    index: u64,
+) -> BlockWeights<'b> {
+    let at = |name: &str| format!("transformer.h.{index}.{name}");
+    let width = c.n_embd;
+    let ln_1 = norm_weights(b, &at("ln_1"), width);
+    let c_attn = conv1d_weights(b, &at("attn.c_attn"), width, 3 * width);
+    let c_proj = conv1d_weights(b, &at("attn.c_proj"), width, width);
+    // Until transformers 5 each attention kept its causal mask, and the number behind it, as buffers.
+    let causal = (o.transformers < TRANSFORMERS_5).then(|| {
+        let mask = b.buffer(&at("attn"), &[1, 1, c.n_positions, c.n_positions], Dtype::Bool);
+        b.buffer(&at("attn"), &[], Dtype::F32);
+        mask
+    });
+    let ln_2 = norm_weights(b, &at("ln_2"), width);
+    let c_fc = conv1d_weights(b, &at("mlp.c_fc"), width, c.n_inner);
+    let mlp_proj = conv1d_weights(b, &at("mlp.c_proj"), c.n_inner, width);
+    BlockWeights { ln_1, c_attn, c_proj, ln_2, c_fc, mlp_proj, causal }
+}
+
+fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
+    let wte = b.parameter("transformer.wte", &[c.vocab_size, c.n_embd]);
+    let wpe = b.parameter("transformer.wpe", &[c.n_positions, c.n_embd]);
+    let blocks: Vec<_> = (0..c.n_layer).map(|i| block_weights(b, c, o, i)).collect();
+    let ln_f = norm_weights(b, "transformer.ln_f", c.n_embd);
+    let head = (!c.tie_word_embeddings).then(|| b.parameter("lm_head", &[c.vocab_size, c.n_embd]));
+
+    let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
+    b.batch(&[o.batch, o.seq_len], Dtype::I64); // labels
+    let mask = (o.attention_mask != AttentionMask::None)
+        .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
+
+    let hidden = {
+        let _m = b.enter("transformer");
+        let x = Inputs {
+            wte: &wte,
+            wpe: &wpe,
+            blocks: &blocks,
+            ln_f: &ln_f,
+            ids: &ids,
+            mask: mask.as_ref(),
+        };
+        transformer(b, c, o, &x)
+    };
+    let logits = {
+        let _m = b.enter("lm_head");
+        b.run(Op::Linear, &[&hidden, head.as_ref().unwrap_or(&wte)])
+    };
+    masks::causal_lm_loss(b, o, &logits, c.vocab_size).keep()
+}
+
+struct Inputs<'a, 'b> {
+    wte: &'a Value<'b>,
+    wpe: &'a Value<'b>,
+    blocks: &'a [BlockWeights<'b>],
+    ln_f: &'a Affine<'b>,
+    ids: &'a Value<'b>,
+    mask: Option<&'a Value<'b>>,
+}
+
+fn transformer<'b>(
+    b: &'b Builder,
+    c: &Gpt2Config,
+    o: &GraphOptions,
+    x: &Inputs<'_, 'b>,
+) -> Value<'b> {
+    let version_5 = o.transformers >= TRANSFORMERS_5;
+    let cache_position = (!version_5).then(|| b.fresh(&[o.seq_len], Dtype::I64));
+    let embedded = {
+        let _m = b.enter("wte");
+        b.run(Op::Embedding, &[x.wte, x.ids])
+    };
+    let positions = match cache_position {
+        Some(positions) => positions,
+        None => {
+            let arange = b.fresh(&[o.seq_len], Dtype::I64);
+            let shifted = b.fresh(&[o.seq_len], Dtype::I64);
+            drop(arange);
+            shifted
+        }
+    };
+    let row = b.run(Op::Unsqueeze { dim: 0 }, &[&positions]);
+    let position_embedded = {
+        let _m = b.enter("wpe");
+        b.run(Op::Embedding, &[x.wpe, &row])
+    };
+    let sum = b.add(&embedded, &position_embedded);
+    let causal = masks::causal_mask(b, o, x.mask);
+    let mut hidden = {
+        let _m = b.enter("drop");
+        b.dropout(&sum, c.embd_pdrop)
+    };
+    drop(sum);
+    for (index, weights) in x.blocks.iter().enumerate() {
+        let _m = b.enter(&format!("h.{index}"));
+        let block = Block { c, o, w: weights, mask: causal.as_ref() };
+        hidden = b.layer(|| block.forward(b, &hidden));
+    }
+    let normed = {
+        let _m = b.enter("ln_f");
+        norm(b, &hidden, x.ln_f)
+    };
+    drop(hidden);
+    b.view(&normed, &[-1, o.seq_len as i64, c.n_embd as i64])
+}
+
+fn norm<'b>(b: &'b Builder, x: &Value<'b>, w: &Affine<'b>) -> Value<'b> {
+    b.run(Op::LayerNorm, &[x, &w.weight, &w.bias])
+}
+
+struct Block<'a, 'b> {
+    c: &'a Gpt2Config,
+    o: &'a GraphOptions,
+    w: &'a BlockWeights<'b>,
+    mask: Option<&'a Value<'b>>,
+}
+
+impl<'b> Block<'_, 'b> {
+    fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        let normed = {
+            let _m = b.enter("ln_1");
+            norm(b, input, &self.w.ln_1)
+        };
+        let attended = {
+            let _m = b.enter("attn");
+            self.attention(b, &normed)
+        };
+        let residual = b.add(&attended, input);
+        drop(normed);
+        let normed = {
+            let _m = b.enter("ln_2");
+            norm(b, &residual, &self.w.ln_2)
+        };
+        let fed = {
+            let _m = b.enter("mlp");
+            self.mlp(b, &normed)
+        };
+        drop(normed);
+        let out = b.add(&residual, &fed);
+        drop((attended, residual, fed));
+        out
+    }
+
+    fn conv1d(
+        &self,
+        b: &'b Builder,
+        name: &str,
+        x: &Value<'b>,
+        w: &Affine<'b>,
+        sizes: [u64; 2],
+    ) -> Value<'b> {
+        let _m = b.enter(name);
+        let [inputs, outputs] = sizes.map(|n| n as i64);
+        let flat = b.view(x, &[-1, inputs]);
+        let out = b.run(Op::Addmm, &[&w.bias, &flat, &w.weight]);
+        drop(flat);
+        b.view(&out, &[self.o.batch as i64, self.o.seq_len as i64, outputs])
+    }
+
+    fn mlp(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let c = self.c;
+        let wide = self.conv1d(b, "c_fc", x, &self.w.c_fc, [c.n_embd, c.n_inner]);
+        let active = {
+            let _m = b.enter("act");
+            activation(b, c.activation_function, &wide)
+        };
+        drop(wide);
+        let narrow = self.conv1d(b, "c_proj", &active, &self.w.mlp_proj, [c.n_inner, c.n_embd]);
+        drop(active);
+        let _m = b.enter("dropout");
+        b.dropout(&narrow, c.resid_pdrop)
+    }
+
+    fn heads(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let (c, o) = (self.c, self.o);
+        let sizes = [o.batch, o.seq_len, c.n_head, c.n_embd / c.n_head].map(|n| n as i64);
+        let split = b.view(x, &sizes);
+        b.transpose(&split, 1, 2)
+    }
+
+    fn attention(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let (c, o) = (self.c, self.o);
+        let fused = self.conv1d(b, "c_attn", x, &self.w.c_attn, [c.n_embd, 3 * c.n_embd]);
+        let parts = b.run_many(Op::Split { dim: 2, parts: 3 }, &[&fused], 3);
+        drop(fused);
+        let k = self.heads(b, &parts[1]);
+        let v = self.heads(b, &parts[2]);
+        let q = self.heads(b, &parts[0]);
+        drop(parts);
+        let attended = match o.attention {
+            Attention::Sdpa => {
+                let op =
+                    Op::Sdpa { dropout: c.attn_pdrop, causal: self.mask.is_none(), grouped: false };
+                let out = match self.mask {
+                    Some(mask) => b.run(op, &[&q, &k, &v, mask]),
+                    None => b.run(op, &[&q, &k, &v]),
+                };
+                let turned = b.transpose(&out, 1, 2);
+                drop(out);
+                b.contiguous(&turned)
+            }
+            Attention::Eager => self.eager(b, &q, &k, &v),
+        };
+        let width = c.n_embd as i64;
+        let flat = b.reshape(&attended, &[o.batch as i64, o.seq_len as i64, width]);
+        drop(attended);
+        let flat = b.contiguous(&flat);
+        let projected = self.conv1d(b, "c_proj", &flat, &self.w.c_proj, [c.n_embd, c.n_embd]);
+        drop(flat);
+        let _m = b.enter("resid_dropout");
+        b.dropout(&projected, c.resid_pdrop)
+    }
+
+    fn eager(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>, v: &Value<'b>) -> Value<'b> {
+        let mut scores = {
+            let turned = b.transpose(k, -1, -2);
+            let product = b.run(Op::Matmul, &[q, &turned]);
+            drop(turned);
+            match &self.w.causal {
+                None => b.mul_number(&product),
+                Some(causal) => self.masked_by_buffer(b, product, causal),
+            }
+        };
+        if let Some(mask) = self.mask {
+            scores = b.add(&scores, mask);
+        }
+        let soft = b.run(Op::Softmax { in_f32: false }, &[&scores]);
+        drop(scores);
+        let soft = b.run(Op::ToLike, &[&soft, v]);
+        let probabilities = b.dropout(&soft, self.c.attn_pdrop);
+        drop(soft);
+        let out = b.run(Op::Matmul, &[&probabilities, v]);
+        b.transpose(&out, 1, 2)
+    }
+
+    /// transformers 4: the scores are divided by a tensor, then masked with `torch.where`.
+    fn masked_by_buffer(
+        &self,
+        b: &'b Builder,
+        product: Value<'b>,
+        causal: &Value<'b>,
+    ) -> Value<'b> {
+        let o = self.o;
+        let mut scores = product;
+        if self.c.scale_attn_weights {
+            let divisor = b.fresh(&[], Dtype::Model);
+            scores = b.run(Op::Div, &[&scores, &divisor]);
+        }
+        if self.c.scale_attn_by_inverse_layer_idx {
+            scores = b.mul_number(&scores);
+        }
+        let seq = o.seq_len as i64;
+        let rows = b.run(Op::Slice { dim: 2, start: 0, end: seq }, &[causal]);
+        let square = b.run(Op::Slice { dim: 3, start: 0, end: seq }, &[&rows]);
+        let minimum = b.fresh(&[], Dtype::Model);
+        b.run(Op::Where, &[&square, &scores, &minimum])
+    }
+}

@@ -1,0 +1,245 @@
+//! A model's forward pass as data: operators on values, in the order in which Python runs them,
+//! with the moments at which Python lets go of a value.
+//!
+//! A graph knows neither precision nor autograd; it says what the model's code says. Shapes follow
+//! from the operators (as in PyTorch), so a graph is built for one batch and one sequence length.
+
+use smallvec::SmallVec;
+
+/// Sizes of a tensor or arguments of a view; at most six dimensions. `-1` means "what is left".
+pub type Sizes = SmallVec<[i64; 6]>;
+
+/// Names a value of a graph. Ids are dense; parameters and buffers come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ValueId(pub u32);
+
+/// Names a module: an index into [`Graph::modules`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModuleId(pub u32);
+
+/// An element type, as the model's code states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// The dtype that the model was loaded in.
+    Model,
+    /// 32-bit float.
+    F32,
+    /// 64-bit integer.
+    I64,
+    /// Boolean, one byte.
+    Bool,
+}
+
+/// A tensor that is loaded with the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weight {
+    /// Its value.
+    pub value: ValueId,
+    /// Its module's.
+    pub module: ModuleId,
+    /// Its sizes.
+    pub sizes: Sizes,
+    /// Its dtype.
+    pub dtype: Dtype,
+    /// Whether the optimizer trains it; buffers are not trained.
+    pub trained: bool,
+}
+
+/// Which normalisation weights a convolution-free LayerNorm has is fixed: weight and bias.
+///
+/// Operators are those that the model's Python code calls. What each allocates, saves and needs in
+/// backward is stated once, in `step::ops`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// Makes new data from nothing that needs a gradient (`arange`, comparisons, masks). [] -> [out]
+    Fresh {
+        /// Sizes of the result.
+        sizes: Sizes,
+        /// Its dtype.
+        dtype: Dtype,
+    },
+    /// Rows of a table. [weight, ids] -> [out]
+    Embedding,
+    /// `nn.functional.linear`. [x, weight, bias?] -> [out]
+    Linear,
+    /// `torch.addmm(bias, x, weight)` on two-dimensional x, weight (in, out). [bias, x, weight] -> [out]
+    Addmm,
+    /// `torch.matmul` of tensors with equal leading sizes. [a, b] -> [out]
+    Matmul,
+    /// `a + b`. [a, b] -> [out]
+    Add,
+    /// `a * b`. [a, b] -> [out]
+    Mul,
+    /// `a / b`, where b needs no gradient. [a, b] -> [out]
+    Div,
+    /// `torch.where(condition, a, b)`, where b needs no gradient. [condition, a, b] -> [out]
+    Where,
+    /// `a + number`. [a] -> [out]
+    AddNumber,
+    /// `a * number`. [a] -> [out]
+    MulNumber,
+    /// `-a`. [a] -> [out]
+    Neg,
+    /// `a ** exponent`. [a] -> [out]
+    Pow {
+        /// The exponent.
+        exponent: u32,
+    },
+    /// `torch.rsqrt`. [a] -> [out]
+    Rsqrt,
+    /// `torch.tanh`. [a] -> [out]
+    Tanh,
+    /// `silu`, one kernel. [a] -> [out]
+    Silu,
+    /// `gelu`, one kernel, exact or tanh. [a] -> [out]
+    Gelu,
+    /// `relu`. [a] -> [out]
+    Relu,
+    /// Mean over the last dimension, which is kept. [a] -> [out]
+    MeanLast,
+    /// Concatenation along a dimension. [a, ...] -> [out]
+    Cat {
+        /// The dimension; negative counts from the end.
+        dim: i32,
+    },
+    /// `.to(dtype)`: itself where it has that dtype. [a] -> [out]
+    To {
+        /// The dtype.
+        dtype: Dtype,
+    },
+    /// `.to(like.dtype)`. [a, like] -> [out]
+    ToLike,
+    /// `.view`. [a] -> [out]
+    View {
+        /// The new sizes.
+        sizes: Sizes,
+    },
+    /// `.reshape`: a view where strides allow it, else a copy. [a] -> [out]
+    Reshape {
+        /// The new sizes.
+        sizes: Sizes,
+    },
+    /// `.transpose`. [a] -> [out]
+    Transpose {
+        /// One dimension; negative counts from the end.
+        dim0: i32,
+        /// The other.
+        dim1: i32,
+    },
+    /// `.unsqueeze`. [a] -> [out]
+    Unsqueeze {
+        /// Where the new dimension goes.
+        dim: i32,
+    },
+    /// `.expand`. [a] -> [out]
+    Expand {
+        /// The new sizes; -1 keeps one.
+        sizes: Sizes,
+    },
+    /// `.contiguous()`: itself where it is. [a] -> [out]
+    Contiguous,
+    /// `a[..., start:end]` on one dimension. [a] -> [out]
+    Slice {
+        /// The dimension; negative counts from the end.
+        dim: i32,
+        /// The first index.
+        start: i64,
+        /// One past the last.
+        end: i64,
+    },
+    /// `.split(size, dim)` into equal parts. [a] -> [out, ...]
+    Split {
+        /// The dimension.
+        dim: i32,
+        /// Parts.
+        parts: u32,
+    },
+    /// `softmax` over the last dimension. [a] -> [out]
+    Softmax {
+        /// Whether it is asked for in float32 (`dtype=torch.float32`).
+        in_f32: bool,
+    },
+    /// `log_softmax` and `nll_loss` over classes, mean. [logits (rows, classes), labels] -> [loss]
+    CrossEntropy,
+    /// `dropout` in training; nothing at all where the probability is 0. [a] -> [out]
+    Dropout {
+        /// The probability.
+        probability: f64,
+    },
+    /// `layer_norm` over the last dimension. [a, weight, bias] -> [out]
+    LayerNorm,
+    /// `scaled_dot_product_attention`. [query, key, value, mask?] -> [out]
+    Sdpa {
+        /// Dropout on the probabilities.
+        dropout: f64,
+        /// `is_causal`.
+        causal: bool,
+        /// `enable_gqa`: keys and values have fewer heads than queries.
+        grouped: bool,
+    },
+    /// `mask.sum()` of a boolean mask: counted in int64. [mask] -> [out]
+    CountTrue,
+    /// `mask.all()`. [mask] -> [out]
+    AllTrue,
+}
+
+/// One line of a graph.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// An operator runs.
+    Run {
+        /// The operator.
+        op: Op,
+        /// What it reads.
+        inputs: SmallVec<[ValueId; 4]>,
+        /// What it makes.
+        outputs: SmallVec<[ValueId; 3]>,
+    },
+    /// Python's last name for a value goes away.
+    Drop(ValueId),
+    /// A module's forward begins.
+    Enter(ModuleId),
+    /// It ends; the module named runs on.
+    Leave(ModuleId),
+    /// A layer begins that checkpointing may recompute as a whole.
+    BeginLayer(LayerId),
+    /// It ends.
+    EndLayer(LayerId),
+}
+
+/// Names a layer: an index into [`Graph::layers`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerId(pub u32);
+
+/// A region that checkpointing may recompute.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Layer {
+    /// Statements between its `BeginLayer` and `EndLayer`, as indices.
+    pub statements: std::ops::Range<usize>,
+    /// Values born in it: a dense range of ids.
+    pub values: std::ops::Range<u32>,
+    /// Values from outside that it reads, weights excepted.
+    pub captured: SmallVec<[ValueId; 4]>,
+}
+
+/// A model's forward pass, loss included.
+#[derive(Debug, Clone, Default)]
+pub struct Graph {
+    /// What is loaded with the model, in the order in which `.to("cuda")` moves it.
+    pub weights: Vec<Weight>,
+    /// The batch: values that are moved to the device before each micro-step, all of them int64
+    /// or in the model's dtype.
+    pub batch: Vec<(ValueId, Sizes, Dtype)>,
+    /// The forward pass.
+    pub statements: Vec<Statement>,
+    /// The loss.
+    pub loss: Option<ValueId>,
+    /// Values in all.
+    pub value_count: u32,
+    /// Names of modules, as PyTorch names them; the first is the model itself, "".
+    pub modules: Vec<String>,
+    /// Layers that checkpointing may recompute.
+    pub layers: Vec<Layer>,
+    /// Elements of the logits, for telling them apart in reports: (rows, classes).
+    pub logits: Option<(u64, u64)>,
+}

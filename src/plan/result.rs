@@ -1,0 +1,118 @@
+//! The answers, as plain data: what `report` renders and programs read.
+
+use crate::memory::footprint::Footprint;
+use crate::plan::capacity::{Capacity, OutsideAllocator};
+use crate::plan::solver::Solution;
+use crate::step::setup::{Setup, Version};
+use crate::units::{Bytes, DataParallelSize, EffectiveBatch};
+
+/// How an answer is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// Worked out from the trace.
+    Estimated,
+    /// The trace's segments were allocated on the device.
+    Probed,
+    /// The training command itself ran.
+    Tried,
+}
+
+impl Method {
+    /// Returns the word that every output uses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Method::Estimated => "estimated",
+            Method::Probed => "probed",
+            Method::Tried => "tried",
+        }
+    }
+}
+
+/// The versions that an answer assumes, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versions {
+    /// PyTorch.
+    pub torch: Version,
+    /// transformers.
+    pub transformers: Version,
+    /// Where they come from, in words (`installed in /venv`, `--torch`, `newest known`).
+    pub source: String,
+}
+
+/// The memory of one step of one setup on one device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Estimate {
+    /// The model, as the user named it.
+    pub model: String,
+    /// The setup that the footprint belongs to.
+    pub setup: Setup,
+    /// What it needs inside the caching allocator.
+    pub footprint: Footprint,
+    /// What the device spends beside it.
+    pub outside: OutsideAllocator,
+    /// The capacity it was judged against, if any.
+    pub capacity: Option<Capacity>,
+    /// The largest micro-batch under the capacity, where it was searched for.
+    pub largest_micro_batch: Option<u64>,
+    /// PyTorch and transformers.
+    pub versions: Versions,
+    /// What was assumed, each a line.
+    pub assumptions: Vec<String>,
+    /// What to keep in mind, each a line.
+    pub notes: Vec<String>,
+}
+
+impl Estimate {
+    /// Returns whether the step runs under the capacity; `None` without one.
+    ///
+    /// Below the smallest safe capacity a step may still run by luck (not monotonic); that is not
+    /// called a fit.
+    pub fn fits(&self) -> Option<bool> {
+        self.capacity.map(|capacity| self.footprint.min_capacity <= capacity.bytes)
+    }
+}
+
+/// A GPU that a plan is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanGpu {
+    /// NVML's index, or the number of the simulated one.
+    pub index: u32,
+    /// Product name.
+    pub name: String,
+    /// UUID.
+    pub uuid: String,
+    /// Whether oomph made it up.
+    pub simulated: bool,
+    /// All of its memory.
+    pub total: Bytes,
+    /// What is free.
+    pub free: Bytes,
+    /// What the caching allocator may take of it.
+    pub capacity: Capacity,
+}
+
+/// What was asked for, in samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal {
+    /// The effective batch to reach.
+    pub effective_batch: EffectiveBatch,
+    /// Tokens asked for (`--effective-tokens`), where that is how it was said.
+    pub tokens: Option<u64>,
+}
+
+/// How to train: the answer of `oomph plan`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The GPUs, the one that bounds the plan first.
+    pub gpus: Vec<PlanGpu>,
+    /// Replicas.
+    pub data_parallel: DataParallelSize,
+    /// What was asked for; `None`: the largest micro-batch.
+    pub goal: Option<Goal>,
+    /// The plan and its alternatives; `None` when nothing fits, and the estimate says why.
+    pub solution: Option<Solution>,
+    /// How it is known.
+    pub method: Method,
+    /// The estimate at the plan's sizes (or, when nothing fits, at the smallest).
+    pub estimate: Estimate,
+}

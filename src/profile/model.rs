@@ -1,0 +1,82 @@
+//! A model's profile: the keys of its `config.json`, and where they come from.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::profile::embedded;
+use crate::profile::file::{self, ProfileError};
+use crate::profile::names;
+
+/// A published model, by the keys of its own `config.json`.
+///
+/// The keys are raw: `ingest` reads them as it reads a `config.json`, so that a built-in model and
+/// a user's own take one path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelProfile {
+    /// The name on the command line (`llama-3.2-1b`).
+    pub name: String,
+    /// The model's name on the Hugging Face hub (`meta-llama/Llama-3.2-1B`).
+    pub hub_id: String,
+    /// Its published number of parameters; tied weights count once.
+    pub parameters: u64,
+    /// The keys of its `config.json` that change memory.
+    pub config: Map<String, Value>,
+    /// Where the figures come from.
+    pub source: String,
+}
+
+/// The file as people write it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelFile {
+    hub_id: String,
+    parameters: u64,
+    source: String,
+    /// Keys that `config.json` sets to null, which TOML cannot say: a missing key can have
+    /// another default.
+    #[serde(default)]
+    null_keys: Vec<String>,
+    config: Map<String, Value>,
+}
+
+/// Every key at the top of a model's file.
+pub const KEYS: [&str; 5] = ["hub_id", "parameters", "source", "null_keys", "config"];
+
+/// Returns the names of all built-in model profiles, sorted.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    embedded::MODELS.iter().map(|&(name, _)| name)
+}
+
+impl ModelProfile {
+    /// Returns the built-in profile of that name; case does not count.
+    ///
+    /// ```
+    /// let model = oomph::profile::model::ModelProfile::built_in("gpt2")?;
+    /// assert_eq!(model.parameters, 124_439_808);
+    /// # Ok::<(), oomph::profile::file::ProfileError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ProfileError::UnknownName`], with the nearest name and all of them.
+    pub fn built_in(name: &str) -> Result<ModelProfile, ProfileError> {
+        let lower = name.trim().to_ascii_lowercase();
+        let Some(text) = embedded::find(embedded::MODELS, &lower) else {
+            return Err(ProfileError::UnknownName {
+                kind: "model",
+                name: name.to_owned(),
+                nearest: names::nearest(name, names()),
+                known: names().collect(),
+            });
+        };
+        let file = format!("built-in profiles/models/{lower}.toml");
+        let mut model: ModelFile = file::parse(text, &file, &KEYS)?;
+        model.config.extend(model.null_keys.into_iter().map(|key| (key, Value::Null)));
+        Ok(ModelProfile {
+            name: lower,
+            hub_id: model.hub_id,
+            parameters: model.parameters,
+            config: model.config,
+            source: model.source,
+        })
+    }
+}

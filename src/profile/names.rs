@@ -1,0 +1,84 @@
+//! The known name that a mistyped one was probably meant to be.
+
+/// Returns the known name nearest to `typed`, or `None` when nothing is near.
+///
+/// Case, `_` and blanks do not count. A name that begins with all of `typed` comes first (`h100`
+/// is `h100-80gb`), then the smallest number of edits, of which at most a third of the letters may
+/// be needed; among equals the first of `known`.
+///
+/// ```
+/// use oomph::profile::names::nearest;
+/// assert_eq!(nearest("h100", ["a10", "h100-80gb"]), Some("h100-80gb"));
+/// assert_eq!(nearest("rtx-4900", ["rtx-3090", "rtx-4090"]), Some("rtx-4090"));
+/// assert_eq!(nearest("potato", ["a10", "l4"]), None);
+/// ```
+pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = plain(typed);
+    if typed.is_empty() || typed.len() > LONGEST {
+        return None;
+    }
+    known
+        .into_iter()
+        .filter_map(|name| {
+            let spelled = plain(name);
+            let edits = edits(&typed, &spelled);
+            let starts = typed.len() >= 2 && spelled.starts_with(&typed);
+            let near = starts || edits * 3 <= typed.len().max(spelled.len());
+            near.then_some(((!starts, edits), name))
+        })
+        .min_by_key(|&(rank, _)| rank)
+        .map(|(_, name)| name)
+}
+
+/// Longer than every known name; what is longer is no typing error, and comparing takes time.
+const LONGEST: usize = 80;
+
+fn plain(name: &str) -> Vec<u8> {
+    let kept = name.trim().bytes().map(|b| b.to_ascii_lowercase());
+    kept.map(|b| if b == b'_' || b == b' ' { b'-' } else { b }).collect()
+}
+
+/// The number of insertions, deletions, replacements and swaps of neighbours that turn `a` into
+/// `b` (optimal string alignment).
+fn edits(a: &[u8], b: &[u8]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(before[j - 2] + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_of_neighbours_is_one_edit() {
+        assert_eq!(edits(b"rtx-4900", b"rtx-4090"), 1);
+        assert_eq!(edits(b"kitten", b"sitting"), 3);
+        assert_eq!(edits(b"", b"a10"), 3);
+    }
+
+    #[test]
+    fn a_beginning_wins_over_fewer_edits() {
+        assert_eq!(nearest("a10", ["a1", "a100-40gb"]), Some("a100-40gb"));
+        assert_eq!(nearest("V100_16GB", ["t4", "v100-16gb"]), Some("v100-16gb"));
+    }
+
+    #[test]
+    fn what_resembles_nothing_gets_no_suggestion() {
+        assert_eq!(nearest("", ["a10"]), None);
+        assert_eq!(nearest("mi300x", ["a10", "l4", "h200"]), None);
+        assert_eq!(nearest(&"x".repeat(10_000), ["a10"]), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! An estimate as text for people.
+
+use crate::plan::result::Estimate;
+use crate::report::bar;
+use crate::report::text::{Paint, grouped, section};
+use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, Setup};
+
+/// Renders an estimate: the answer, the memory bar, assumptions and notes.
+pub fn render(estimate: &Estimate, paint: Paint) -> String {
+    let footprint = &estimate.footprint;
+    let setup = &estimate.setup;
+    let mut text = format!("{}\n", paint.bold(&headline(estimate)));
+    text.push_str(&format!(
+        "  micro-batch {}, accumulation {}, {}\n",
+        setup.micro_batch,
+        setup.accumulation,
+        describe(setup)
+    ));
+    if let Some(largest) = estimate.largest_micro_batch {
+        text.push_str(&format!("  largest micro-batch that fits: {largest}\n"));
+    }
+    text.push_str(&format!(
+        "\n  peak allocated  {:>10}   torch.cuda.max_memory_allocated(), in {}\n",
+        footprint.peak_allocated.to_string(),
+        footprint.peak_phase.name().replace('_', " "),
+    ));
+    text.push_str(&format!(
+        "  peak reserved   {:>10}   torch.cuda.max_memory_reserved(), with room to spare\n",
+        footprint.peak_reserved.to_string(),
+    ));
+    text.push_str(&format!(
+        "  least capacity  {:>10}   the least that the caching allocator can do with\n",
+        footprint.min_capacity.to_string(),
+    ));
+    text.push_str(&format!(
+        "  beside it       {:>10}   {}\n",
+        estimate.outside.total().to_string(),
+        outside_words(estimate),
+    ));
+    text.push_str(&memory(estimate, paint));
+    text.push_str(&closing(estimate, paint));
+    text
+}
+
+/// Renders the memory bar under its heading.
+pub fn memory(estimate: &Estimate, paint: Paint) -> String {
+    let phase = estimate.footprint.peak_phase.name().replace('_', " ");
+    let heading = format!(
+        "Memory at the peak ({phase}) at micro-batch {}, accumulation {}",
+        estimate.setup.micro_batch, estimate.setup.accumulation
+    );
+    format!("\n{}\n{}", paint.bold(&heading), bar::render(estimate, paint))
+}
+
+/// Renders assumptions, notes and what is not covered.
+pub fn closing(estimate: &Estimate, paint: Paint) -> String {
+    let versions = &estimate.versions;
+    let mut assumptions = vec![format!(
+        "PyTorch {}.{}, transformers {}.{} ({})",
+        versions.torch.major,
+        versions.torch.minor,
+        versions.transformers.major,
+        versions.transformers.minor,
+        versions.source,
+    )];
+    assumptions.extend(estimate.assumptions.iter().cloned());
+    let mut text = section("Assumptions", &assumptions, paint);
+    text.push_str(&section("Notes", &estimate.notes, paint));
+    text
+}
+
+fn headline(estimate: &Estimate) -> String {
+    let need = estimate.footprint.min_capacity;
+    let model = &estimate.model;
+    match (estimate.fits(), estimate.capacity) {
+        (Some(true), Some(capacity)) => {
+            format!("{model} fits: one step needs {need} of the {} it may take", capacity.bytes)
+        }
+        (_, Some(capacity)) => format!(
+            "{model} does not fit: one step needs {need}, and the allocator may take {}",
+            capacity.bytes
+        ),
+        (_, None) => format!("{model}: one step needs {need}"),
+    }
+}
+
+fn outside_words(estimate: &Estimate) -> String {
+    let names: Vec<&str> = estimate.outside.terms.iter().map(|(kind, _)| kind.name()).collect();
+    format!("an allowance for {}", names.join(", ").replace('_', " "))
+}
+
+/// Describes how a model is trained, sizes of the batch aside.
+pub fn describe(setup: &Setup) -> String {
+    let optimizer = match setup.optimizer {
+        Optimizer::AdamW => "AdamW",
+    };
+    format!(
+        "sequence length {}, {}, {optimizer}, checkpointing {}, {} attention",
+        grouped(setup.seq_len),
+        precision_name(setup.precision),
+        checkpointing_name(setup.checkpointing),
+        attention_name(setup.attention),
+    )
+}
+
+/// Returns the precision as the flag spells it.
+pub const fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::Fp32 => "fp32",
+        Precision::Bf16 => "bf16",
+        Precision::Fp16 => "fp16",
+        Precision::AmpBf16 => "amp-bf16",
+        Precision::AmpFp16 => "amp-fp16",
+    }
+}
+
+/// Returns the checkpointing as the flag spells it.
+pub const fn checkpointing_name(checkpointing: Checkpointing) -> &'static str {
+    match checkpointing {
+        Checkpointing::None => "none",
+        Checkpointing::Full => "full",
+    }
+}
+
+/// Returns the attention as the flag spells it.
+pub const fn attention_name(attention: Attention) -> &'static str {
+    match attention {
+        Attention::Sdpa => "sdpa",
+        Attention::Eager => "eager",
+    }
+}

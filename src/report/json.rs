@@ -1,0 +1,164 @@
+//! Estimates and plans as JSON for programs, with a schema name; sizes are integer bytes.
+
+use serde_json::{Map, Value, json};
+
+use crate::memory::trace::Category;
+use crate::plan::capacity::{Capacity, OutsideAllocator};
+use crate::plan::result::{Estimate, Plan, PlanGpu};
+use crate::plan::solver::{Alternative, BoundBy, Kind};
+use crate::report::estimate::{attention_name, checkpointing_name, precision_name};
+use crate::step::setup::{AttentionMask, Optimizer, Setup, Version};
+
+/// Renders an estimate (`oomph.estimate/1`).
+pub fn estimate(estimate: &Estimate) -> String {
+    format!("{:#}\n", estimate_value(estimate))
+}
+
+/// Renders a plan (`oomph.plan/1`).
+pub fn plan(plan: &Plan) -> String {
+    let best = plan.solution.as_ref().map(|solution| &solution.best);
+    let solution = plan.solution.as_ref();
+    let value = json!({
+        "schema": "oomph.plan/1",
+        "model": plan.estimate.model,
+        "fits": solution.is_some(),
+        "micro_batch": best.map(|best| best.micro_batch),
+        "accumulation_steps": best.map(|best| best.accumulation),
+        "data_parallel_size": plan.data_parallel,
+        "effective_batch": best.map(|best| best.effective_batch),
+        "effective_tokens":
+            best.map(|best| best.effective_batch.get().saturating_mul(plan.estimate.setup.seq_len)),
+        "target_effective_batch": plan.goal.map(|goal| goal.effective_batch),
+        "exact": solution.is_some_and(|solution| solution.exact),
+        "largest_micro_batch": solution.map_or(0, |solution| solution.largest_micro_batch),
+        "bound_by": solution.map_or("memory", |solution| bound_by(solution.bound_by)),
+        "method": plan.method.name(),
+        "gpus": plan.gpus.iter().map(gpu).collect::<Vec<_>>(),
+        "alternatives": solution
+            .map(|solution| solution.alternatives.iter().map(alternative).collect::<Vec<_>>())
+            .unwrap_or_default(),
+        "notes": plan.estimate.notes,
+        "estimate": estimate_value(&plan.estimate),
+    });
+    format!("{value:#}\n")
+}
+
+fn estimate_value(estimate: &Estimate) -> Value {
+    let footprint = &estimate.footprint;
+    let at_peak: Map<String, Value> = Category::ALL
+        .into_iter()
+        .map(|category| {
+            let bytes = footprint.at_peak.get(&category).copied().unwrap_or_default();
+            (category.name().to_owned(), json!(bytes))
+        })
+        .collect();
+    let mut value = json!({
+        "schema": "oomph.estimate/1",
+        "model": estimate.model,
+        "method": "estimated",
+        "micro_batch": estimate.setup.micro_batch,
+        "accumulation_steps": estimate.setup.accumulation,
+        "setup": setup(&estimate.setup),
+        "peak_allocated_bytes": footprint.peak_allocated,
+        "peak_reserved_bytes": footprint.peak_reserved,
+        "min_capacity_bytes": footprint.min_capacity,
+        "peak_phase": footprint.peak_phase.name(),
+        "at_peak": at_peak,
+        "outside_allocator": outside(&estimate.outside),
+        "versions": {
+            "torch": version(estimate.versions.torch),
+            "transformers": version(estimate.versions.transformers),
+            "source": estimate.versions.source,
+        },
+        "assumptions": estimate.assumptions,
+        "notes": estimate.notes,
+    });
+    if let Some(terms) = estimate.capacity {
+        value["capacity"] = capacity(terms);
+        value["fits"] = json!(estimate.fits());
+    }
+    if let Some(largest) = estimate.largest_micro_batch {
+        value["largest_micro_batch"] = json!(largest);
+    }
+    value
+}
+
+fn setup(setup: &Setup) -> Value {
+    let (major, minor) = setup.gpu.compute_capability;
+    json!({
+        "seq_len": setup.seq_len,
+        "precision": precision_name(setup.precision),
+        "optimizer": match setup.optimizer {
+            Optimizer::AdamW => "adamw",
+        },
+        "checkpointing": checkpointing_name(setup.checkpointing),
+        "attention": attention_name(setup.attention),
+        "attention_mask": match setup.attention_mask {
+            AttentionMask::Ones => "ones",
+            AttentionMask::Padded => "padded",
+            AttentionMask::None => "none",
+        },
+        "gpu": {
+            "compute_capability": format!("{major}.{minor}"),
+            "sm_count": setup.gpu.sm_count,
+        },
+    })
+}
+
+fn outside(outside: &OutsideAllocator) -> Value {
+    let terms = outside.terms.iter().map(|(kind, bytes)| (kind.name().to_owned(), json!(bytes)));
+    Value::Object(terms.collect())
+}
+
+fn capacity(capacity: Capacity) -> Value {
+    json!({
+        "capacity_bytes": capacity.bytes,
+        "free_bytes": capacity.free,
+        "outside_allocator_bytes": capacity.outside,
+        "headroom_bytes": capacity.headroom,
+        "given": capacity.given,
+    })
+}
+
+fn gpu(gpu: &PlanGpu) -> Value {
+    json!({
+        "index": gpu.index,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "simulated": gpu.simulated,
+        "total_bytes": gpu.total,
+        "free_bytes": gpu.free,
+        "capacity": capacity(gpu.capacity),
+    })
+}
+
+fn alternative(alternative: &Alternative) -> Value {
+    let batches = &alternative.batches;
+    json!({
+        "kind": match alternative.kind {
+            Kind::Exact => "exact",
+            Kind::NearestBelow => "nearest_below",
+            Kind::NearestAbove => "nearest_above",
+            Kind::Uneven => "uneven",
+        },
+        "micro_batch": batches.micro_batch,
+        "accumulation_steps": batches.accumulation,
+        "last_micro_batch": batches.last_micro_batch,
+        "effective_batch": batches.effective_batch,
+    })
+}
+
+/// Returns the name of what bounds a plan.
+pub const fn bound_by(bound: BoundBy) -> &'static str {
+    match bound {
+        BoundBy::Memory => "memory",
+        BoundBy::EffectiveBatch => "effective_batch",
+        BoundBy::Divisibility => "divisibility",
+        BoundBy::MicroBatch => "micro_batch",
+        BoundBy::Accumulation => "accumulation",
+    }
+}
+
+fn version(version: Version) -> String {
+    format!("{}.{}", version.major, version.minor)
+}

@@ -1,0 +1,137 @@
+//! The words and the paint that the tables for people share.
+
+use crate::report::apportion::apportion;
+use crate::units::Bytes;
+
+/// Whether text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Paint {
+    /// ANSI escapes, or none.
+    pub on: bool,
+}
+
+impl Paint {
+    /// Colours text with an ANSI colour number.
+    pub fn color(self, number: u8, text: &str) -> String {
+        if self.on && !text.is_empty() {
+            format!("\x1b[{number}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// Makes text bold.
+    pub fn bold(self, text: &str) -> String {
+        self.color(1, text)
+    }
+}
+
+/// Sizes as printed with two decimals of one unit, so that the parts add up to the total.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Printed {
+    /// Each part.
+    pub parts: Vec<String>,
+    /// Their sum.
+    pub total: String,
+}
+
+/// Prints parts and their total in hundredths of the unit that suits the total.
+///
+/// Rounding each part by itself would leave a column that does not add up; these do.
+pub fn precise(parts: &[Bytes], total: Bytes) -> Printed {
+    let (unit, shift) = match total.get() {
+        bytes if bytes >= 1 << 30 => ("GiB", 30),
+        bytes if bytes >= 1 << 20 => ("MiB", 20),
+        _ => ("KiB", 10),
+    };
+    let hundredths = u64::try_from(((u128::from(total.get()) * 100) + (1 << (shift - 1))) >> shift)
+        .unwrap_or(u64::MAX);
+    let print = |hundredths: u64| format!("{}.{:02} {unit}", hundredths / 100, hundredths % 100);
+    let sizes: Vec<u64> = parts.iter().map(|part| part.get()).collect();
+    Printed {
+        parts: apportion(&sizes, hundredths).into_iter().map(print).collect(),
+        total: print(hundredths),
+    }
+}
+
+/// Returns lines as a list under a heading, or nothing when there are none.
+pub fn section(heading: &str, lines: &[String], paint: Paint) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{}\n", paint.bold(heading));
+    for line in lines {
+        text.push_str(&wrapped(line));
+    }
+    text
+}
+
+/// Wraps a line at 80 columns, as an item of a list.
+fn wrapped(line: &str) -> String {
+    let mut text = String::from("  - ");
+    let mut column = 4;
+    for (i, word) in line.split_whitespace().enumerate() {
+        let width = word.chars().count();
+        if i > 0 && column + 1 + width > 80 {
+            text.push_str("\n    ");
+            column = 4;
+        } else if i > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += width;
+    }
+    text.push('\n');
+    text
+}
+
+/// Puts separators between thousands: `1,048,576`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_parts_add_up_to_the_printed_total() {
+        let parts: Vec<Bytes> = (1..9u64).map(|i| Bytes::new(i * 777_777_777)).collect();
+        let printed = precise(&parts, parts.iter().copied().sum());
+        let hundredths = |text: &str| -> u64 {
+            let number = text.split(' ').next().unwrap_or_default().replace('.', "");
+            number.parse().expect("digits")
+        };
+        let sum: u64 = printed.parts.iter().map(|part| hundredths(part)).sum();
+        assert_eq!(sum, hundredths(&printed.total));
+        assert_eq!(printed.total, "26.08 GiB");
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(7), "7");
+        assert_eq!(grouped(1_048_576), "1,048,576");
+        assert_eq!(grouped(123_456), "123,456");
+    }
+
+    #[test]
+    fn long_lines_wrap_at_80_columns() {
+        let line = "word ".repeat(60);
+        assert!(wrapped(&line).lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn no_paint_leaves_no_escapes() {
+        assert_eq!(Paint { on: false }.bold("x"), "x");
+        assert_eq!(Paint { on: true }.color(31, "x"), "\x1b[31mx\x1b[0m");
+    }
+}

@@ -1,0 +1,69 @@
+//! Activation checkpointing as `torch.utils.checkpoint` does it without reentrance: a layer's
+//! forward only counts what it would save; the first backward that asks runs the layer again,
+//! up to the last tensor that was counted.
+//!
+//! Source: PyTorch `torch/utils/checkpoint.py`.
+
+use std::cell::{Cell, RefCell};
+
+use crate::model::graph::{LayerId, ValueId};
+use crate::step::tensor::Tensor;
+
+/// One checkpointed layer of one micro-step.
+#[derive(Debug)]
+pub struct Frame {
+    /// The layer.
+    pub layer: LayerId,
+    /// What it read from outside; held until every tensor it saved is used up.
+    pub inputs: Vec<(ValueId, Tensor)>,
+    count: Cell<u32>,
+    recomputed: RefCell<Vec<Option<Tensor>>>,
+    done: Cell<bool>,
+}
+
+impl Frame {
+    /// Starts a frame.
+    pub fn new(layer: LayerId, inputs: Vec<(ValueId, Tensor)>) -> Frame {
+        Frame {
+            layer,
+            inputs,
+            count: Cell::new(0),
+            recomputed: RefCell::default(),
+            done: Cell::new(false),
+        }
+    }
+
+    /// Counts one more saved tensor and returns its number.
+    pub fn count_one(&self) -> u32 {
+        let number = self.count.get();
+        self.count.set(number + 1);
+        number
+    }
+
+    /// Returns how many tensors the layer saves.
+    pub fn count(&self) -> u32 {
+        self.count.get()
+    }
+
+    /// Takes a recomputed tensor.
+    pub fn fill(&self, number: u32, tensor: &Tensor) {
+        let mut recomputed = self.recomputed.borrow_mut();
+        debug_assert_eq!(recomputed.len(), number as usize);
+        recomputed.push(Some(tensor.clone()));
+    }
+
+    /// Whether the layer was run again.
+    pub fn is_recomputed(&self) -> bool {
+        self.done.get()
+    }
+
+    /// Says that it was.
+    pub fn set_recomputed(&self) {
+        self.done.set(true);
+    }
+
+    /// Hands a recomputed tensor over; the frame keeps it no longer.
+    pub fn take(&self, number: u32) -> Option<Tensor> {
+        self.recomputed.borrow_mut().get_mut(number as usize)?.take()
+    }
+}

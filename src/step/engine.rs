@@ -1,0 +1,158 @@
+//! Autograd's engine: runs nodes from the newest to the oldest as their gradients arrive.
+//!
+//! Source: PyTorch `torch/csrc/autograd/engine.cpp`, `input_buffer.cpp`,
+//! `functions/accumulate_grad.h`.
+
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::step::layout::elementwise_strides;
+use crate::step::ops::{Backward, Grads};
+use crate::step::run::Interpreter;
+use crate::step::tape::Saved;
+use crate::step::tensor::Tensor;
+
+/// Gradients that have arrived at a node, one slot for each of its outputs.
+type Buffer = SmallVec<[Option<Tensor>; 1]>;
+
+impl Interpreter<'_, '_> {
+    /// Runs backward from a value that needs a gradient, given the gradient of it.
+    pub fn backward(&mut self, root: &Tensor, gradient: Tensor) {
+        let Some(edge) = root.edge else { return };
+        let mut waiting = self.dependencies(edge.node);
+        let mut buffers: Vec<Buffer> = Vec::new();
+        buffers.resize_with(self.tape.nodes.len(), Buffer::new);
+        buffers[edge.node as usize].push(Some(gradient));
+        let mut ready = BinaryHeap::new();
+        ready.push((self.priority(edge.node), edge.node));
+        while let Some((_, node)) = ready.pop() {
+            let inputs = std::mem::take(&mut buffers[node as usize]);
+            let outputs = self.run_node(node, inputs);
+            for (i, grad) in outputs.into_iter().enumerate() {
+                let Some(edge) = self.tape.nodes[node as usize].next[i] else { continue };
+                let slots = self.tape.nodes[edge.node as usize].outputs.len();
+                let buffer = &mut buffers[edge.node as usize];
+                buffer.resize(slots, None);
+                if let Some(grad) = grad {
+                    let slot = buffer[edge.slot as usize].take();
+                    let sum = self.accumulate(slot, grad);
+                    buffers[edge.node as usize][edge.slot as usize] = Some(sum);
+                }
+                let left = &mut waiting[edge.node as usize];
+                *left -= 1;
+                if *left == 0 {
+                    ready.push((self.priority(edge.node), edge.node));
+                }
+            }
+        }
+    }
+
+    /// Newer nodes first; accumulators before all others.
+    fn priority(&self, node: u32) -> u32 {
+        match self.tape.nodes[node as usize].op {
+            Backward::Accumulate { .. } => u32::MAX,
+            _ => node,
+        }
+    }
+
+    /// Counts for each node how many gradients will reach it.
+    fn dependencies(&self, root: u32) -> Vec<u32> {
+        let mut counts = vec![0; self.tape.nodes.len()];
+        let mut seen = vec![false; self.tape.nodes.len()];
+        let mut stack = vec![root];
+        seen[root as usize] = true;
+        while let Some(node) = stack.pop() {
+            for edge in self.tape.nodes[node as usize].next.iter().flatten() {
+                counts[edge.node as usize] += 1;
+                if !seen[edge.node as usize] {
+                    seen[edge.node as usize] = true;
+                    stack.push(edge.node);
+                }
+            }
+        }
+        counts
+    }
+
+    fn run_node(&mut self, node: u32, mut inputs: Buffer) -> Grads {
+        let op = self.tape.nodes[node as usize].op.clone();
+        self.tape.recorder.set_module(self.tape.nodes[node as usize].module);
+        if let Backward::Accumulate { parameter } = op {
+            if let Some(grad) = inputs.pop().flatten() {
+                self.accumulate_into(parameter as usize, grad);
+            }
+            return Grads::new();
+        }
+        let saved = self.unpack(node);
+        let needs: SmallVec<[bool; 3]> =
+            self.tape.nodes[node as usize].next.iter().map(Option::is_some).collect();
+        let mut outputs = self.tape.apply(&op, &saved, &inputs, &needs);
+        for (i, output) in outputs.iter_mut().enumerate() {
+            let Some(edge) = self.tape.nodes[node as usize].next[i] else { continue };
+            if let Some(grad) = output.take() {
+                *output = Some(self.validated(grad, edge.node, edge.slot));
+            }
+        }
+        drop(inputs);
+        drop(saved);
+        self.tape.nodes[node as usize].saved.clear();
+        outputs
+    }
+
+    /// Takes the tensors that a node kept, recomputing its layer where it kept none.
+    fn unpack(&mut self, node: u32) -> SmallVec<[Tensor; 5]> {
+        let count = self.tape.nodes[node as usize].saved.len();
+        let mut tensors = SmallVec::new();
+        for i in 0..count {
+            let recomputed = match &self.tape.nodes[node as usize].saved[i] {
+                Some(Saved::Tensor(tensor)) => {
+                    tensors.push(Rc::clone(tensor));
+                    continue;
+                }
+                Some(Saved::Recomputed(frame, number)) => (Rc::clone(frame), *number),
+                None => continue,
+            };
+            let (frame, number) = recomputed;
+            if !frame.is_recomputed() {
+                self.recompute(&frame);
+            }
+            if let Some(tensor) = frame.take(number) {
+                tensors.push(tensor);
+            }
+        }
+        tensors
+    }
+
+    /// Gives a gradient the sizes and the dtype of what it is the gradient of.
+    fn validated(&mut self, grad: Tensor, node: u32, slot: u32) -> Tensor {
+        let (sizes, dtype) = self.tape.nodes[node as usize].outputs[slot as usize];
+        let summed = self.tape.sum_to(&grad, sizes);
+        drop(grad);
+        if summed.dtype == dtype { summed } else { self.tape.cast(&summed, dtype, None) }
+    }
+
+    /// Adds a gradient to what has arrived: in place where nobody else sees that tensor.
+    fn accumulate(&mut self, old: Option<Tensor>, new: Tensor) -> Tensor {
+        let Some(old) = old else { return new };
+        let alone = Rc::strong_count(&old) == 1
+            && !old.is_view
+            && old.storage.as_ref().is_none_or(|s| Rc::strong_count(s) == 1);
+        if alone && old.is_dense() {
+            return old;
+        }
+        let strides = elementwise_strides(&[&old, &new], &old.sizes);
+        self.tape.empty_strided(old.sizes, strides, old.dtype)
+    }
+
+    /// The end of a gradient's way: it becomes the parameter's, is added to it, or is copied.
+    fn accumulate_into(&mut self, parameter: usize, grad: Tensor) {
+        let tape = &mut self.tape;
+        if tape.parameters[parameter].grad.is_some() {
+            return;
+        }
+        let steal = Rc::strong_count(&grad) == 1 && grad.is_contiguous();
+        let grad = if steal { grad } else { tape.empty(grad.sizes, grad.dtype) };
+        tape.parameters[parameter].grad = Some(grad);
+    }
+}

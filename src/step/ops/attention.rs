@@ -1,0 +1,398 @@
+//! `scaled_dot_product_attention`: which kernel PyTorch chooses, and what each takes.
+//!
+//! Source: PyTorch `aten/src/ATen/native/transformers/cuda/` (`sdp_utils.cpp`, `flash_api.cpp`,
+//! `attention.cu`, `attention_backward.cu`, `mem_eff_attention/kernel_backward.h`).
+
+use crate::step::ops::{Backward, Grads};
+use crate::step::setup::Version;
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Tensor};
+
+/// Sizes of one attention, (batch, heads, queries, keys, head_dim).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FlashShape {
+    batch: u64,
+    heads: u64,
+    kv_heads: u64,
+    queries: u64,
+    keys: u64,
+    head_dim: u64,
+}
+
+/// Sizes of one memory-efficient attention, and whether it drops out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EfficientShape {
+    shape: FlashShape,
+    dropout: bool,
+}
+
+/// How `scaled_dot_product_attention` is asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SdpaCall {
+    /// Dropout on the probabilities.
+    pub dropout: f64,
+    /// `is_causal`
+    pub causal: bool,
+    /// `enable_gqa`
+    pub grouped: bool,
+}
+
+/// The kernels, from the one that PyTorch likes best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    Flash,
+    Efficient,
+    Math,
+}
+
+/// From this version on the memory-efficient kernel takes grouped queries.
+///
+/// Evidence: shared/oracle/README.md, Versions, switch 1.
+const EFFICIENT_GROUPED: Version = Version::new(2, 14);
+
+impl Tape<'_> {
+    fn choose(&self, q: &Tensor, head_dim: u64, call: &SdpaCall, masked: bool) -> Kernel {
+        let (major, minor) = self.setup.gpu.compute_capability;
+        let flash_arch = major >= 8;
+        // Backward of wide heads does not fit the shared memory of these.
+        let narrow_smem = matches!((major, minor), (8, 6 | 7 | 9) | (12, _));
+        let flash = q.dtype.is_half()
+            && flash_arch
+            && !masked
+            && head_dim <= 256
+            && !(narrow_smem && head_dim > 192);
+        if flash {
+            return Kernel::Flash;
+        }
+        let dtype_runs = match q.dtype {
+            DType::Bf16 => flash_arch,
+            _ => true,
+        };
+        let grouped_runs = !call.grouped || self.setup.torch >= EFFICIENT_GROUPED;
+        let aligned = match q.dtype {
+            DType::F32 => head_dim % 4 == 0,
+            _ => head_dim % 8 == 0,
+        };
+        if dtype_runs && grouped_runs && aligned { Kernel::Efficient } else { Kernel::Math }
+    }
+
+    /// Runs attention on (batch, heads, seq_len, head_dim) tensors.
+    pub fn sdpa(
+        &mut self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        mask: Option<&Tensor>,
+        call: &SdpaCall,
+    ) -> Tensor {
+        let (qs, ks) = (q.sizes.as_slice(), k.sizes.as_slice());
+        let shape = FlashShape {
+            batch: qs[0],
+            heads: qs[1],
+            kv_heads: ks[1],
+            queries: qs[2],
+            keys: ks[2],
+            head_dim: qs[3],
+        };
+        match self.choose(q, shape.head_dim, call, mask.is_some()) {
+            Kernel::Flash => self.flash(q, k, v, shape, call),
+            Kernel::Efficient => self.efficient(q, k, v, mask, shape, call),
+            Kernel::Math => self.math(q, k, v, mask, shape, call),
+        }
+    }
+
+    fn flash(
+        &mut self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        s: FlashShape,
+        call: &SdpaCall,
+    ) -> Tensor {
+        let meta = [(q.sizes, q.dtype)];
+        let edge = self.record(Backward::Flash(s), &[q, k, v], &[q, k, v], &meta);
+        // empty_like of the query as the kernel sees it, (batch, seq_len, heads, head_dim).
+        let layout = like_layout(q);
+        let out = self.result(q.sizes, layout, q.dtype, edge);
+        let lse = self.empty(Dims::new(&[s.batch, s.heads, s.queries]), DType::F32);
+        let splits = if call.dropout == 0.0 { self.flash_splits(&s) } else { 1 };
+        let accumulators = (splits > 1).then(|| {
+            let rounded = s.head_dim.next_multiple_of(32);
+            let lse = self.hold(4 * splits * s.batch * s.heads * s.queries);
+            let out = self.hold(4 * splits * s.batch * s.heads * s.queries * rounded);
+            (lse, out)
+        });
+        self.save_result(edge, &out);
+        self.save_result(edge, &lse);
+        let first_state = self.empty(Dims::new(&[2]), DType::I64);
+        let unused = self.empty(Dims::new(&[]), DType::I64);
+        if call.dropout > 0.0 {
+            let state = self.empty(Dims::new(&[2]), DType::I64);
+            self.save_result(edge, &unused);
+            self.save_result(edge, &state);
+        } else {
+            self.save_result(edge, &first_state);
+            self.save_result(edge, &unused);
+        }
+        drop(accumulators);
+        out
+    }
+
+    /// Returns into how many parts flash attention splits the keys when there are few blocks.
+    ///
+    /// Source: `flash_api.cpp` (`num_splits_heuristic`, `set_params_splitkv`).
+    fn flash_splits(&self, s: &FlashShape) -> u64 {
+        let block_n = match s.head_dim {
+            ..=64 => 256,
+            65..=128 => 128,
+            _ => 64,
+        };
+        let key_blocks = s.keys.div_ceil(block_n);
+        let blocks = s.batch * s.heads * s.queries.div_ceil(64);
+        let sms = u64::from(self.setup.gpu.sm_count) * 2;
+        if blocks as f32 >= 0.8 * sms as f32 {
+            return 1;
+        }
+        let most = 128.min(sms).min(key_blocks);
+        let eligible = |n: u64| n == 1 || key_blocks.div_ceil(n) != key_blocks.div_ceil(n - 1);
+        let efficiency = |n: u64| {
+            let waves = (blocks * n) as f32 / sms as f32;
+            waves / waves.ceil()
+        };
+        let best = (1..=most).filter(|&n| eligible(n)).map(efficiency).fold(0.0, f32::max);
+        (1..=most).find(|&n| eligible(n) && efficiency(n) >= 0.85 * best).unwrap_or(1)
+    }
+
+    /// Gradients of query, key and value.
+    pub fn flash_backward(&mut self, s: &FlashShape, grad: &Tensor, saved: &[Tensor]) -> Grads {
+        let (q, k, v) = (&saved[0], &saved[1], &saved[2]);
+        let grad = if like_layout_is_dense(grad) { None } else { Some(self.turned_copy(grad)) };
+        let dq = self.empty_strided(q.sizes, like_layout(q), q.dtype);
+        let dk = self.empty_strided(k.sizes, like_layout(k), k.dtype);
+        let dv = self.empty_strided(v.sizes, like_layout(v), v.dtype);
+        let rounded_queries = s.queries.next_multiple_of(128);
+        let rounded_dim = if s.head_dim <= 192 { s.head_dim.next_multiple_of(32) } else { 256 };
+        let delta = self.hold(4 * s.batch * s.heads * rounded_queries);
+        let dq_sum = self.hold(4 * s.batch * rounded_queries * s.heads * rounded_dim);
+        let expanded = (s.heads != s.kv_heads).then(|| {
+            let sizes = Dims::new(&[s.batch, s.keys, s.heads, s.head_dim]);
+            (self.empty(sizes, q.dtype), self.empty(sizes, q.dtype))
+        });
+        drop((grad, delta, dq_sum, expanded));
+        Grads::from_iter([Some(dq), Some(dk), Some(dv)])
+    }
+
+    /// A copy that is contiguous as (batch, seq_len, heads, head_dim).
+    fn turned_copy(&self, x: &Tensor) -> Tensor {
+        self.empty_strided(x.sizes, turned_strides(&x.sizes), x.dtype)
+    }
+
+    fn efficient(
+        &mut self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        mask: Option<&Tensor>,
+        s: FlashShape,
+        call: &SdpaCall,
+    ) -> Tensor {
+        let mask = mask.map(|mask| self.additive_mask(mask, q.dtype));
+        let dropout = call.dropout > 0.0;
+        let op = Backward::Efficient(EfficientShape { shape: s, dropout });
+        let edge = self.record(op, &[q, k, v], &[q, k, v], &[(q.sizes, q.dtype)]);
+        let seed = (!dropout).then(|| {
+            let scalar = Dims::new(&[]);
+            (self.empty(scalar, DType::I64), self.empty(scalar, DType::I64))
+        });
+        let out = self.result(q.sizes, turned_strides(&q.sizes), q.dtype, edge);
+        let lse_rows = s.queries.next_multiple_of(32);
+        let lse = self.empty(Dims::new(&[s.batch, s.heads, lse_rows]), DType::F32);
+        // Wide heads do not fit in registers: they are summed in float32 in memory.
+        let accumulator = (q.dtype.is_half() && s.head_dim > 128)
+            .then(|| self.hold(4 * s.batch * s.queries * s.heads * s.head_dim));
+        self.save_result(edge, &out);
+        self.save_result(edge, &lse);
+        if let Some((seed, offset)) = seed {
+            self.save_result(edge, &seed);
+            self.save_result(edge, &offset);
+        }
+        if let Some(mask) = mask {
+            self.save_result(edge, &mask);
+        }
+        drop(accumulator);
+        out
+    }
+
+    /// A boolean mask becomes one that is added: minus infinity, zero, and the choice of them.
+    fn additive_mask(&mut self, mask: &Tensor, dtype: DType) -> Tensor {
+        if mask.dtype != DType::Bool {
+            return mask.clone();
+        }
+        let out = self.empty(mask.sizes, dtype);
+        let negated = self.empty(mask.sizes, DType::Bool);
+        drop(negated);
+        out
+    }
+
+    /// Gradients of query, key and value; keys and values of grouped heads are summed at the end.
+    pub fn efficient_backward(
+        &mut self,
+        e: &EfficientShape,
+        grad: &Tensor,
+        saved: &[Tensor],
+    ) -> Grads {
+        let s = &e.shape;
+        let q = &saved[0];
+        let dense = if like_layout_is_dense(grad) { None } else { Some(self.turned_copy(grad)) };
+        let turned = |x: &Tensor| self.empty_strided(x.sizes, turned_strides(&x.sizes), x.dtype);
+        let (dq, dk, dv) = (turned(q), turned(&saved[1]), turned(&saved[2]));
+        let expanded = (s.heads != s.kv_heads).then(|| {
+            let sizes = Dims::new(&[s.batch, s.keys, s.heads, s.head_dim]);
+            (self.empty(sizes, q.dtype), self.empty(sizes, q.dtype))
+        });
+        let delta_bytes = 4 * s.batch * s.heads * s.queries;
+        let delta = if q.dtype.is_half() {
+            self.hold(delta_bytes)
+        } else {
+            let product = self.hold(4 * s.batch * s.queries * s.heads * s.head_dim);
+            let sum = self.hold(delta_bytes);
+            let delta = self.hold(delta_bytes);
+            drop((product, sum));
+            delta
+        };
+        let workspace = self.hold(self.efficient_workspace_bytes(e, q.dtype));
+        drop((dense, expanded, delta, workspace));
+        Grads::from_iter([Some(dq), Some(dk), Some(dv)])
+    }
+
+    /// Returns the bytes in which the backward kernel sums the gradient of queries (and, for heads
+    /// that do not fit in registers, of keys and values).
+    ///
+    /// Source: `kernel_backward.h` (`workspace_size`), `generate_kernels.py` (block sizes).
+    fn efficient_workspace_bytes(&self, e: &EfficientShape, dtype: DType) -> u64 {
+        let s = &e.shape;
+        let block = self.backward_block(s.head_dim, dtype, e.dropout);
+        let tile = block.queries * block.queries + 4;
+        let dq = s.queries.div_ceil(block.queries) * s.head_dim.div_ceil(block.queries) * tile;
+        let mut elements = dq;
+        if dtype.is_half() && !block.in_registers {
+            let parallel = s.batch * s.heads;
+            let mut splits = s.keys.div_ceil(block.keys);
+            if parallel >= 256 {
+                if s.keys <= 2 * block.keys {
+                    splits = 1;
+                }
+            } else {
+                splits = splits.min(200 / parallel);
+            }
+            let columns = s.head_dim.next_multiple_of(block.queries);
+            elements += 2 * splits.max(1) * block.keys * columns;
+        }
+        4 * s.batch * s.heads * elements.next_multiple_of(4)
+    }
+
+    fn backward_block(&self, head_dim: u64, dtype: DType, dropout: bool) -> Block {
+        let (major, minor) = self.setup.gpu.compute_capability;
+        let wide_smem = matches!((major, minor), (8, 0) | (9 | 10, _));
+        let half = dtype.is_half();
+        if head_dim <= 64 {
+            return Block { queries: 64, keys: 64, in_registers: half };
+        }
+        if half && !dropout && head_dim <= 96 && matches!((major, minor), (8, 6 | 9)) {
+            return Block { queries: 128, keys: 64, in_registers: true };
+        }
+        let queries = if wide_smem { 128 } else { 64 };
+        let in_registers = half && head_dim <= 128 && queries == 128;
+        Block { queries, keys: if in_registers { 128 } else { 64 }, in_registers }
+    }
+
+    /// Attention written out: products, a causal mask of its own, softmax.
+    fn math(
+        &mut self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        mask: Option<&Tensor>,
+        s: FlashShape,
+        call: &SdpaCall,
+    ) -> Tensor {
+        let causal = call.causal.then(|| self.causal_bias(&s, q.dtype));
+        let bias = causal.as_ref().or(mask);
+        let scaled_q = self.scale(q);
+        let wide = |tape: &mut Self, x: &Tensor| match s.heads == s.kv_heads {
+            true => x.clone(),
+            false => tape.repeat_interleave(x, s.heads / s.kv_heads),
+        };
+        let (k, v) = (wide(self, k), wide(self, v));
+        let turned = self.transpose(&k, 2, 3);
+        let scaled_k = self.scale(&turned);
+        drop(turned);
+        let mut scores = self.matmul(&scaled_q, &scaled_k);
+        drop((scaled_q, scaled_k));
+        if let Some(bias) = bias {
+            scores = self.add(&scores, bias);
+        }
+        let soft = self.softmax(&scores, false);
+        drop(scores);
+        let probabilities = self.dropout(&soft, call.dropout);
+        self.matmul(&probabilities, &v)
+    }
+
+    /// A lower triangle of ones, made into what is added to scores.
+    fn causal_bias(&self, s: &FlashShape, dtype: DType) -> Tensor {
+        let square = Dims::new(&[s.queries, s.keys]);
+        let ones = self.empty(square, DType::Bool);
+        let lower = self.empty(square, DType::Bool);
+        drop(ones);
+        let out = self.empty(square, dtype);
+        let negated = self.empty(square, DType::Bool);
+        drop((negated, lower));
+        out
+    }
+
+    /// `x.repeat_interleave(repeats, dim=-3)`
+    fn repeat_interleave(&mut self, x: &Tensor, repeats: u64) -> Tensor {
+        let [batch, heads, seq, dim] = std::array::from_fn(|i| x.sizes.as_slice()[i]);
+        let wide = self.unsqueeze(x, 2);
+        let expanded = self.expand(&wide, Dims::new(&[batch, heads, repeats, seq, dim]));
+        drop(wide);
+        let copy = self.clone_contiguous(&expanded);
+        self.view(&copy, Dims::new(&[batch, heads * repeats, seq, dim]))
+    }
+}
+
+struct Block {
+    queries: u64,
+    keys: u64,
+    in_registers: bool,
+}
+
+/// Strides of (batch, heads, seq_len, head_dim) that lies in memory as (batch, seq_len, heads, ..).
+fn turned_strides(sizes: &Dims) -> Dims {
+    let s = sizes.as_slice();
+    Dims::new(&[s[1] * s[2] * s[3], s[3], s[1] * s[3], 1])
+}
+
+/// Strides of `empty_like(x)`: x's own where it is dense, else dense in x's order of dimensions.
+fn like_layout(x: &Tensor) -> Dims {
+    if x.is_dense() {
+        return x.strides;
+    }
+    crate::step::layout::elementwise_strides(&[x], &x.sizes)
+}
+
+fn like_layout_is_dense(x: &Tensor) -> bool {
+    x.strides == turned_strides(&x.sizes) || {
+        let mut turned = crate::step::tensor::TensorData {
+            sizes: x.sizes,
+            strides: x.strides,
+            dtype: x.dtype,
+            storage: None,
+            edge: None,
+            is_view: false,
+        };
+        turned.sizes.as_mut_slice().swap(1, 2);
+        turned.strides.as_mut_slice().swap(1, 2);
+        turned.is_contiguous()
+    }
+}

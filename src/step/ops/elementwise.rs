@@ -1,0 +1,205 @@
+//! Operators that work element by element, and sums.
+
+use std::rc::Rc;
+
+use crate::step::layout::{broadcast, elementwise_strides};
+use crate::step::ops::{Backward, Grads};
+use crate::step::reduce::{reduce_scratch, sum_to_mask};
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Tensor};
+
+impl Tape<'_> {
+    fn binary_shape(&self, a: &Tensor, b: &Tensor) -> (Dims, Dims, DType) {
+        let sizes = broadcast(&a.sizes, &b.sizes);
+        // A tensor without dimensions does not decide the dtype among floats.
+        let dtype = match (a.sizes.len(), b.sizes.len()) {
+            (0, 1..) => b.dtype,
+            (1.., 0) => a.dtype,
+            _ => a.dtype.promote(b.dtype),
+        };
+        (sizes, elementwise_strides(&[a, b], &sizes), dtype)
+    }
+
+    /// `a + b`
+    pub fn add(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (sizes, strides, dtype) = self.binary_shape(a, b);
+        let edge = self.record(Backward::Same, &[a, b], &[], &[(sizes, dtype)]);
+        self.result(sizes, strides, dtype, edge)
+    }
+
+    /// `a * b`
+    pub fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (sizes, strides, dtype) = self.binary_shape(a, b);
+        let (need_a, need_b) = (a.edge.is_some(), b.edge.is_some());
+        let op = Backward::Mul(need_a, need_b);
+        let meta = [(sizes, dtype)];
+        let edge = match (need_a, need_b) {
+            (true, true) => self.record(op, &[a, b], &[b, a], &meta),
+            (true, false) => self.record(op, &[a, b], &[b], &meta),
+            (false, true) => self.record(op, &[a, b], &[a], &meta),
+            (false, false) => None,
+        };
+        self.result(sizes, strides, dtype, edge)
+    }
+
+    /// `other` is computed before `self`.
+    pub fn mul_backward(&mut self, op: &Backward, grad: &Tensor, saved: &[Tensor]) -> Grads {
+        let Backward::Mul(need_a, need_b) = *op else { return Grads::new() };
+        let product = |factor: &Tensor| {
+            let sizes = broadcast(&grad.sizes, &factor.sizes);
+            let strides = elementwise_strides(&[grad, factor], &sizes);
+            self.empty_strided(sizes, strides, grad.dtype.promote(factor.dtype))
+        };
+        let grad_b = need_b.then(|| product(&saved[usize::from(need_a)]));
+        let grad_a = need_a.then(|| product(&saved[0]));
+        Grads::from_iter([grad_a, grad_b])
+    }
+
+    /// `a / b` where b needs no gradient.
+    pub fn div(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (sizes, strides, dtype) = self.binary_shape(a, b);
+        let edge = self.record(Backward::Pointwise, &[a], &[b], &[(sizes, dtype)]);
+        self.result(sizes, strides, dtype, edge)
+    }
+
+    /// `torch.where(condition, a, b)` where b needs no gradient.
+    pub fn where_(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
+        let (sizes, strides, dtype) = self.binary_shape(a, b);
+        let edge = self.record(Backward::Where, &[a], &[condition], &[(sizes, dtype)]);
+        self.result(sizes, strides, dtype, edge)
+    }
+
+    /// `torch.where(condition, grad, 0)`: the zero is a tensor of its own.
+    pub fn where_backward(&mut self, grad: &Tensor) -> Tensor {
+        let zero = self.empty(Dims::new(&[]), grad.dtype);
+        let out = self.empty_strided(grad.sizes, grad.strides, grad.dtype);
+        drop(zero);
+        out
+    }
+
+    /// An operator with a number, whose gradient is the gradient (`a + number`).
+    pub fn add_number(&mut self, a: &Tensor) -> Tensor {
+        self.unary(Backward::Same, a, &[])
+    }
+
+    /// An operator with a number or a sign, whose gradient is one kernel away.
+    pub fn scale(&mut self, a: &Tensor) -> Tensor {
+        self.unary(Backward::Pointwise, a, &[])
+    }
+
+    /// An activation that keeps its input.
+    pub fn activation(&mut self, a: &Tensor) -> Tensor {
+        self.unary(Backward::Pointwise, a, &[a])
+    }
+
+    /// `x ** exponent`
+    pub fn pow(&mut self, a: &Tensor) -> Tensor {
+        self.unary(Backward::Pow, a, &[a])
+    }
+
+    /// An activation that keeps its result (`tanh`, `relu`).
+    pub fn activation_by_result(&mut self, a: &Tensor) -> Tensor {
+        self.by_result(Backward::Pointwise, a)
+    }
+
+    /// `rsqrt`
+    pub fn rsqrt(&mut self, a: &Tensor) -> Tensor {
+        self.by_result(Backward::Rsqrt, a)
+    }
+
+    fn by_result(&mut self, op: Backward, a: &Tensor) -> Tensor {
+        let out = self.unary(op, a, &[]);
+        self.save_result(out.edge, &out);
+        out
+    }
+
+    fn unary(&mut self, op: Backward, a: &Tensor, saves: &[&Tensor]) -> Tensor {
+        let strides = elementwise_strides(&[a], &a.sizes);
+        let edge = self.record(op, &[a], saves, &[(a.sizes, a.dtype)]);
+        self.result(a.sizes, strides, a.dtype, edge)
+    }
+
+    /// One kernel from the gradient and, where there is one, a saved tensor.
+    pub fn pointwise_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        let strides = match saved.first() {
+            Some(x) => elementwise_strides(&[grad, x], &grad.sizes),
+            None => elementwise_strides(&[grad], &grad.sizes),
+        };
+        self.empty_strided(grad.sizes, strides, grad.dtype)
+    }
+
+    /// `grad * (exponent * x ** (exponent - 1))`: three kernels, three tensors.
+    pub fn pow_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        let x = &saved[0];
+        let strides = elementwise_strides(&[x], &x.sizes);
+        let power = self.empty_strided(x.sizes, strides, x.dtype);
+        let scaled = self.empty_strided(x.sizes, strides, x.dtype);
+        let out = self.pointwise_backward(grad, std::slice::from_ref(&scaled));
+        drop((power, scaled));
+        out
+    }
+
+    /// `-0.5 * grad * result ** 3`: three kernels, three tensors.
+    pub fn rsqrt_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        let halved = self.pointwise_backward(grad, &[]);
+        let cube = self.empty_strided(saved[0].sizes, saved[0].strides, saved[0].dtype);
+        let out = self.pointwise_backward(grad, saved);
+        drop((halved, cube));
+        out
+    }
+
+    /// Mean over the last dimension, which is kept.
+    pub fn mean_last(&mut self, a: &Tensor) -> Tensor {
+        let mut sizes = a.sizes;
+        let last = sizes.len() - 1;
+        sizes.as_mut_slice()[last] = 1;
+        let edge = self.record(Backward::Mean(a.sizes), &[a], &[], &[(sizes, a.dtype)]);
+        let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
+        self.reduction(a, 1 << last);
+        out
+    }
+
+    /// Takes the scratch of reducing the dimensions in the bit mask, and gives it back.
+    pub fn reduction(&self, x: &Tensor, mask: u64) {
+        let scratch = reduce_scratch(x, mask, self.setup.gpu, 4);
+        let buffer = self.hold(scratch.buffer);
+        let semaphores = self.hold(scratch.semaphores);
+        drop((buffer, semaphores));
+    }
+
+    /// `at::sum_to`: itself where nothing was repeated.
+    pub fn sum_to(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
+        if x.sizes == sizes {
+            return Rc::clone(x);
+        }
+        let mask = sum_to_mask(&x.sizes, &sizes);
+        let lead = x.sizes.len() - sizes.len();
+        if mask == 0 {
+            return self.reshape_data(x, sizes);
+        }
+        let mut kept = x.sizes;
+        for (i, size) in kept.as_mut_slice().iter_mut().enumerate() {
+            if mask >> i & 1 == 1 {
+                *size = 1;
+            }
+        }
+        let sum = self.empty(kept, x.dtype);
+        self.reduction(x, mask);
+        if lead == 0 { sum } else { self.alias(&sum, sizes, sizes.contiguous_strides(), None) }
+    }
+
+    /// `mask.sum()` of booleans: they are counted as 64-bit integers.
+    pub fn count_true(&mut self, mask: &Tensor) -> Tensor {
+        let out = self.empty(Dims::new(&[]), DType::I64);
+        let wide = self.empty(mask.sizes, DType::I64);
+        self.reduction(&wide, (1 << mask.sizes.len()) - 1);
+        out
+    }
+
+    /// `mask.all()`
+    pub fn all_true(&mut self, mask: &Tensor) -> Tensor {
+        let out = self.empty(Dims::new(&[]), DType::Bool);
+        self.reduction(mask, (1 << mask.sizes.len()) - 1);
+        out
+    }
+}

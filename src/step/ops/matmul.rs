@@ -1,0 +1,159 @@
+//! Matrix products. Each takes a cuBLAS workspace after its result.
+
+use crate::step::ops::{Backward, Grads};
+use crate::step::tape::Tape;
+use crate::step::tensor::{Dims, Tensor};
+
+impl Tape<'_> {
+    /// `a.mm(b)` outside autograd.
+    fn product(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let n = a.sizes.len();
+        let mut sizes = a.sizes;
+        sizes.as_mut_slice()[n - 1] = b.sizes.as_slice()[n - 1];
+        let out = self.empty(sizes, a.dtype);
+        self.cublas_workspace();
+        out
+    }
+
+    /// `nn.functional.linear`
+    ///
+    /// Source: PyTorch `Linear.cpp`: x is folded to two dimensions; a bias goes through `addmm`.
+    pub fn linear(&mut self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+        let outputs = weight.sizes.as_slice()[0];
+        let mut out_sizes = x.sizes;
+        let last = out_sizes.len() - 1;
+        out_sizes.as_mut_slice()[last] = outputs;
+        let inputs = x.sizes.as_slice()[last];
+        let rows = x.numel() / inputs.max(1);
+        match bias {
+            None => {
+                let turned = self.transpose(weight, 0, 1);
+                let flat = self.reshape(x, Dims::new(&[rows, inputs]));
+                let out = self.mm(&flat, &turned);
+                drop((flat, turned));
+                self.unsafe_view(out, out_sizes)
+            }
+            Some(bias) => {
+                let flat = self.reshape(x, Dims::new(&[rows, inputs]));
+                let turned = self.transpose(weight, 0, 1);
+                let out = self.addmm(bias, &flat, &turned);
+                drop((flat, turned));
+                self.view(&out, out_sizes)
+            }
+        }
+    }
+
+    fn mm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let sizes = Dims::new(&[a.sizes.as_slice()[0], b.sizes.as_slice()[1]]);
+        let (need_a, need_b) = (a.edge.is_some(), b.edge.is_some());
+        let meta = [(sizes, a.dtype)];
+        let edge = match (need_a, need_b) {
+            (true, true) => self.record(Backward::Mm, &[a, b], &[b, a], &meta),
+            (true, false) => self.record(Backward::Mm, &[a, b], &[b], &meta),
+            (false, true) => self.record(Backward::Mm, &[a, b], &[a], &meta),
+            (false, false) => None,
+        };
+        let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
+        self.cublas_workspace();
+        out
+    }
+
+    /// `mat2` is computed before `self`. A factor that lies transposed in memory has its gradient
+    /// computed transposed, and turned.
+    pub fn mm_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let grad_b = needs[1].then(|| {
+            // Whether b was the transpose of a contiguous weight shows in its own gradient only.
+            let a = &saved[usize::from(needs[0])];
+            let turned_grad = self.transposed(grad, 0, 1, None);
+            let out = self.product(&turned_grad, a);
+            self.transposed(&out, 0, 1, None)
+        });
+        let grad_a = needs[0].then(|| {
+            let turned = self.transposed(&saved[0], 0, 1, None);
+            self.product(grad, &turned)
+        });
+        Grads::from_iter([grad_a, grad_b])
+    }
+
+    /// `torch.addmm(bias, x, weight)`: one product with the bias in its epilogue.
+    pub fn addmm(&mut self, bias: &Tensor, x: &Tensor, weight: &Tensor) -> Tensor {
+        let sizes = Dims::new(&[x.sizes.as_slice()[0], weight.sizes.as_slice()[1]]);
+        let (need_x, need_weight) = (x.edge.is_some(), weight.edge.is_some());
+        let inputs = [bias, x, weight];
+        let meta = [(sizes, x.dtype)];
+        let edge = match (need_x, need_weight) {
+            (true, true) => self.record(Backward::Addmm, &inputs, &[weight, x], &meta),
+            (true, false) => self.record(Backward::Addmm, &inputs, &[weight], &meta),
+            (false, true) => self.record(Backward::Addmm, &inputs, &[x], &meta),
+            (false, false) => self.record(Backward::Addmm, &inputs, &[], &meta),
+        };
+        let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
+        self.cublaslt_workspace();
+        out
+    }
+
+    /// `mat1`, then `mat2`; the bias' gradient is the gradient, summed when it is handed on.
+    pub fn addmm_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let grad_x = needs[1].then(|| {
+            let turned = self.transposed(&saved[0], 0, 1, None);
+            self.product(grad, &turned)
+        });
+        let grad_weight = needs[2].then(|| {
+            let x = &saved[usize::from(needs[1])];
+            let weight_is_turned = needs[1] && !saved[0].is_contiguous();
+            if weight_is_turned {
+                let turned_grad = self.transposed(grad, 0, 1, None);
+                let out = self.product(&turned_grad, x);
+                self.transposed(&out, 0, 1, None)
+            } else {
+                let turned = self.transposed(x, 0, 1, None);
+                self.product(&turned, grad)
+            }
+        });
+        let grad_bias = needs[0].then(|| grad.clone());
+        Grads::from_iter([grad_bias, grad_x, grad_weight])
+    }
+
+    /// `torch.matmul` of tensors with equal leading sizes: expand, fold, `bmm`, unfold.
+    ///
+    /// Source: PyTorch `LinearAlgebra.cpp` (`_matmul_impl`).
+    pub fn matmul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let n = a.sizes.len();
+        let lead: u64 = a.sizes.as_slice()[..n - 2].iter().product();
+        let (rows, inner) = (a.sizes.as_slice()[n - 2], a.sizes.as_slice()[n - 1]);
+        let columns = b.sizes.as_slice()[n - 1];
+        let expanded_a = self.expand(a, a.sizes);
+        let folded_a = self.reshape(&expanded_a, Dims::new(&[lead, rows, inner]));
+        drop(expanded_a);
+        let expanded_b = self.expand(b, b.sizes);
+        let folded_b = self.reshape(&expanded_b, Dims::new(&[lead, inner, columns]));
+        drop(expanded_b);
+        let out = self.bmm(&folded_a, &folded_b);
+        drop((folded_a, folded_b));
+        let mut sizes = a.sizes;
+        sizes.as_mut_slice()[n - 1] = columns;
+        self.unsafe_view(out, sizes)
+    }
+
+    fn bmm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let mut sizes = a.sizes;
+        sizes.as_mut_slice()[2] = b.sizes.as_slice()[2];
+        let edge = self.record(Backward::Bmm, &[a, b], &[b, a], &[(sizes, a.dtype)]);
+        let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
+        self.cublas_workspace();
+        out
+    }
+
+    /// `mat2`, then `self`.
+    pub fn bmm_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let grad_b = needs[1].then(|| {
+            let turned = self.transposed(&saved[1], 1, 2, None);
+            self.product(&turned, grad)
+        });
+        let grad_a = needs[0].then(|| {
+            let turned = self.transposed(&saved[0], 1, 2, None);
+            self.product(grad, &turned)
+        });
+        Grads::from_iter([grad_a, grad_b])
+    }
+}

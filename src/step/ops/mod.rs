@@ -1,0 +1,152 @@
+//! What each operator allocates, saves and needs in backward: its forward as a method of the tape,
+//! its backward as a case of [`Backward`], side by side.
+//!
+//! Results of a backward come in the order of the inputs given to `Tape::record`, but are computed
+//! in the alphabetical order of PyTorch's argument names (`mat2` before `self`), as its generated
+//! code does.
+
+pub mod attention;
+mod elementwise;
+mod embedding;
+mod loss;
+mod matmul;
+mod norm;
+mod views;
+
+use smallvec::SmallVec;
+
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Tensor};
+
+/// Gradients of a node's inputs; `None` where nobody asks.
+pub type Grads = SmallVec<[Option<Tensor>; 3]>;
+
+/// What a node's backward does, with what it remembers besides tensors.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Backward {
+    /// Puts the gradient where the optimizer finds it.
+    Accumulate {
+        /// Which parameter.
+        parameter: u32,
+    },
+    /// Passes the gradient on as it is, to each of the inputs.
+    Same,
+    /// Passes the gradient on with other sizes: a view, or a copy where strides forbid one.
+    Reshape(Dims),
+    /// Transposes the gradient.
+    Transpose(usize, usize),
+    /// Drops a dimension of one.
+    Squeeze(usize),
+    /// Sums over what was repeated.
+    SumTo(Dims),
+    /// Puts the gradient of a slice into zeros of the whole.
+    Slice {
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// Cuts the gradient apart.
+    Cat {
+        /// The dimension.
+        dim: usize,
+        /// Sizes along it.
+        parts: SmallVec<[u64; 4]>,
+    },
+    /// Joins the gradients of all parts.
+    Split {
+        /// The dimension.
+        dim: usize,
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// Casts the gradient back.
+    Cast(DType),
+    /// One kernel from the gradient and what was saved to a tensor of the gradient's kind.
+    Pointwise,
+    /// `a * b` of two tensors; which of them need a gradient.
+    Mul(bool, bool),
+    /// `where` whose condition was kept.
+    Where,
+    /// `x ** exponent`
+    Pow,
+    /// `rsqrt`
+    Rsqrt,
+    /// Mean over the last dimension, which was kept.
+    Mean(Dims),
+    /// Rows of a table.
+    Embedding {
+        /// Rows of the table.
+        rows: u64,
+        /// Columns.
+        columns: u64,
+    },
+    /// `mm`
+    Mm,
+    /// `bmm`
+    Bmm,
+    /// `addmm`
+    Addmm,
+    /// `softmax`
+    Softmax,
+    /// `layer_norm`
+    LayerNorm,
+    /// Flash attention.
+    Flash(attention::FlashShape),
+    /// Memory-efficient attention.
+    Efficient(attention::EfficientShape),
+    /// `log_softmax`
+    LogSoftmax,
+    /// `nll_loss`
+    NllLoss,
+}
+
+impl Tape<'_> {
+    /// Runs one node's backward.
+    pub fn apply(
+        &mut self,
+        op: &Backward,
+        saved: &[Tensor],
+        grads: &[Option<Tensor>],
+        needs: &[bool],
+    ) -> Grads {
+        let Some(grad) = grads.iter().flatten().next() else {
+            return needs.iter().map(|_| None).collect();
+        };
+        match op {
+            Backward::Accumulate { .. } => Grads::new(),
+            Backward::Same => needs.iter().map(|&need| need.then(|| grad.clone())).collect(),
+            Backward::Reshape(sizes) => one(self.reshape_data(grad, *sizes)),
+            Backward::Transpose(a, b) => one(self.transposed(grad, *a, *b, None)),
+            Backward::Squeeze(dim) => one(self.squeezed(grad, *dim)),
+            Backward::SumTo(sizes) => one(self.sum_to(grad, *sizes)),
+            Backward::Slice { sizes } => one(self.empty(*sizes, grad.dtype)),
+            Backward::Cat { dim, parts } => self.cat_backward(grad, *dim, parts, needs),
+            Backward::Split { dim, sizes } => one(self.cat_data(grads, *dim, *sizes)),
+            Backward::Cast(dtype) => one(self.cast(grad, *dtype, None)),
+            Backward::Pointwise => one(self.pointwise_backward(grad, saved)),
+            Backward::Mul(..) => self.mul_backward(op, grad, saved),
+            Backward::Where => one(self.where_backward(grad)),
+            Backward::Pow => one(self.pow_backward(grad, saved)),
+            Backward::Rsqrt => one(self.rsqrt_backward(grad, saved)),
+            Backward::Mean(sizes) => one(self.empty(*sizes, grad.dtype)),
+            Backward::Embedding { rows, columns } => {
+                one(self.embedding_backward(grad, saved, *rows, *columns))
+            }
+            Backward::Mm => self.mm_backward(grad, saved, needs),
+            Backward::Bmm => self.bmm_backward(grad, saved, needs),
+            Backward::Addmm => self.addmm_backward(grad, saved, needs),
+            Backward::Softmax => one(self.softmax_backward(grad, saved)),
+            Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
+            Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
+            Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
+            Backward::LogSoftmax => one(self.empty(grad.sizes, grad.dtype)),
+            Backward::NllLoss => one(self.empty(saved[0].sizes, saved[0].dtype)),
+        }
+    }
+}
+
+/// One gradient.
+fn one(grad: Tensor) -> Grads {
+    let mut grads = Grads::new();
+    grads.push(Some(grad));
+    grads
+}

@@ -1,0 +1,79 @@
+//! LayerNorm, softmax and dropout.
+
+use crate::step::layout::elementwise_strides;
+use crate::step::ops::{Backward, Grads};
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Tensor};
+
+impl Tape<'_> {
+    /// `layer_norm` over the last dimension: the result, then mean and reciprocal deviation of each
+    /// row in float32.
+    pub fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+        let meta = [(x.sizes, x.dtype)];
+        let edge = self.record(Backward::LayerNorm, &[x, weight, bias], &[x, weight], &meta);
+        let out = self.result(x.sizes, x.sizes.contiguous_strides(), x.dtype, edge);
+        let mut rows = x.sizes;
+        let last = rows.len() - 1;
+        rows.as_mut_slice()[last] = 1;
+        let mean = self.empty(rows, DType::F32);
+        let deviation = self.empty(rows, DType::F32);
+        self.save_result(edge, &mean);
+        self.save_result(edge, &deviation);
+        out
+    }
+
+    /// Gradients of the input, the weight and the bias, in that order.
+    pub fn layer_norm_backward(
+        &mut self,
+        grad: &Tensor,
+        saved: &[Tensor],
+        needs: &[bool],
+    ) -> Grads {
+        let (x, weight) = (&saved[0], &saved[1]);
+        let grad_x = needs[0].then(|| self.empty(x.sizes, x.dtype));
+        let grad_weight = needs[1].then(|| self.empty(weight.sizes, weight.dtype));
+        let grad_bias = needs[2].then(|| self.empty(weight.sizes, weight.dtype));
+        let _ = grad;
+        Grads::from_iter([grad_x, grad_weight, grad_bias])
+    }
+
+    /// `softmax` over the last dimension, asked for in float32 or not.
+    ///
+    /// A half asked for in float32 is converted within the kernel, bfloat16 before it.
+    pub fn softmax(&mut self, x: &Tensor, in_f32: bool) -> Tensor {
+        let cast = (in_f32 && x.dtype == DType::Bf16).then(|| self.to(x, DType::F32));
+        let input = cast.as_ref().unwrap_or(x);
+        let dtype = if in_f32 { DType::F32 } else { x.dtype };
+        let edge = self.record(Backward::Softmax, &[input], &[], &[(x.sizes, dtype)]);
+        let out = self.result(x.sizes, x.sizes.contiguous_strides(), dtype, edge);
+        self.save_result(edge, &out);
+        out
+    }
+
+    /// The gradient, and a product of gradient and result that the kernel reads.
+    pub fn softmax_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        let out = self.empty(grad.sizes, grad.dtype);
+        let strides = elementwise_strides(&[grad, &saved[0]], &grad.sizes);
+        let product = self.empty_strided(grad.sizes, strides, grad.dtype);
+        drop(product);
+        out
+    }
+
+    /// `dropout` in training: a boolean mask, then the result.
+    pub fn dropout(&mut self, x: &Tensor, probability: f64) -> Tensor {
+        if probability == 0.0 {
+            return x.clone();
+        }
+        let edge = self.record(Backward::Pointwise, &[x], &[], &[(x.sizes, x.dtype)]);
+        let strides = elementwise_strides(&[x], &x.sizes);
+        let mask = self.empty_strided(x.sizes, strides, DType::Bool);
+        let out = self.result(x.sizes, strides, x.dtype, edge);
+        self.save_result(edge, &mask);
+        out
+    }
+
+    /// A value without dimensions, such as a loss.
+    pub fn scalar(&self, dtype: DType) -> Tensor {
+        self.empty(Dims::new(&[]), dtype)
+    }
+}

@@ -1,0 +1,193 @@
+//! Operators that move no data, or copy it as it is: views, slices, concatenation, casts.
+
+use std::rc::Rc;
+
+use crate::step::layout::view_strides;
+use crate::step::ops::{Backward, Grads};
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Edge, Tensor};
+
+impl Tape<'_> {
+    /// `x.view(sizes)`
+    pub fn view(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
+        let edge = self.record(Backward::Reshape(x.sizes), &[x], &[], &[(sizes, x.dtype)]);
+        let strides = view_strides(x, &sizes).unwrap_or_else(|| sizes.contiguous_strides());
+        self.alias(x, sizes, strides, edge)
+    }
+
+    /// `x.reshape(sizes)`: a view, or a clone seen through `_unsafe_view`.
+    pub fn reshape(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
+        if view_strides(x, &sizes).is_some() {
+            return self.view(x, sizes);
+        }
+        let copy = self.clone_contiguous(x);
+        self.unsafe_view(copy, sizes)
+    }
+
+    /// `_unsafe_view`: new sizes for a tensor that nobody else sees; no view to autograd.
+    pub fn unsafe_view(&mut self, x: Tensor, sizes: Dims) -> Tensor {
+        let edge = self.record(Backward::Reshape(x.sizes), &[&x], &[], &[(sizes, x.dtype)]);
+        Rc::new(crate::step::tensor::TensorData {
+            sizes,
+            strides: sizes.contiguous_strides(),
+            dtype: x.dtype,
+            storage: x.storage.clone(),
+            edge,
+            is_view: false,
+        })
+    }
+
+    /// `reshape` outside autograd, as backward formulas call it.
+    pub fn reshape_data(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
+        match view_strides(x, &sizes) {
+            Some(strides) => self.alias(x, sizes, strides, None),
+            None => self.empty(sizes, x.dtype),
+        }
+    }
+
+    /// `x.contiguous()`
+    pub fn contiguous(&mut self, x: &Tensor) -> Tensor {
+        if x.is_contiguous() { Rc::clone(x) } else { self.clone_contiguous(x) }
+    }
+
+    /// `x.clone(memory_format=contiguous)`
+    pub fn clone_contiguous(&mut self, x: &Tensor) -> Tensor {
+        let edge = self.record(Backward::Same, &[x], &[], &[(x.sizes, x.dtype)]);
+        self.result(x.sizes, x.sizes.contiguous_strides(), x.dtype, edge)
+    }
+
+    /// `x.transpose(dim0, dim1)`
+    pub fn transpose(&mut self, x: &Tensor, dim0: usize, dim1: usize) -> Tensor {
+        let mut sizes = x.sizes;
+        sizes.as_mut_slice().swap(dim0, dim1);
+        let edge = self.record(Backward::Transpose(dim0, dim1), &[x], &[], &[(sizes, x.dtype)]);
+        self.transposed(x, dim0, dim1, edge)
+    }
+
+    /// A transposed view, outside autograd where `edge` is `None`.
+    pub fn transposed(&self, x: &Tensor, dim0: usize, dim1: usize, edge: Option<Edge>) -> Tensor {
+        let (mut sizes, mut strides) = (x.sizes, x.strides);
+        sizes.as_mut_slice().swap(dim0, dim1);
+        strides.as_mut_slice().swap(dim0, dim1);
+        self.alias(x, sizes, strides, edge)
+    }
+
+    /// `x.unsqueeze(dim)`
+    pub fn unsqueeze(&mut self, x: &Tensor, dim: usize) -> Tensor {
+        let sizes = x.sizes.inserted(dim, 1);
+        let stride = match x.sizes.as_slice().get(dim) {
+            Some(size) => size * x.strides.as_slice()[dim],
+            None => 1,
+        };
+        let strides = x.strides.inserted(dim, stride);
+        let edge = self.record(Backward::Squeeze(dim), &[x], &[], &[(sizes, x.dtype)]);
+        self.alias(x, sizes, strides, edge)
+    }
+
+    /// A view without a dimension of one.
+    pub fn squeezed(&self, x: &Tensor, dim: usize) -> Tensor {
+        let without = |dims: &Dims| {
+            let mut values: Vec<u64> = dims.as_slice().to_vec();
+            values.remove(dim);
+            Dims::new(&values)
+        };
+        self.alias(x, without(&x.sizes), without(&x.strides), None)
+    }
+
+    /// `x.expand(sizes)`
+    pub fn expand(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
+        let strides = crate::step::layout::broadcast_strides(x, &sizes);
+        let mut strides = strides;
+        // A dimension that is not repeated keeps its stride, also where its size is one.
+        let offset = sizes.len() - x.sizes.len();
+        for i in offset..sizes.len() {
+            if sizes.as_slice()[i] == x.sizes.as_slice()[i - offset] {
+                strides.as_mut_slice()[i] = x.strides.as_slice()[i - offset];
+            }
+        }
+        let edge = self.record(Backward::SumTo(x.sizes), &[x], &[], &[(sizes, x.dtype)]);
+        self.alias(x, sizes, strides, edge)
+    }
+
+    /// `x[..., start:end]` along one dimension.
+    pub fn slice(&mut self, x: &Tensor, dim: usize, start: u64, end: u64) -> Tensor {
+        let mut sizes = x.sizes;
+        if start == 0 && end == sizes.as_slice()[dim] {
+            return Rc::clone(x);
+        }
+        sizes.as_mut_slice()[dim] = end - start;
+        let op = Backward::Slice { sizes: x.sizes };
+        let edge = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
+        self.alias(x, sizes, x.strides, edge)
+    }
+
+    /// `x.split(...)` into equal parts.
+    pub fn split(&mut self, x: &Tensor, dim: usize, parts: u64) -> Vec<Tensor> {
+        let mut sizes = x.sizes;
+        sizes.as_mut_slice()[dim] /= parts;
+        let meta = vec![(sizes, x.dtype); parts as usize];
+        let edge = self.record(Backward::Split { dim, sizes: x.sizes }, &[x], &[], &meta);
+        (0..parts as u32)
+            .map(|slot| {
+                let edge = edge.map(|e| Edge { node: e.node, slot });
+                self.alias(x, sizes, x.strides, edge)
+            })
+            .collect()
+    }
+
+    /// `torch.cat(inputs, dim)`
+    pub fn cat(&mut self, inputs: &[&Tensor], dim: usize) -> Tensor {
+        let mut sizes = inputs[0].sizes;
+        let parts = inputs.iter().map(|x| x.sizes.as_slice()[dim]).collect();
+        sizes.as_mut_slice()[dim] = inputs.iter().map(|x| x.sizes.as_slice()[dim]).sum();
+        let dtype = inputs[0].dtype;
+        let edge = self.record(Backward::Cat { dim, parts }, inputs, &[], &[(sizes, dtype)]);
+        self.result(sizes, sizes.contiguous_strides(), dtype, edge)
+    }
+
+    /// Narrowed views of the gradient.
+    pub fn cat_backward(
+        &mut self,
+        grad: &Tensor,
+        dim: usize,
+        parts: &[u64],
+        needs: &[bool],
+    ) -> Grads {
+        parts
+            .iter()
+            .zip(needs)
+            .map(|(&part, &need)| {
+                let mut sizes = grad.sizes;
+                sizes.as_mut_slice()[dim] = part;
+                need.then(|| self.alias(grad, sizes, grad.strides, None))
+            })
+            .collect()
+    }
+
+    /// `torch.cat` of a split's gradients; missing ones are zeros first.
+    pub fn cat_data(&mut self, grads: &[Option<Tensor>], dim: usize, sizes: Dims) -> Tensor {
+        let first = grads.iter().flatten().next().map(|g| (g.sizes, g.dtype));
+        let (part, dtype) = first.unwrap_or((sizes, DType::F32));
+        let zeros: Vec<Tensor> =
+            grads.iter().filter(|g| g.is_none()).map(|_| self.empty(part, dtype)).collect();
+        let _ = dim;
+        let out = self.empty(sizes, dtype);
+        drop(zeros);
+        out
+    }
+
+    /// `x.to(dtype)`: itself where it has that dtype.
+    pub fn to(&mut self, x: &Tensor, dtype: DType) -> Tensor {
+        if x.dtype == dtype {
+            return Rc::clone(x);
+        }
+        let edge = self.record(Backward::Cast(x.dtype), &[x], &[], &[(x.sizes, dtype)]);
+        self.cast(x, dtype, edge)
+    }
+
+    /// A copy in another dtype that keeps the order of dimensions.
+    pub fn cast(&self, x: &Tensor, dtype: DType, edge: Option<Edge>) -> Tensor {
+        let strides = crate::step::layout::elementwise_strides(&[x], &x.sizes);
+        self.result(x.sizes, strides, dtype, edge)
+    }
+}

@@ -1,0 +1,292 @@
+//! Runs a graph's statements on the tape, layer by layer recomputed where checkpointing says so,
+//! and the loop of micro-steps and optimizer steps around it.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::memory::trace::{Phase, Trace};
+use crate::model::graph::{Dtype, Graph, Op, Statement, ValueId};
+use crate::step::checkpoint::Frame;
+use crate::step::ops::attention::SdpaCall;
+use crate::step::setup::{Checkpointing, Precision, Setup};
+use crate::step::tape::{Checkpoint, Parameter, Tape};
+use crate::step::tensor::{DType, Dims, Recorder, Tensor, TensorData};
+
+/// Optimizer steps in a trace: the first makes the optimizer's state, the second is like all others.
+const STEPS: u32 = 2;
+
+/// A graph being run.
+#[derive(Debug)]
+pub struct Interpreter<'g, 's> {
+    graph: &'g Graph,
+    /// The autograd graph and the trace.
+    pub tape: Tape<'s>,
+    values: Vec<Option<Tensor>>,
+}
+
+/// Runs two optimizer steps and returns their trace.
+pub fn run(graph: &Graph, setup: &Setup) -> Trace {
+    let recorder = Recorder::new();
+    recorder.set_modules(&graph.modules);
+    let mut tape = Tape::new(setup, Rc::clone(&recorder));
+    tape.logits = graph.logits;
+    let mut run = Interpreter { graph, tape, values: vec![None; graph.value_count as usize] };
+    run.load();
+    let mut state = Vec::new();
+    for _ in 0..STEPS {
+        for _ in 0..setup.accumulation.get() {
+            run.micro_step();
+        }
+        run.tape.begin(Phase::Optimizer);
+        run.tape.optimizer_step(&mut state);
+        run.tape.begin(Phase::ZeroGrad);
+        for parameter in &mut run.tape.parameters {
+            parameter.grad = None;
+        }
+    }
+    let trace = recorder.finish();
+    // What is alive at the end lives on: its frees are not part of the step.
+    drop((run, state));
+    trace
+}
+
+impl<'g> Interpreter<'g, '_> {
+    fn dtype(&self, dtype: Dtype) -> DType {
+        match dtype {
+            Dtype::Model => match self.tape.setup.precision {
+                Precision::Fp32 | Precision::AmpBf16 | Precision::AmpFp16 => DType::F32,
+                Precision::Bf16 => DType::Bf16,
+                Precision::Fp16 => DType::F16,
+            },
+            Dtype::F32 => DType::F32,
+            Dtype::I64 => DType::I64,
+            Dtype::Bool => DType::Bool,
+        }
+    }
+
+    fn load(&mut self) {
+        self.tape.begin(Phase::Load);
+        for weight in &self.graph.weights {
+            self.tape.recorder.set_module(weight.module.0);
+            let dtype = self.dtype(weight.dtype);
+            let numel = weight.sizes.iter().product::<i64>() as u64;
+            let tensor = self.tape.empty(Dims::resolve(&weight.sizes, numel), dtype);
+            if weight.trained {
+                let accumulator = None;
+                let leaf = Rc::clone(&tensor);
+                self.tape.parameters.push(Parameter { tensor: leaf, grad: None, accumulator });
+            }
+            self.values[weight.value.0 as usize] = Some(tensor);
+        }
+    }
+
+    /// Gives each parameter its edge to the accumulator of a fresh graph.
+    fn enter_graph(&mut self) {
+        let mut index = 0;
+        for weight in &self.graph.weights {
+            if !weight.trained {
+                continue;
+            }
+            let edge = self.tape.parameter_edge(index);
+            let tensor = &self.tape.parameters[index].tensor;
+            self.values[weight.value.0 as usize] = Some(Rc::new(TensorData {
+                sizes: tensor.sizes,
+                strides: tensor.strides,
+                dtype: tensor.dtype,
+                storage: tensor.storage.clone(),
+                edge: Some(edge),
+                is_view: false,
+            }));
+            index += 1;
+        }
+    }
+
+    fn micro_step(&mut self) {
+        self.tape.begin(Phase::Batch);
+        for (value, sizes, dtype) in &self.graph.batch {
+            let dtype = self.dtype(*dtype);
+            let numel = sizes.iter().product::<i64>() as u64;
+            let tensor = self.tape.empty(Dims::resolve(sizes, numel), dtype);
+            self.values[value.0 as usize] = Some(tensor);
+        }
+        self.tape.begin(Phase::Forward);
+        self.tape.in_backward = false;
+        self.enter_graph();
+        self.statements(0..self.graph.statements.len());
+        let loss = self.graph.loss.and_then(|loss| self.values[loss.0 as usize].take());
+        self.tape.begin(Phase::Backward);
+        self.tape.recorder.set_module(0);
+        if let Some(loss) = loss {
+            let scaled = self.tape.scale(&loss);
+            drop(loss);
+            let ones = self.tape.scalar(scaled.dtype);
+            self.tape.in_backward = true;
+            self.tape.grad_enabled = false;
+            self.backward(&scaled, ones.clone());
+            self.tape.grad_enabled = true;
+            drop((scaled, ones));
+        }
+        self.tape.clear_graph();
+        for (value, ..) in &self.graph.batch {
+            self.values[value.0 as usize] = None;
+        }
+    }
+
+    /// Runs statements; stops early when a recomputed layer has delivered all it must.
+    fn statements(&mut self, range: std::ops::Range<usize>) {
+        let graph = self.graph;
+        for statement in &graph.statements[range] {
+            match statement {
+                Statement::Run { op, inputs, outputs } => {
+                    self.operator(op, inputs, outputs);
+                    if self.tape.recomputation_is_complete() {
+                        return;
+                    }
+                }
+                Statement::Drop(value) => self.values[value.0 as usize] = None,
+                Statement::Enter(module) | Statement::Leave(module) => {
+                    self.tape.recorder.set_module(module.0);
+                }
+                Statement::BeginLayer(layer) => {
+                    if self.tape.setup.checkpointing == Checkpointing::Full {
+                        let captured = graph.layers[layer.0 as usize]
+                            .captured
+                            .iter()
+                            .filter_map(|&id| Some((id, self.values[id.0 as usize].clone()?)))
+                            .collect();
+                        let frame = Rc::new(Frame::new(*layer, captured));
+                        self.tape.checkpoint = Some(Checkpoint::Counting(frame));
+                    }
+                }
+                Statement::EndLayer(_) => {
+                    if self.tape.setup.checkpointing == Checkpointing::Full {
+                        self.tape.checkpoint = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs a checkpointed layer again, in backward, and hands what it saves to the frame.
+    pub fn recompute(&mut self, frame: &Rc<Frame>) {
+        frame.set_recomputed();
+        let layer = &self.graph.layers[frame.layer.0 as usize];
+        for (id, tensor) in &frame.inputs {
+            self.values[id.0 as usize] = Some(Rc::clone(tensor));
+        }
+        let module = self.tape.recorder.module();
+        let nodes = self.tape.nodes.len();
+        self.tape.checkpoint = Some(Checkpoint::Filling(Rc::clone(frame), 0));
+        self.tape.grad_enabled = true;
+        self.tape.recorder.set_recomputing(true);
+        self.statements(layer.statements.clone());
+        self.tape.recorder.set_recomputing(false);
+        self.tape.grad_enabled = false;
+        self.tape.checkpoint = None;
+        // The graph of the recomputation is never run: it goes at once, with Python's names.
+        self.tape.nodes.truncate(nodes);
+        for id in layer.values.clone() {
+            self.values[id as usize] = None;
+        }
+        for (id, _) in &frame.inputs {
+            self.values[id.0 as usize] = None;
+        }
+        self.tape.recorder.set_module(module);
+    }
+
+    fn operator(&mut self, op: &Op, inputs: &[ValueId], outputs: &[ValueId]) {
+        let args: SmallVec<[Tensor; 4]> =
+            inputs.iter().filter_map(|id| self.values[id.0 as usize].clone()).collect();
+        debug_assert_eq!(args.len(), inputs.len(), "{op:?} reads a value that is gone");
+        if let Op::Split { dim, parts } = op {
+            let dim = args[0].sizes.index(*dim);
+            let made = self.tape.split(&args[0], dim, u64::from(*parts));
+            for (id, tensor) in outputs.iter().zip(made) {
+                self.values[id.0 as usize] = Some(tensor);
+            }
+            return;
+        }
+        let made = self.single(op, &args);
+        self.values[outputs[0].0 as usize] = Some(made);
+    }
+
+    fn single(&mut self, op: &Op, args: &[Tensor]) -> Tensor {
+        let model = self.dtype(Dtype::Model);
+        let tape = &mut self.tape;
+        match op {
+            Op::Fresh { sizes, dtype } => {
+                let dtype = match dtype {
+                    Dtype::Model => model,
+                    Dtype::F32 => DType::F32,
+                    Dtype::I64 => DType::I64,
+                    Dtype::Bool => DType::Bool,
+                };
+                let numel = sizes.iter().product::<i64>() as u64;
+                tape.empty(Dims::resolve(sizes, numel), dtype)
+            }
+            Op::Embedding => tape.embedding(&args[0], &args[1]),
+            Op::Linear => tape.linear(&args[0], &args[1], args.get(2)),
+            Op::Addmm => tape.addmm(&args[0], &args[1], &args[2]),
+            Op::Matmul => tape.matmul(&args[0], &args[1]),
+            Op::Add => tape.add(&args[0], &args[1]),
+            Op::Mul => tape.mul(&args[0], &args[1]),
+            Op::Div => tape.div(&args[0], &args[1]),
+            Op::Where => tape.where_(&args[0], &args[1], &args[2]),
+            Op::AddNumber => tape.add_number(&args[0]),
+            Op::MulNumber | Op::Neg => tape.scale(&args[0]),
+            Op::Pow { .. } => tape.pow(&args[0]),
+            Op::Rsqrt => tape.rsqrt(&args[0]),
+            Op::Tanh | Op::Relu => tape.activation_by_result(&args[0]),
+            Op::Silu | Op::Gelu => tape.activation(&args[0]),
+            Op::MeanLast => tape.mean_last(&args[0]),
+            Op::Cat { dim } => {
+                let inputs: SmallVec<[&Tensor; 4]> = args.iter().collect();
+                tape.cat(&inputs, args[0].sizes.index(*dim))
+            }
+            Op::To { dtype } => {
+                let dtype = match dtype {
+                    Dtype::Model => model,
+                    Dtype::F32 => DType::F32,
+                    Dtype::I64 => DType::I64,
+                    Dtype::Bool => DType::Bool,
+                };
+                tape.to(&args[0], dtype)
+            }
+            Op::ToLike => tape.to(&args[0], args[1].dtype),
+            Op::View { sizes } => {
+                let sizes = Dims::resolve(sizes, args[0].numel());
+                tape.view(&args[0], sizes)
+            }
+            Op::Reshape { sizes } => {
+                let sizes = Dims::resolve(sizes, args[0].numel());
+                tape.reshape(&args[0], sizes)
+            }
+            Op::Transpose { dim0, dim1 } => {
+                let sizes = args[0].sizes;
+                tape.transpose(&args[0], sizes.index(*dim0), sizes.index(*dim1))
+            }
+            Op::Unsqueeze { dim } => tape.unsqueeze(&args[0], *dim as usize),
+            Op::Expand { sizes } => {
+                let sizes = Dims::resolve(sizes, args[0].numel());
+                tape.expand(&args[0], sizes)
+            }
+            Op::Contiguous => tape.contiguous(&args[0]),
+            Op::Slice { dim, start, end } => {
+                let dim = args[0].sizes.index(*dim);
+                tape.slice(&args[0], dim, *start as u64, *end as u64)
+            }
+            Op::Split { .. } => Rc::clone(&args[0]),
+            Op::Softmax { in_f32 } => tape.softmax(&args[0], *in_f32),
+            Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
+            Op::Dropout { probability } => tape.dropout(&args[0], *probability),
+            Op::LayerNorm => tape.layer_norm(&args[0], &args[1], &args[2]),
+            Op::Sdpa { dropout, causal, grouped } => {
+                let call = SdpaCall { dropout: *dropout, causal: *causal, grouped: *grouped };
+                tape.sdpa(&args[0], &args[1], &args[2], args.get(3), &call)
+            }
+            Op::CountTrue => tape.count_true(&args[0]),
+            Op::AllTrue => tape.all_true(&args[0]),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The autograd graph: nodes, what they save, and the making of tensors.
+
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::memory::trace::Phase;
+use crate::step::checkpoint::Frame;
+use crate::step::ops::Backward;
+use crate::step::scratch::Scratch;
+use crate::step::setup::Setup;
+use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, TensorData};
+
+/// A tensor that a node keeps for its backward.
+#[derive(Debug)]
+pub enum Saved {
+    /// Kept as it is.
+    Tensor(Tensor),
+    /// Recomputed with its layer when backward asks for it: which frame, which of its tensors.
+    Recomputed(Rc<Frame>, u32),
+}
+
+/// One node of the autograd graph.
+#[derive(Debug)]
+pub struct Node {
+    /// What its backward does.
+    pub op: Backward,
+    /// What it keeps; empty once its backward has run.
+    pub saved: SmallVec<[Option<Saved>; 4]>,
+    /// Where the gradients of its inputs go.
+    pub next: SmallVec<[Option<Edge>; 3]>,
+    /// Sizes and dtype of what its forward made: what its incoming gradients look like.
+    pub outputs: SmallVec<[(Dims, DType); 1]>,
+    /// The module whose forward made it.
+    pub module: u32,
+}
+
+/// A trained parameter and its gradient.
+#[derive(Debug)]
+pub struct Parameter {
+    /// The weight, a leaf.
+    pub tensor: Tensor,
+    /// Its gradient, from its backward to zero-grad.
+    pub grad: Option<Tensor>,
+    /// Its accumulator in the current graph.
+    pub accumulator: Option<u32>,
+}
+
+/// The state of one step under way.
+#[derive(Debug)]
+pub struct Tape<'s> {
+    /// How it is trained.
+    pub setup: &'s Setup,
+    /// The trace so far.
+    pub recorder: Rc<Recorder>,
+    /// The autograd graph of the current micro-step, in order of making.
+    pub nodes: Vec<Node>,
+    /// Trained parameters, in the optimizer's order.
+    pub parameters: Vec<Parameter>,
+    /// Scratch that outlives a kernel.
+    pub scratch: Scratch,
+    /// Rows and classes of the logits.
+    pub logits: Option<(u64, u64)>,
+    /// Whether operators record autograd nodes.
+    pub grad_enabled: bool,
+    /// The checkpointed layer whose forward runs, and how it treats what is saved.
+    pub checkpoint: Option<Checkpoint>,
+    /// Whether backward runs, on autograd's own thread with its own cuBLAS handle.
+    pub in_backward: bool,
+}
+
+/// What saving a tensor means inside a checkpointed layer.
+#[derive(Debug, Clone)]
+pub enum Checkpoint {
+    /// First forward: the frame only counts what would be saved.
+    Counting(Rc<Frame>),
+    /// Recomputation: the frame takes the tensors; the number saved so far.
+    Filling(Rc<Frame>, u32),
+}
+
+impl<'s> Tape<'s> {
+    /// Starts a tape for a setup.
+    pub fn new(setup: &'s Setup, recorder: Rc<Recorder>) -> Tape<'s> {
+        Tape {
+            setup,
+            recorder,
+            nodes: Vec::new(),
+            parameters: Vec::new(),
+            scratch: Scratch::default(),
+            logits: None,
+            grad_enabled: true,
+            checkpoint: None,
+            in_backward: false,
+        }
+    }
+
+    /// Begins a phase of the trace.
+    pub fn begin(&self, phase: Phase) {
+        self.recorder.begin(phase);
+    }
+
+    fn hint(&self, sizes: &Dims, dtype: DType) -> Hint {
+        let is_logits = self.logits.is_some_and(|(rows, classes)| {
+            sizes.product() == rows * classes && dtype != DType::I64
+        });
+        if is_logits { Hint::Logits } else { Hint::Tensor }
+    }
+
+    fn storage(&self, sizes: &Dims, dtype: DType) -> Option<Rc<Storage>> {
+        if self.recomputation_is_complete() {
+            return None;
+        }
+        let bytes = sizes.product() * dtype.bytes();
+        Storage::new(&self.recorder, bytes, self.hint(sizes, dtype))
+    }
+
+    /// Makes a contiguous tensor that needs no gradient.
+    pub fn empty(&self, sizes: Dims, dtype: DType) -> Tensor {
+        self.empty_strided(sizes, sizes.contiguous_strides(), dtype)
+    }
+
+    /// Makes a dense tensor that needs no gradient.
+    pub fn empty_strided(&self, sizes: Dims, strides: Dims, dtype: DType) -> Tensor {
+        let storage = self.storage(&sizes, dtype);
+        Rc::new(TensorData { sizes, strides, dtype, storage, edge: None, is_view: false })
+    }
+
+    /// Makes a dense tensor whose gradient goes to `edge`.
+    pub fn result(&self, sizes: Dims, strides: Dims, dtype: DType, edge: Option<Edge>) -> Tensor {
+        let storage = self.storage(&sizes, dtype);
+        Rc::new(TensorData { sizes, strides, dtype, storage, edge, is_view: false })
+    }
+
+    /// Makes another view of a tensor's memory.
+    pub fn alias(&self, x: &Tensor, sizes: Dims, strides: Dims, edge: Option<Edge>) -> Tensor {
+        let storage = x.storage.clone();
+        Rc::new(TensorData { sizes, strides, dtype: x.dtype, storage, edge, is_view: true })
+    }
+
+    /// Takes `bytes` of scratch and gives it back at once.
+    pub fn transient(&self, bytes: u64) {
+        drop(self.hold(bytes));
+    }
+
+    /// Takes `bytes` of scratch until the result is dropped.
+    pub fn hold(&self, bytes: u64) -> Option<Rc<Storage>> {
+        if self.recomputation_is_complete() {
+            return None;
+        }
+        Storage::new(&self.recorder, bytes, Hint::Scratch)
+    }
+
+    /// Whether an operator on these inputs records a node.
+    pub fn needs_grad(&self, inputs: &[&Tensor]) -> bool {
+        self.grad_enabled && inputs.iter().any(|x| x.edge.is_some())
+    }
+
+    /// Adds a node; its results must be made with the edge returned.
+    ///
+    /// `inputs` are the forward's differentiable inputs, in the order of `Backward::apply`'s
+    /// results; `saves` are kept in the order given.
+    pub fn record(
+        &mut self,
+        op: Backward,
+        inputs: &[&Tensor],
+        saves: &[&Tensor],
+        outputs: &[(Dims, DType)],
+    ) -> Option<Edge> {
+        if !self.needs_grad(inputs) {
+            return None;
+        }
+        let saved = saves.iter().map(|x| Some(self.save(x))).collect();
+        let next = inputs.iter().map(|x| x.edge).collect();
+        let module = self.recorder.module();
+        let outputs = SmallVec::from_slice(outputs);
+        self.nodes.push(Node { op, saved, next, outputs, module });
+        Some(Edge { node: self.nodes.len() as u32 - 1, slot: 0 })
+    }
+
+    /// Adds a result to what the newest node keeps.
+    pub fn save_result(&mut self, edge: Option<Edge>, result: &Tensor) {
+        let Some(edge) = edge else { return };
+        let saved = self.save(result);
+        self.nodes[edge.node as usize].saved.push(Some(saved));
+    }
+
+    fn save(&mut self, x: &Tensor) -> Saved {
+        match &mut self.checkpoint {
+            None => Saved::Tensor(Rc::clone(x)),
+            Some(Checkpoint::Counting(frame)) => {
+                Saved::Recomputed(Rc::clone(frame), frame.count_one())
+            }
+            Some(Checkpoint::Filling(frame, filled)) => {
+                frame.fill(*filled, x);
+                *filled += 1;
+                Saved::Tensor(Rc::clone(x))
+            }
+        }
+    }
+
+    /// Whether the layer being recomputed has delivered all that backward will ask for.
+    pub fn recomputation_is_complete(&self) -> bool {
+        matches!(&self.checkpoint, Some(Checkpoint::Filling(frame, n)) if *n >= frame.count())
+    }
+
+    /// Returns the edge to a parameter's accumulator in the current graph.
+    pub fn parameter_edge(&mut self, index: usize) -> Edge {
+        if let Some(node) = self.parameters[index].accumulator {
+            return Edge { node, slot: 0 };
+        }
+        let tensor = &self.parameters[index].tensor;
+        let outputs = SmallVec::from_slice(&[(tensor.sizes, tensor.dtype)]);
+        self.nodes.push(Node {
+            op: Backward::Accumulate { parameter: index as u32 },
+            saved: SmallVec::new(),
+            next: SmallVec::new(),
+            outputs,
+            module: self.recorder.module(),
+        });
+        let node = self.nodes.len() as u32 - 1;
+        self.parameters[index].accumulator = Some(node);
+        Edge { node, slot: 0 }
+    }
+
+    /// Forgets the graph of the micro-step that has ended.
+    pub fn clear_graph(&mut self) {
+        self.nodes.clear();
+        for parameter in &mut self.parameters {
+            parameter.accumulator = None;
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Tensors without values: sizes, strides, dtype, and a storage that frees itself in the trace.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
+use crate::model::graph::Sizes;
+use crate::units::Bytes;
+
+/// An element type, as the device holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    /// 32-bit float.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// float16.
+    F16,
+    /// 64-bit integer.
+    I64,
+    /// Boolean.
+    Bool,
+}
+
+impl DType {
+    /// Returns the bytes of one element.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            DType::I64 => 8,
+            DType::F32 => 4,
+            DType::Bf16 | DType::F16 => 2,
+            DType::Bool => 1,
+        }
+    }
+
+    /// Returns the bytes of the type that arithmetic on this one accumulates in.
+    pub const fn accumulator_bytes(self) -> u64 {
+        match self {
+            DType::F32 | DType::Bf16 | DType::F16 => 4,
+            other => other.bytes(),
+        }
+    }
+
+    /// Whether it is a float of 16 bits.
+    pub const fn is_half(self) -> bool {
+        matches!(self, DType::Bf16 | DType::F16)
+    }
+
+    const fn is_float(self) -> bool {
+        matches!(self, DType::F32 | DType::Bf16 | DType::F16)
+    }
+
+    /// Returns the type of an operator on two tensors.
+    pub fn promote(self, other: DType) -> DType {
+        match (self, other) {
+            (a, b) if a == b => a,
+            (a, b) if a.is_float() && !b.is_float() => a,
+            (a, b) if b.is_float() && !a.is_float() => b,
+            (DType::I64, _) | (_, DType::I64) => DType::I64,
+            _ => DType::F32,
+        }
+    }
+}
+
+/// Most dimensions that a tensor has here.
+pub const MAX_DIMS: usize = 6;
+
+/// Sizes or strides, one for each dimension.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Dims {
+    len: u8,
+    values: [u64; MAX_DIMS],
+}
+
+impl std::fmt::Debug for Dims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_slice().fmt(f)
+    }
+}
+
+impl Dims {
+    /// Copies a slice of at most [`MAX_DIMS`] values.
+    pub fn new(values: &[u64]) -> Dims {
+        let mut dims = Dims { len: values.len() as u8, values: [0; MAX_DIMS] };
+        dims.values[..values.len()].copy_from_slice(values);
+        dims
+    }
+
+    /// Returns the values.
+    pub fn as_slice(&self) -> &[u64] {
+        &self.values[..self.len as usize]
+    }
+
+    /// Returns the values, to change.
+    pub fn as_mut_slice(&mut self) -> &mut [u64] {
+        &mut self.values[..self.len as usize]
+    }
+
+    /// Returns how many dimensions there are.
+    pub fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Returns the product of all values.
+    pub fn product(&self) -> u64 {
+        self.as_slice().iter().product()
+    }
+
+    /// Turns a dimension that may count from the end into an index.
+    pub fn index(&self, dim: i32) -> usize {
+        if dim < 0 { (self.len as i32 + dim) as usize } else { dim as usize }
+    }
+
+    /// Returns the values with one more inserted.
+    pub fn inserted(&self, at: usize, value: u64) -> Dims {
+        let mut out = Dims { len: self.len + 1, values: [0; MAX_DIMS] };
+        let (head, tail) = self.as_slice().split_at(at);
+        out.values[..at].copy_from_slice(head);
+        out.values[at] = value;
+        out.values[at + 1..at + 1 + tail.len()].copy_from_slice(tail);
+        out
+    }
+
+    /// Returns the strides of a contiguous tensor of these sizes.
+    pub fn contiguous_strides(&self) -> Dims {
+        let mut strides = *self;
+        let mut stride = 1;
+        for i in (0..self.len()).rev() {
+            strides.values[i] = stride;
+            stride *= self.values[i].max(1);
+        }
+        strides
+    }
+
+    /// Resolves a size argument with at most one -1 for `numel` elements.
+    pub fn resolve(sizes: &Sizes, numel: u64) -> Dims {
+        let known: i64 = sizes.iter().filter(|&&n| n >= 0).product();
+        let mut dims = Dims { len: sizes.len() as u8, values: [0; MAX_DIMS] };
+        for (slot, &size) in dims.values.iter_mut().zip(sizes) {
+            *slot = if size < 0 { numel / known.max(1) as u64 } else { size as u64 };
+        }
+        dims
+    }
+}
+
+/// Collects the trace while a step runs.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    trace: RefCell<Trace>,
+    phase: Cell<Option<Phase>>,
+    module: Cell<u32>,
+    recomputing: Cell<bool>,
+    deaths: RefCell<Vec<Option<Phase>>>,
+    hints: RefCell<Vec<Hint>>,
+}
+
+/// What a block is known to be at birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// Nothing in particular.
+    Tensor,
+    /// Born while a checkpointed layer is recomputed.
+    Recomputed,
+    /// Logits or what has their size.
+    Logits,
+    /// Scratch of a kernel or of cuBLAS.
+    Scratch,
+}
+
+impl Recorder {
+    /// Starts an empty trace.
+    pub fn new() -> Rc<Recorder> {
+        Rc::new(Recorder::default())
+    }
+
+    /// Names the modules; blocks refer to them by index.
+    pub fn set_modules(&self, modules: &[String]) {
+        self.trace.borrow_mut().modules = modules.to_vec();
+    }
+
+    /// Begins a phase.
+    pub fn begin(&self, phase: Phase) {
+        self.phase.set(Some(phase));
+        let mut trace = self.trace.borrow_mut();
+        let at = trace.events.len();
+        trace.phases.push((at, phase));
+    }
+
+    /// Says which module allocates from here on.
+    pub fn set_module(&self, module: u32) {
+        self.module.set(module);
+    }
+
+    /// Returns the module that allocates.
+    pub fn module(&self) -> u32 {
+        self.module.get()
+    }
+
+    /// Says whether a checkpointed layer is being recomputed.
+    pub fn set_recomputing(&self, recomputing: bool) {
+        self.recomputing.set(recomputing);
+    }
+
+    fn allocate(&self, bytes: u64, hint: Hint) -> BlockId {
+        let mut trace = self.trace.borrow_mut();
+        let id = BlockId(trace.blocks.len() as u32);
+        let phase = self.phase.get().unwrap_or(Phase::Load);
+        trace.blocks.push(Block {
+            bytes: Bytes::new(bytes),
+            category: Category::Temporaries,
+            phase,
+            module: self.module.get(),
+        });
+        trace.events.push(Event::Alloc(id));
+        let recomputed = self.recomputing.get() && hint == Hint::Tensor;
+        self.hints.borrow_mut().push(if recomputed { Hint::Recomputed } else { hint });
+        self.deaths.borrow_mut().push(None);
+        id
+    }
+
+    fn free(&self, id: BlockId) {
+        // After `finish` there is no trace: what dies then lives on in it.
+        if let Some(death) = self.deaths.borrow_mut().get_mut(id.0 as usize) {
+            *death = self.phase.get();
+            self.trace.borrow_mut().events.push(Event::Free(id));
+        }
+    }
+
+    /// Ends the trace: each block's category follows from its birth and its death.
+    pub fn finish(&self) -> Trace {
+        let mut trace = std::mem::take(&mut *self.trace.borrow_mut());
+        let deaths = std::mem::take(&mut *self.deaths.borrow_mut());
+        let hints = std::mem::take(&mut *self.hints.borrow_mut());
+        for ((block, death), hint) in trace.blocks.iter_mut().zip(deaths).zip(hints) {
+            block.category = categorize(block.phase, death, hint);
+        }
+        trace
+    }
+}
+
+fn categorize(born: Phase, death: Option<Phase>, hint: Hint) -> Category {
+    match (born, death, hint) {
+        (_, _, Hint::Scratch) => Category::Workspace,
+        (Phase::Load, ..) => Category::Parameters,
+        (Phase::Batch, ..) => Category::Inputs,
+        (_, Some(Phase::ZeroGrad), _) => Category::Gradients,
+        (Phase::Optimizer, None, _) => Category::OptimizerState,
+        (Phase::Optimizer, ..) => Category::OptimizerTemp,
+        (_, _, Hint::Logits) => Category::LogitsLoss,
+        (Phase::Forward, Some(Phase::Forward), _) => Category::Temporaries,
+        (Phase::Forward, ..) | (_, _, Hint::Recomputed) => Category::Activations,
+        _ => Category::Temporaries,
+    }
+}
+
+/// A block of device memory. Its drop is the free.
+#[derive(Debug)]
+pub struct Storage {
+    block: BlockId,
+    recorder: Rc<Recorder>,
+}
+
+impl Storage {
+    /// Allocates `bytes`; no bytes, no block.
+    pub fn new(recorder: &Rc<Recorder>, bytes: u64, hint: Hint) -> Option<Rc<Storage>> {
+        (bytes > 0).then(|| {
+            let block = recorder.allocate(bytes, hint);
+            Rc::new(Storage { block, recorder: Rc::clone(recorder) })
+        })
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        self.recorder.free(self.block);
+    }
+}
+
+/// Where a gradient goes: a node of the autograd graph, and which of its inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edge {
+    /// The node.
+    pub node: u32,
+    /// The input.
+    pub slot: u32,
+}
+
+/// What a tensor is, apart from its memory.
+#[derive(Debug)]
+pub struct TensorData {
+    /// Sizes.
+    pub sizes: Dims,
+    /// Strides, in elements.
+    pub strides: Dims,
+    /// Element type.
+    pub dtype: DType,
+    /// Its memory; `None` where it has no elements.
+    pub storage: Option<Rc<Storage>>,
+    /// Where its gradient goes; `None` where it needs none.
+    pub edge: Option<Edge>,
+    /// Whether autograd sees it as a view: a view keeps its base, so that gradients are not
+    /// summed into it in place.
+    pub is_view: bool,
+}
+
+/// A tensor, counted like Python's.
+pub type Tensor = Rc<TensorData>;
+
+impl TensorData {
+    /// Returns the number of elements.
+    pub fn numel(&self) -> u64 {
+        self.sizes.product()
+    }
+
+    /// Whether elements lie in memory in order, without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        let mut expected = 1;
+        for (&size, &stride) in self.sizes.as_slice().iter().zip(self.strides.as_slice()).rev() {
+            if size != 1 {
+                if stride != expected {
+                    return false;
+                }
+                expected *= size;
+            }
+        }
+        true
+    }
+
+    /// Whether elements fill their memory without gaps, in some order of dimensions.
+    pub fn is_dense(&self) -> bool {
+        if self.is_contiguous() {
+            return true;
+        }
+        let mut pairs: Vec<(u64, u64)> = self
+            .strides
+            .as_slice()
+            .iter()
+            .copied()
+            .zip(self.sizes.as_slice().iter().copied())
+            .filter(|&(_, size)| size != 1)
+            .collect();
+        pairs.sort_unstable();
+        let mut expected = 1;
+        pairs.iter().all(|&(stride, size)| {
+            let fits = stride == expected;
+            expected *= size;
+            fits
+        })
+    }
+}

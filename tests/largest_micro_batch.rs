@@ -1,0 +1,74 @@
+//! The search for the largest micro-batch against trying every one of them.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod toy_steps;
+
+use std::convert::Infallible;
+
+use oomph::memory::fit::{min_capacity, runs};
+use oomph::memory::largest::{Largest, largest_micro_batch};
+use oomph::memory::trace::Trace;
+use oomph::units::{Bytes, MicroBatch};
+use toy_steps::ToyModel;
+
+const MODELS: [ToyModel; 4] = [
+    ToyModel { layers: 2, hidden: 256, vocabulary: 1000, tokens: 128, accumulation: 1 },
+    ToyModel { layers: 12, hidden: 512, vocabulary: 8000, tokens: 256, accumulation: 1 },
+    ToyModel { layers: 6, hidden: 768, vocabulary: 30000, tokens: 64, accumulation: 2 },
+    ToyModel { layers: 24, hidden: 320, vocabulary: 500, tokens: 100, accumulation: 1 },
+];
+
+fn search(model: ToyModel, capacity: Bytes, limit: u64) -> Largest {
+    let trace_of =
+        |micro_batch: MicroBatch| Ok::<Trace, Infallible>(model.trace(micro_batch.get()));
+    largest_micro_batch(capacity, MicroBatch::new(limit).unwrap(), trace_of).unwrap()
+}
+
+/// The largest that runs, it and all smaller ones, found by trying all of them.
+fn brute_force(model: ToyModel, capacity: Bytes, limit: u64) -> Option<MicroBatch> {
+    let first_failure = (1..=limit).find(|&micro_batch| !runs(&model.trace(micro_batch), capacity));
+    MicroBatch::new(first_failure.unwrap_or(limit + 1) - 1)
+}
+
+#[test]
+fn the_search_finds_what_trying_all_finds() {
+    let mut replays = Vec::new();
+    for model in MODELS {
+        let least = min_capacity(&model.trace(1)).unwrap();
+        for per_mille in [990, 1000, 1010, 1100, 1250, 1500, 2000, 3100, 4700, 8000] {
+            let capacity = Bytes::new(least.get() / 1000 * per_mille);
+            let found = search(model, capacity, 64);
+            let expected = brute_force(model, capacity, 64);
+            assert_eq!(found.micro_batch, expected, "{model:?} on {capacity}");
+            replays.push(found.replays);
+        }
+    }
+    replays.sort_unstable();
+    let (median, most) = (replays[replays.len() / 2], replays[replays.len() - 1]);
+    println!("replays: median {median}, most {most}");
+    assert!(median <= 8, "{replays:?}");
+}
+
+#[test]
+fn no_micro_batch_runs_where_one_sample_does_not() {
+    let found = search(MODELS[0], Bytes::mib(2), 64);
+    assert_eq!(found, Largest { micro_batch: None, replays: 1 });
+}
+
+#[test]
+fn the_limit_is_taken_where_it_runs() {
+    let found = search(MODELS[0], Bytes::gib(900), 48);
+    assert_eq!(found.micro_batch, MicroBatch::new(48));
+    assert!(found.replays <= 5, "{}", found.replays);
+    assert_eq!(search(MODELS[0], Bytes::gib(900), 1).micro_batch, MicroBatch::new(1));
+}
+
+#[test]
+fn an_error_of_the_trace_ends_the_search() {
+    let failing = |micro_batch: MicroBatch| {
+        if micro_batch.get() == 1 { Ok(MODELS[0].trace(1)) } else { Err(micro_batch.get()) }
+    };
+    let limit = MicroBatch::new(4).unwrap();
+    assert_eq!(largest_micro_batch(Bytes::gib(900), limit, failing), Err(4));
+}

@@ -1,0 +1,80 @@
+//! The built-in model profiles, read as a `config.json` is.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
+
+use oomph::ingest::config_json;
+use oomph::model::config::{LlamaFamily, ModelConfig};
+use oomph::profile::file::ProfileError;
+use oomph::profile::model::{self, ModelProfile};
+
+/// Published parameter counts, written a second time so that a slip in a file shows.
+const PUBLISHED: [(&str, u64); 16] = [
+    ("llama-3.2-1b", 1_235_814_400),
+    ("llama-3.2-3b", 3_212_749_824),
+    ("llama-3.1-8b", 8_030_261_248),
+    ("llama-2-7b", 6_738_415_616),
+    ("tinyllama-1.1b", 1_100_048_384),
+    ("mistral-7b-v0.1", 7_241_732_096),
+    ("mistral-7b-v0.3", 7_248_023_552),
+    ("qwen2.5-0.5b", 494_032_768),
+    ("qwen2.5-1.5b", 1_543_714_304),
+    ("qwen2.5-3b", 3_085_938_688),
+    ("qwen2.5-7b", 7_615_616_512),
+    ("gpt2", 124_439_808),
+    ("gpt2-medium", 354_823_168),
+    ("gpt2-large", 774_030_080),
+    ("gpt2-xl", 1_557_611_200),
+    ("distilgpt2", 81_912_576),
+];
+
+fn config_of(name: &str) -> ModelConfig {
+    config_json::from_map(&ModelProfile::built_in(name).unwrap().config).unwrap().config
+}
+
+#[test]
+fn published_parameter_counts_follow_from_the_sizes() {
+    for (name, parameters) in PUBLISHED {
+        assert_eq!(config_of(name).parameter_count(), parameters, "{name}");
+    }
+}
+
+#[test]
+fn every_built_in_model_reads_without_a_guess_and_counts_as_its_file_says() {
+    for name in model::names() {
+        let profile = ModelProfile::built_in(name).unwrap();
+        let read = config_json::from_map(&profile.config).unwrap();
+        assert_eq!(read.config.parameter_count(), profile.parameters, "{name}");
+        assert_eq!(read.notes, Vec::<String>::new(), "{name} leaves something to a default");
+        assert!(profile.source.contains("config") && profile.source.contains("parameters"));
+        assert_eq!(profile.hub_id.split('/').count(), 2, "{name}");
+    }
+}
+
+#[test]
+fn names_end_as_hub_names_end_in_lower_case() {
+    for name in model::names() {
+        let hub = ModelProfile::built_in(name).unwrap().hub_id.to_lowercase();
+        let same = hub.split_once('/').is_some_and(|(_, end)| end == name);
+        // Hub names with a suffix of the format or the tuning, which nobody types.
+        let shortened = ["llama-2-7b", "llama-2-13b", "llama-3-8b", "tinyllama-1.1b"];
+        assert!(same || shortened.contains(&name) && hub.contains(name), "{name} is {hub}");
+    }
+}
+
+#[test]
+fn a_key_that_the_published_file_sets_to_null_is_not_its_default() {
+    // Mistral's default window is 4096; v0.3 has none.
+    let window = |name| match config_of(name) {
+        ModelConfig::Llama(c) => (c.family, c.sliding_window),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(window("mistral-7b-v0.1"), (LlamaFamily::Mistral, Some(4096)));
+    assert_eq!(window("mistral-7b-v0.3"), (LlamaFamily::Mistral, None));
+}
+
+#[test]
+fn a_wrong_name_gets_the_nearest() {
+    assert_eq!(ModelProfile::built_in("Llama-3.2-1B").unwrap().name, "llama-3.2-1b");
+    let error = ModelProfile::built_in("llama3.2-1b").unwrap_err();
+    assert!(matches!(error, ProfileError::UnknownName { nearest: Some("llama-3.2-1b"), .. }));
+}
