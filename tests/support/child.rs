@@ -20,6 +20,8 @@ use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{self, ChildStdin, Command, ExitStatus, Stdio};
 
+use std::time::Duration;
+
 use super::Scenario;
 
 /// Says in the child which closure to run, or that it is a part.
@@ -58,8 +60,13 @@ pub fn try_run<F: FnOnce()>(
 
 /// Runs an ignored test in a child process on `machine`, and fails when it fails.
 pub fn run_part(machine: &Scenario, name: &str) {
-    let (status, output) = output_of(part(machine, name));
+    let (status, output) = try_part(machine, name);
     assert!(status.success(), "{name} failed:\n{output}");
+}
+
+/// As [`run_part`]; returns how the child ended and what it printed.
+pub fn try_part(machine: &Scenario, name: &str) -> (ExitStatus, String) {
+    output_of(part(machine, name))
 }
 
 /// Within an ignored test: whether [`run_part`] or [`Child::start`] runs it.
@@ -117,6 +124,15 @@ impl Child {
         let stat = format!("/proc/{}/stat", self.pid());
         while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
             std::thread::yield_now();
+        }
+    }
+
+    /// Waits until `condition` holds; fails when the child ends before.
+    pub fn wait_until(&mut self, condition: impl Fn() -> bool) {
+        while !condition() {
+            let ended = self.process.try_wait().expect("it can be asked");
+            assert!(ended.is_none(), "the child ended early: {ended:?}");
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
