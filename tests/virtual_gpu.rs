@@ -7,8 +7,9 @@ mod support;
 use cudarc::driver::result;
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enums::device::UsedGpuMemory;
+use support::Scenario;
+use support::child::{self, Child};
 use support::driver::{allocate, context, free, free_bytes, init, no_context, release};
-use support::{Child, Scenario, child};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -202,6 +203,31 @@ fn part_that_meets_nobody() {
         assert_eq!(nvml_free(), 8 * GIB);
         assert_eq!(nvml_processes(), []);
     }
+}
+
+#[test]
+fn a_fork_starts_anew() {
+    let machine = Scenario::new("gpu total=4GiB context=100MiB");
+    child::run(&machine, || {
+        unsafe extern "C" {
+            fn fork() -> i32;
+            fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+        }
+        context(0).expect("a context");
+        allocate(GIB).expect("fits");
+        // SAFETY: the child only calls the driver and ends; no other thread holds its lock.
+        let pid = unsafe { fork() };
+        if pid == 0 {
+            let anew = allocate(1) == Err(3) && init().is_ok() && allocate(1) == Err(201);
+            let charged = context(0).is_ok() && free_bytes() == Ok(3 * GIB - 200 * MIB);
+            std::process::exit(if anew && charged { 7 } else { 1 });
+        }
+        let mut status = 0;
+        // SAFETY: room for one status.
+        unsafe { waitpid(pid, &mut status, 0) };
+        assert_eq!(status >> 8, 7);
+        assert_eq!(free_bytes(), Ok(3 * GIB - 100 * MIB));
+    });
 }
 
 #[test]

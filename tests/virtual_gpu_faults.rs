@@ -8,8 +8,9 @@ use std::os::unix::process::ExitStatusExt;
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
+use support::Scenario;
+use support::child::{self, Child};
 use support::driver::{allocate, context, free, free_bytes, init, release};
-use support::{Child, Scenario, child};
 
 const GIB: u64 = 1 << 30;
 

@@ -39,7 +39,6 @@ use std::process::Command;
 use oomph::device::virtual_library;
 use tempfile::TempDir;
 
-pub use child::Child;
 pub use log::Call;
 
 /// A machine with a driver: a folder with the library, a scenario, its state and its log.
