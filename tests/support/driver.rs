@@ -5,20 +5,22 @@ use std::ptr::null_mut;
 
 use cudarc::driver::{result, sys};
 
-/// Calls an exported CUDA function: `cuda!(cuMemFree_v2(address: u64))` is its code.
+/// Calls an exported CUDA function: `cuda!(cuMemFree_v2(address => u64))` is its code.
 #[macro_export]
 macro_rules! cuda {
     ($name:ident($($argument:expr => $type:ty),*)) => {{
-        // SAFETY: the types are those of cuda.h, and pointers are to live variables.
-        unsafe {
-            let name = concat!(stringify!($name), "\0").as_bytes();
-            let library = cudarc::driver::sys::culib();
-            let function = library
-                .get::<unsafe extern "C" fn($($type),*) -> u32>(name)
-                .expect("the name is exported");
-            function($($argument),*)
-        }
+        let name = concat!(stringify!($name), "\0");
+        let function: extern "C" fn($($type),*) -> u32 = $crate::support::driver::exported(name);
+        function($($argument),*)
     }};
+}
+
+/// Returns an exported function by its name, which ends in NUL.
+///
+/// `F` is its type in cuda.h, and who calls it passes pointers to live variables.
+pub fn exported<F: Copy>(name: &str) -> F {
+    // SAFETY: as said above; the stand-in checks every value itself.
+    unsafe { *sys::culib().get::<F>(name.as_bytes()).expect("the name is exported") }
 }
 
 /// Turns a code and an answer into a result.
