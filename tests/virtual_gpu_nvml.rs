@@ -213,3 +213,22 @@ fn a_machine_without_a_driver_has_no_libraries() {
         assert!(!is_present());
     });
 }
+
+#[test]
+fn the_readmes_example_is_a_scenario() {
+    let readme = include_str!("../virtual-gpu/README.md");
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("    "));
+    let example: Vec<&str> = lines
+        .skip_while(|line| !line.starts_with("driver "))
+        .take_while(|line| !line.starts_with("rustfmt"))
+        .collect();
+    assert_eq!(example.len(), 8);
+    let machine = Scenario::new(&example.join("\n"));
+    child::run(&machine, || {
+        with_gpu(0, |gpu| {
+            assert_eq!(gpu.name().expect("a name"), "NVIDIA A100-SXM4-80GB");
+            assert_eq!(gpu.memory_info().expect("memory").used, 3 * GIB);
+        });
+        with_gpu(1, |gpu| assert_eq!(gpu.mig_mode().expect("a mode").current, 1));
+    });
+}
