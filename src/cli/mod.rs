@@ -7,6 +7,7 @@ pub mod config_file;
 pub mod error;
 pub mod estimate;
 pub mod exit;
+pub mod fits;
 pub mod gpu_select;
 pub mod gpus;
 pub mod job;

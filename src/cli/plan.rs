@@ -2,8 +2,19 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
+use crate::cli::fits::{NOT_COVERED, OnAll, OnDevice, kinds, weakest};
+use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
+use crate::cli::settings::Target;
 use crate::cli::setup::ModelArgs;
+use crate::cli::target::ChosenGpu;
+use crate::plan::capacity::Capacity;
+use crate::plan::result::{Goal, Method, Plan, PlanGpu};
+use crate::plan::solver::{Solution, Unsolvable};
+use crate::plan::together::{Wish, solve_with};
+use crate::report;
+use crate::report::text::Paint;
+use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
 
 /// When `plan` makes allocations on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -38,6 +49,147 @@ pub struct Args {
 ///
 /// # Errors
 /// When the setup cannot be worked with, or no GPU answers.
-pub fn run(_args: &Args, _style: Style) -> Result<Answer, CliError> {
-    Err(CliError::new(exit::BROKEN, "`oomph plan` is not built in this commit"))
+pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
+    let mut job = Job::prepare(&args.model, WithoutGpu::AskDriver)?;
+    let target = job.settings.effective_batch()?;
+    job.check_kernels()?;
+    let plan = answer(&job, target)?;
+    let text = if style.json {
+        report::json::plan(&plan)
+    } else {
+        report::plan::render(&plan, Paint { on: style.color })
+    };
+    let code = match &plan.solution {
+        None => exit::DOES_NOT_FIT,
+        Some(solution) if args.exact && !solution.exact => exit::NO_EXACT_PLAN,
+        Some(_) => exit::OK,
+    };
+    Ok(Answer { text, code })
+}
+
+/// Works the plan out on the estimate.
+///
+/// A device's own answer, where one is probed, takes the place of `all` here: it implements
+/// [`Fits`] as well.
+fn answer(job: &Job, target: Option<EffectiveBatch>) -> Result<Plan, CliError> {
+    let devices: Vec<OnDevice> = match job.gpus.as_slice() {
+        [] => vec![OnDevice::new(job, None)?],
+        gpus => kinds(gpus)
+            .into_iter()
+            .map(|gpu| OnDevice::new(job, Some(gpu)))
+            .collect::<Result<_, _>>()?,
+    };
+    let mut all = OnAll { kinds: devices };
+    let wish = Wish {
+        data_parallel: job.data_parallel(),
+        target,
+        micro_batch: job.settings.micro_batch,
+        accumulation: job.settings.accumulation,
+    };
+    let solved = solve_with(&wish, &mut all)?;
+    compose(job, &wish, &all.kinds, solved, Method::Estimated)
+}
+
+/// Puts a plan together from what was solved, with the estimate at its sizes.
+fn compose(
+    job: &Job,
+    wish: &Wish,
+    devices: &[OnDevice],
+    solved: Result<Solution, Unsolvable>,
+    method: Method,
+) -> Result<Plan, CliError> {
+    let weakest = weakest(devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
+    let (solution, micro_batch, accumulation) = match solved {
+        Ok(solution) => {
+            let best = solution.best;
+            (Some(solution), best.micro_batch, best.accumulation)
+        }
+        Err(unsolvable) => {
+            let (micro_batch, accumulation) = refused_at(&unsolvable, wish)?;
+            (None, micro_batch, accumulation)
+        }
+    };
+    let mut estimate = weakest.estimate(micro_batch, accumulation)?;
+    estimate.largest_micro_batch = solution.as_ref().map(|solution| solution.largest_micro_batch);
+    estimate.notes.extend(notes(job, solution.as_ref()));
+    estimate.notes.push(NOT_COVERED.to_owned());
+    let goal = wish.target.map(|effective_batch| Goal {
+        effective_batch,
+        tokens: match job.settings.target {
+            Some(Target::Tokens(tokens)) => Some(tokens),
+            _ => None,
+        },
+    });
+    let gpus = job.gpus.iter().filter_map(|gpu| {
+        let capacity = job.capacity_on(Some(gpu), &job.outside(Some(gpu), weakest.gradients))?;
+        Some(plan_gpu(gpu, capacity))
+    });
+    let mut gpus: Vec<PlanGpu> = gpus.collect();
+    gpus.sort_by_key(|gpu| gpu.capacity.bytes);
+    let data_parallel = wish.data_parallel;
+    Ok(Plan { gpus, data_parallel, goal, solution, method, estimate })
+}
+
+/// Returns the sizes whose estimate explains why there is no plan.
+fn refused_at(
+    unsolvable: &Unsolvable,
+    wish: &Wish,
+) -> Result<(MicroBatch, AccumulationSteps), CliError> {
+    let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
+    match *unsolvable {
+        Unsolvable::NothingFits => {
+            Ok((MicroBatch::ONE, wish.accumulation.unwrap_or(AccumulationSteps::ONE)))
+        }
+        Unsolvable::DoesNotFit { wanted, accumulation, .. } => Ok((
+            MicroBatch::new(wanted).unwrap_or(MicroBatch::ONE),
+            AccumulationSteps::new(accumulation).unwrap_or(AccumulationSteps::ONE).min(two),
+        )),
+        Unsolvable::FewerThanReplicas { replicas, .. } => {
+            Err(CliError::usage(unsolvable.to_string())
+                .hint(format!("--effective-batch {replicas} or more, or fewer GPUs")))
+        }
+        Unsolvable::BrokenEquation { .. } => {
+            Err(CliError::new(exit::NO_EXACT_PLAN, unsolvable.to_string())
+                .hint("leave one of --micro-batch, --accumulation and --effective-batch out"))
+        }
+    }
+}
+
+fn plan_gpu(gpu: &ChosenGpu, capacity: Capacity) -> PlanGpu {
+    PlanGpu {
+        index: gpu.index,
+        name: gpu.name.clone(),
+        uuid: gpu.uuid.clone(),
+        simulated: gpu.simulated,
+        total: gpu.total,
+        free: gpu.free,
+        capacity,
+    }
+}
+
+/// What to keep in mind about a plan.
+fn notes(job: &Job, solution: Option<&Solution>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if solution.is_some_and(|solution| solution.best.accumulation > AccumulationSteps::ONE) {
+        notes.push(
+            "accumulation equals one large batch only if the loss is normalised over all tokens \
+             of the optimizer step (transformers 4.46 and later do)"
+                .to_owned(),
+        );
+    }
+    let kinds = kinds(&job.gpus);
+    if let (Some(weakest), true) = (kinds.iter().min_by_key(|gpu| gpu.free), kinds.len() > 1) {
+        notes.push(format!(
+            "the GPUs differ: all take the micro-batch of the weakest, GPU {} ({})",
+            weakest.index, weakest.name
+        ));
+    }
+    if job.data_parallel().get() > 1 {
+        notes.push(
+            "several devices: allowances for NCCL and for the gradient buckets of \
+             DistributedDataParallel are taken off; its trace comes later"
+                .to_owned(),
+        );
+    }
+    notes
 }
