@@ -1,6 +1,7 @@
 //! What holds for every trace: the replay against a slow allocator written down independently, and
 //! the promises of the replay and of min_capacity.
 
+mod slow_allocator;
 mod toy_steps;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use oomph::memory::footprint::Footprint;
 use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use oomph::units::Bytes;
 use proptest::prelude::*;
+use slow_allocator::SlowAllocator;
 use toy_steps::ToyModel;
 
 /// Sizes of all kinds: tiny, small pool, shared large segments, segments of their own.
@@ -59,104 +61,6 @@ fn traces() -> impl Strategy<Value = Trace> {
             trace
         },
     )
-}
-
-/// The same rules as lists that are searched from end to end.
-#[derive(Default)]
-struct SlowAllocator {
-    /// Segments by address: whether small, and their parts (offset, size, live).
-    segments: BTreeMap<u64, (bool, Vec<(u64, u64, bool)>)>,
-    next_address: u64,
-    allocated: u64,
-    peak_allocated: u64,
-    peak_reserved: u64,
-}
-
-impl SlowAllocator {
-    fn reserved(&self) -> u64 {
-        self.segments.values().flat_map(|(_, parts)| parts).map(|part| part.1).sum()
-    }
-
-    /// Returns the address, or nothing if out of memory.
-    fn allocate(&mut self, requested: u64, capacity: u64) -> Option<u64> {
-        let size = requested.max(1).div_ceil(512) * 512;
-        let small = size <= 1 << 20;
-        let free = |(&base, (is_small, parts)): (&u64, &(bool, Vec<(u64, u64, bool)>))| {
-            let fits = |&&(_, bytes, live): &&(u64, u64, bool)| !live && bytes >= size;
-            let kept = if *is_small == small { parts.as_slice() } else { &[] };
-            kept.iter().filter(fits).map(|&(offset, bytes, _)| (bytes, base + offset)).min()
-        };
-        let best = self.segments.iter().filter_map(free).min();
-        let address = match best {
-            Some((_, address)) => address,
-            None => self.grow(size, small, capacity)?,
-        };
-        let (base, (_, parts)) = self.segments.range_mut(..=address).next_back().unwrap();
-        let place = parts.iter().position(|part| base + part.0 == address).unwrap();
-        let (offset, bytes, _) = parts[place];
-        let rest = bytes - size;
-        let taken = if rest >= 512 && (small || rest > 1 << 20) { size } else { bytes };
-        parts[place] = (offset, taken, true);
-        if taken < bytes {
-            parts.insert(place + 1, (offset + size, rest, false));
-        }
-        self.allocated += taken;
-        self.peak_allocated = self.peak_allocated.max(self.allocated);
-        Some(address)
-    }
-
-    fn grow(&mut self, size: u64, small: bool, capacity: u64) -> Option<u64> {
-        let bytes = match (small, size < 10 << 20) {
-            (true, _) => 2 << 20,
-            (false, true) => 20 << 20,
-            (false, false) => size.div_ceil(2 << 20) * (2 << 20),
-        };
-        if self.reserved() + bytes > capacity {
-            self.segments.retain(|_, (_, parts)| parts.len() > 1 || parts[0].2);
-        }
-        if self.reserved() + bytes > capacity {
-            return None;
-        }
-        let address = self.next_address;
-        self.next_address += bytes;
-        self.segments.insert(address, (small, vec![(0, bytes, false)]));
-        self.peak_reserved = self.peak_reserved.max(self.reserved());
-        Some(address)
-    }
-
-    fn free(&mut self, address: u64) {
-        let (base, (_, parts)) = self.segments.range_mut(..=address).next_back().unwrap();
-        let place = parts.iter().position(|part| base + part.0 == address).unwrap();
-        parts[place].2 = false;
-        self.allocated -= parts[place].1;
-        parts.dedup_by(|next, kept| {
-            let both_free = !next.2 && !kept.2;
-            kept.1 += if both_free { next.1 } else { 0 };
-            both_free
-        });
-    }
-
-    /// Returns the event that ran out of memory, if one did.
-    fn replay(&mut self, trace: &Trace, capacity: u64) -> Option<usize> {
-        let mut places = BTreeMap::new();
-        for (event, what) in trace.events.iter().enumerate() {
-            match *what {
-                Event::Alloc(id) => match trace.blocks[id.0 as usize].bytes.get() {
-                    0 => {}
-                    bytes => match self.allocate(bytes, capacity) {
-                        Some(address) => drop(places.insert(id, address)),
-                        None => return Some(event),
-                    },
-                },
-                Event::Free(id) => {
-                    if let Some(address) = places.remove(&id) {
-                        self.free(address);
-                    }
-                }
-            }
-        }
-        None
-    }
 }
 
 /// A device that notes what is held, and can break at a call.
@@ -299,7 +203,7 @@ fn min_capacity_of_a_toy_model_is_where_the_highest_capacity_that_fails_ends() {
     let footprint = Footprint::of(&trace).unwrap();
     let mut capacity = footprint.peak_reserved;
     while runs(&trace, capacity) {
-        capacity = capacity - GRANULE;
+        capacity -= GRANULE;
     }
     assert_eq!(min_capacity(&trace), Ok(capacity + GRANULE));
     assert!(footprint.min_capacity < footprint.peak_reserved, "the model shows retries");

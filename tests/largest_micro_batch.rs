@@ -1,5 +1,7 @@
 //! The search for the largest micro-batch against trying every one of them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod toy_steps;
 
 use std::convert::Infallible;

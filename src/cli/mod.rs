@@ -34,6 +34,7 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use crate::cli::args::{Cli, Command};
 use crate::cli::error::CliError;
 use crate::cli::output::{Answer, Style};
+use crate::device::child;
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
@@ -45,7 +46,13 @@ pub fn main() -> ExitCode {
             info.payload_as_str().unwrap_or("unknown")
         ));
     }));
-    let code = panic::catch_unwind(|| run(std::env::args_os().collect()));
+    let code = panic::catch_unwind(|| {
+        let arguments: Vec<OsString> = std::env::args_os().collect();
+        match child::arguments(&arguments) {
+            Some(arguments) => child::main(&arguments),
+            None => run(arguments),
+        }
+    });
     ExitCode::from(code.unwrap_or(exit::BROKEN))
 }
 

@@ -1,9 +1,29 @@
 //! `oomph probe`: the largest micro-batch that fits, by allocations on the device.
 
+use std::io::IsTerminal;
+use std::time::Duration;
+
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::output::{Answer, Style};
+use crate::cli::job::{Job, WithoutGpu};
+use crate::cli::output::{Answer, Style, write_stderr};
 use crate::cli::setup::ModelArgs;
+use crate::cli::target::ChosenGpu;
+use crate::cli::values::Headroom;
+use crate::device::cuda::CudaError;
+use crate::device::failure::{Limits, ProbeFailure};
+use crate::device::interrupt::Interrupt;
+use crate::device::lock;
+use crate::device::prober::SELF;
+use crate::device::session::{ProbeError, ProbeRequest, Probed, probe_gpu, probe_simulated};
+use crate::memory::trace::{Category, Event, Trace};
+use crate::probe::answer::{GpuAnswer, Measured, NotMeasured, ProbeAnswer};
+use crate::probe::run::{Progress, Tried};
+use crate::probe::target::Sharing;
+use crate::report;
+use crate::report::text::Paint;
+use crate::step::{self, StepError};
+use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// Arguments of `oomph probe`.
 #[derive(Debug, clap::Args)]
@@ -13,12 +33,293 @@ pub struct Args {
     /// The model and its setup.
     #[command(flatten)]
     pub model: ModelArgs,
+    /// Probe also a GPU that other programs use: take what is free beside them, for a second
+    #[arg(long, help_heading = "Device")]
+    pub shared: bool,
+    /// Wait this long for another probe of the same GPU [default: 0s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Device")]
+    pub lock_timeout: Option<Duration>,
+    /// Give up on a GPU after this long [default: 5m]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Device")]
+    pub timeout: Option<Duration>,
+    /// Give up on a driver call after this long [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Device")]
+    pub call_timeout: Option<Duration>,
+}
+
+/// Parses `500ms`, `30s`, `5m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("must be a time with its unit, such as 500ms, 30s or 5m".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "must begin with a whole number".to_owned())?;
+    let millis = number.checked_mul(millis).filter(|millis| *millis <= 7 * 24 * 3_600_000);
+    millis.map(Duration::from_millis).ok_or("must be a week at most".to_owned())
 }
 
 /// Runs `oomph probe`.
 ///
 /// # Errors
-/// Always, in this commit: the device's side is written on another branch.
-pub fn run(_args: &Args, _style: Style) -> Result<Answer, CliError> {
-    Err(CliError::new(exit::BROKEN, "`oomph probe` is not built in this commit"))
+/// When the setup cannot be worked with, there is no GPU, or the user interrupts. A GPU without an
+/// answer is a row that says why.
+pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
+    let mut job = Job::prepare(&args.model, WithoutGpu::AskDriver)?;
+    if job.gpus.is_empty() || job.capacity.is_some() {
+        return Err(CliError::usage("a probe allocates on a GPU: --capacity has none")
+            .hint("`oomph estimate MODEL --micro-batch auto --capacity SIZE` works without one"));
+    }
+    job.check_kernels()?;
+    let accumulation = accumulation(&mut job)?;
+    let interrupt = Interrupt::watch().map_err(|error| {
+        CliError::new(exit::BROKEN, "cannot watch for Ctrl-C").cause(error.to_string())
+    })?;
+    let mut code = exit::OK;
+    let mut gpus: Vec<GpuAnswer> = Vec::new();
+    for gpu in &job.gpus {
+        // What differs in number alone has the same answer; on real ones each is asked.
+        let twin = job.gpus.iter().zip(&gpus).find(|(other, _)| gpu.simulated && alike(gpu, other));
+        if let Some((_, answer)) = twin {
+            let same = GpuAnswer { index: gpu.index, uuid: gpu.uuid.clone(), ..answer.clone() };
+            gpus.push(same);
+            continue;
+        }
+        let (answer, failed) = one(args, &job, gpu, accumulation, &interrupt)?;
+        code = first_of(code, failed);
+        gpus.push(answer);
+    }
+    let Job { model, settings, .. } = job;
+    let answer = ProbeAnswer {
+        model: model.name,
+        setup: settings.at(MicroBatch::ONE, accumulation),
+        wanted: settings.micro_batch,
+        gpus,
+        versions: settings.versions,
+        assumptions: settings.assumptions,
+        notes: settings.notes,
+    };
+    if answer.fits() == Some(false) {
+        code = first_of(code, exit::DOES_NOT_FIT);
+    }
+    let text = if style.json {
+        report::probe::json(&answer)
+    } else {
+        report::probe::render(&answer, Paint { on: style.color })
+    };
+    Ok(Answer { text, code })
+}
+
+/// Returns the code that comes first where two apply (see [`exit`]).
+fn first_of(one: u8, other: u8) -> u8 {
+    const ORDER: [u8; 4] = [exit::NO_GPU, exit::BROKEN, exit::NOT_MEASURED, exit::DOES_NOT_FIT];
+    ORDER.into_iter().find(|code| [one, other].contains(code)).unwrap_or(one)
+}
+
+/// Decides on the micro-steps: an effective batch will need at least two of them, and then the
+/// gradients stay alive through the forward pass.
+fn accumulation(job: &mut Job) -> Result<AccumulationSteps, CliError> {
+    if let Some(steps) = job.settings.accumulation {
+        return Ok(steps);
+    }
+    let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
+    let (steps, why) = match job.settings.effective_batch()? {
+        Some(_) => (two, "--accumulation 2: stands for two and more, as the effective batch takes"),
+        None => (AccumulationSteps::ONE, "--accumulation 1 (default)"),
+    };
+    job.settings.assumptions.push(why.to_owned());
+    Ok(steps)
+}
+
+fn alike(one: &ChosenGpu, other: &ChosenGpu) -> bool {
+    (one.total, one.free, one.arch, one.context)
+        == (other.total, other.free, other.arch, other.context)
+}
+
+/// Probes one GPU; the code is of a failure, if there was one.
+fn one(
+    args: &Args,
+    job: &Job,
+    gpu: &ChosenGpu,
+    accumulation: AccumulationSteps,
+    interrupt: &Interrupt,
+) -> Result<(GpuAnswer, u8), CliError> {
+    let settings = &job.settings;
+    let mut traces = |micro_batch: MicroBatch| -> Result<Trace, StepError> {
+        let setup = step::setup::Setup { gpu: gpu.arch, ..settings.at(micro_batch, accumulation) };
+        step::trace(&job.model.config, &setup)
+    };
+    let gradients = match job.data_parallel().get() {
+        1 => Bytes::ZERO,
+        _ => most_at_once(&traces(MicroBatch::ONE).map_err(step_error)?, Category::Gradients),
+    };
+    let defaults = Limits::default();
+    let request = ProbeRequest {
+        headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
+        outside: job.outside(Some(gpu), gradients).total(),
+        limit: settings.micro_batch.unwrap_or_else(|| settings.search_limit()),
+        sharing: if args.shared { Sharing::Allowed } else { Sharing::Refused },
+        limits: Limits {
+            call: args.call_timeout.unwrap_or(defaults.call),
+            total: args.timeout.unwrap_or(defaults.total),
+        },
+        lock_timeout: args.lock_timeout.unwrap_or_default(),
+        lock_folder: lock::default_folder(),
+        program: SELF.into(),
+    };
+    let mut watch = Watch { gpu: gpu.index, shown: std::io::stderr().is_terminal(), tried: vec![] };
+    let mut progress = |progress| watch.see(progress);
+    let probed = if gpu.simulated {
+        probe_simulated(gpu.free, &request, &mut traces, &mut progress).map_err(ProbeError::Trace)
+    } else {
+        probe_gpu(&gpu.uuid, &request, interrupt, &mut traces, &mut progress)
+    };
+    watch.clear();
+    let (outcome, code) = match probed {
+        Ok(probed) => (Ok(measured(probed)), exit::OK),
+        Err(error) => {
+            let (fact, hint, code) = explain(error)?;
+            (Err(NotMeasured { fact, hint, tried: watch.tried }), code)
+        }
+    };
+    let answer = GpuAnswer {
+        index: gpu.index,
+        name: gpu.name.clone(),
+        uuid: gpu.uuid.clone(),
+        simulated: gpu.simulated,
+        total: gpu.total,
+        headroom: request.headroom,
+        outcome,
+    };
+    Ok((answer, code))
+}
+
+fn measured(probed: Probed) -> Measured {
+    let Probed { found, context, kept_free, granule, driver_calls, warning } = probed;
+    Measured { found, context, kept_free, granule, driver_calls, warning }
+}
+
+/// Returns what happened, what to do, and the exit code; an error where all else is off.
+fn explain(error: ProbeError<StepError>) -> Result<(String, Option<String>, u8), CliError> {
+    let fact = error.to_string();
+    let (hint, code) = match error {
+        ProbeError::Trace(error) => return Err(step_error(error)),
+        ProbeError::Failed(ProbeFailure::Interrupted { signal }) => {
+            let code = if signal == signal_hook::consts::SIGTERM {
+                exit::TERMINATED
+            } else {
+                exit::INTERRUPTED
+            };
+            return Err(CliError::new(code, "interrupted; everything was given back"));
+        }
+        ProbeError::Inventory(failure) => return Err(failure.into()),
+        ProbeError::Gone(_) => (None, exit::NOT_MEASURED),
+        ProbeError::Obstacle(obstacle) => {
+            let code = if obstacle.is_passing() { exit::NOT_MEASURED } else { exit::NO_GPU };
+            (Some(obstacle.hint()), code)
+        }
+        ProbeError::Failed(ProbeFailure::Driver(error)) => {
+            (Some(error.hint()), if is_absent(&error) { exit::NO_GPU } else { exit::NOT_MEASURED })
+        }
+        ProbeError::Failed(ProbeFailure::Lock(_)) => {
+            (Some("--lock-timeout 1m waits for it".to_owned()), exit::NOT_MEASURED)
+        }
+        ProbeError::Failed(ProbeFailure::Hung { .. } | ProbeFailure::Deadline { .. }) => (
+            Some("a driver that hangs: see `dmesg | grep -i xid`; --timeout and --call-timeout wait longer".to_owned()),
+            exit::NOT_MEASURED,
+        ),
+        ProbeError::Failed(ProbeFailure::Died { .. }) => {
+            (Some("see `dmesg | grep -i xid`, or plan with --probe never".to_owned()), exit::NOT_MEASURED)
+        }
+        ProbeError::Failed(ProbeFailure::Process { .. } | ProbeFailure::Protocol(_)) => {
+            (None, exit::BROKEN)
+        }
+    };
+    Ok((fact, hint, code))
+}
+
+/// Whether there is no driver or GPU to speak of, rather than one that broke.
+fn is_absent(error: &CudaError) -> bool {
+    match error {
+        CudaError::NoLibrary | CudaError::MissingSymbol { .. } | CudaError::UnifiedMemory => true,
+        // Stub library, no device, and the three ways in which driver and library do not match.
+        CudaError::Call { code, .. } => matches!(code, 34 | 100 | 803 | 804),
+        CudaError::WrongGpu { .. } => false,
+    }
+}
+
+fn step_error(error: StepError) -> CliError {
+    match error {
+        StepError::NotYet(what) => CliError::not_yet(what),
+    }
+}
+
+/// Returns the most bytes of a category that are alive at once, as requested.
+fn most_at_once(trace: &Trace, category: Category) -> Bytes {
+    let (mut alive, mut most) = (Bytes::ZERO, Bytes::ZERO);
+    for event in &trace.events {
+        let (Event::Alloc(id) | Event::Free(id)) = *event;
+        let Some(block) = trace.blocks.get(id.0 as usize).filter(|b| b.category == category) else {
+            continue;
+        };
+        match event {
+            Event::Alloc(_) => alive += block.bytes,
+            Event::Free(_) => alive -= block.bytes,
+        }
+        most = most.max(alive);
+    }
+    most
+}
+
+/// Shows on a terminal what is going on, and remembers what is known should it break.
+struct Watch {
+    gpu: u32,
+    shown: bool,
+    tried: Vec<Tried>,
+}
+
+impl Watch {
+    fn see(&mut self, progress: Progress) {
+        match progress {
+            Progress::Trying { micro_batch, replay } if self.shown => {
+                let gpu = self.gpu;
+                write_stderr(&format!(
+                    "\r\x1b[KGPU {gpu}: trying micro-batch {micro_batch} (replay {replay})"
+                ));
+            }
+            Progress::Trying { .. } => {}
+            Progress::Tried(tried) => self.tried.push(tried),
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            write_stderr("\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_need_a_unit_and_stay_within_a_week() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        for bad in ["5", "-1s", "m", "1.5s", "99999999h", "18446744073709551615h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_missing_driver_comes_before_an_error_and_that_before_a_misfit() {
+        assert_eq!(first_of(exit::OK, exit::DOES_NOT_FIT), exit::DOES_NOT_FIT);
+        assert_eq!(first_of(exit::NOT_MEASURED, exit::DOES_NOT_FIT), exit::NOT_MEASURED);
+        assert_eq!(first_of(exit::NOT_MEASURED, exit::NO_GPU), exit::NO_GPU);
+    }
 }

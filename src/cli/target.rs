@@ -1,7 +1,11 @@
 //! The GPUs that an answer is for: simulated, real, or none but a capacity.
 
 use crate::cli::error::CliError;
-use crate::cli::gpu_select::GpuSelector;
+use crate::cli::exit;
+use crate::cli::gpu_select::{GpuId, GpuSelector};
+use crate::cli::gpus;
+use crate::probe::GpuRow;
+use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::profile::gpu::GpuProfile;
 use crate::profile::simulated::SimulatedGpus;
 use crate::step::setup::GpuArch;
@@ -61,13 +65,64 @@ pub fn simulated(spec: &str) -> Result<Vec<ChosenGpu>, CliError> {
 /// Returns the GPUs that `--gpu` means.
 ///
 /// # Errors
-/// When the specification cannot be read, there is no driver, or no such GPU.
+/// When the specification cannot be read, there is no driver, no such GPU, or one of those chosen
+/// cannot be planned for: to leave it out is the user's decision.
 pub fn chosen(selector: &GpuSelector) -> Result<Vec<ChosenGpu>, CliError> {
-    match selector {
-        GpuSelector::Simulated(spec) => simulated(spec),
-        GpuSelector::All | GpuSelector::These(_) => {
-            Err(CliError::new(crate::cli::exit::NO_GPU, "real GPUs are not asked in this commit")
-                .hint("--gpu sim:h100-80gb plans for a simulated one"))
-        }
+    let ids = match selector {
+        GpuSelector::Simulated(spec) => return simulated(spec),
+        GpuSelector::These(ids) => ids.as_slice(),
+        GpuSelector::All => &[],
+    };
+    let list = gpus::chosen(Some(selector))?;
+    let rows = list.rows.into_iter().enumerate();
+    rows.map(|(at, row)| {
+        let prefix = match ids.get(at) {
+            Some(GpuId::Uuid(uuid)) => Some(uuid.as_str()),
+            _ => None,
+        };
+        real(row, prefix)
+    })
+    .collect()
+}
+
+/// Takes a GPU that answered, or the MIG instance of it whose UUID begins with `prefix`.
+fn real(row: GpuRow, prefix: Option<&str>) -> Result<ChosenGpu, CliError> {
+    let index = row.index;
+    let refuse = |code, why: String, hint: String| {
+        CliError::new(code, format!("GPU {index} cannot be planned for")).cause(why).hint(hint)
+    };
+    let gpu = row.gpu.map_err(|reason| {
+        let hint = "name those that work (--gpu 0,2), or use --gpu sim:h100-80gb".to_owned();
+        refuse(exit::NOT_MEASURED, reason, hint)
+    })?;
+    let instance = prefix.and_then(|prefix| {
+        gpu.mig_instances.iter().find(|instance| instance.uuid.starts_with(prefix)).cloned()
+    });
+    let target = Target { index, gpu, instance };
+    // Whether others use it decides about a probe, not about a plan.
+    if let Some(obstacle) = target.obstacle(Sharing::Allowed).filter(|o| !o.is_passing()) {
+        let code = match obstacle {
+            Obstacle::MemoryUnknown(_) => exit::NOT_MEASURED,
+            _ => exit::NO_GPU,
+        };
+        return Err(refuse(code, obstacle.to_string(), obstacle.hint()));
     }
+    let memory = target.memory().map_err(|reason| {
+        refuse(exit::NOT_MEASURED, reason.to_owned(), "--capacity 40GiB".to_owned())
+    })?;
+    let profile = GpuProfile::of_product(&target.gpu.name);
+    let assumed = profile.as_ref().map_or(GpuArch::A100, |profile| profile.arch);
+    Ok(ChosenGpu {
+        index,
+        uuid: target.uuid().to_owned(),
+        simulated: false,
+        total: memory.total,
+        free: memory.free,
+        arch: GpuArch {
+            compute_capability: target.gpu.compute_capability.unwrap_or(assumed.compute_capability),
+            sm_count: target.gpu.sm_count.unwrap_or(assumed.sm_count),
+        },
+        context: profile.map_or(CONTEXT_ALLOWANCE, |profile| profile.context),
+        name: target.gpu.name,
+    })
 }

@@ -1,1 +1,17 @@
 //! GPUs: NVML and the CUDA driver, and the simulated ones, behind the traits of `probe`.
+
+pub mod child;
+pub mod cuda;
+mod cuda_codes;
+pub mod failure;
+pub mod interrupt;
+pub mod lock;
+pub mod nvml;
+mod nvml_codes;
+pub mod nvml_failure;
+pub mod prober;
+mod processes;
+pub mod session;
+pub mod sim;
+pub mod virtual_library;
+mod wire;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::memory::allocator::replay::Run;
-use crate::memory::allocator::{Capacity, Outcome, Replay};
-use crate::memory::fit::{BeyondAnyDevice, min_capacity_below};
+use crate::memory::allocator::{Capacity, Outcome};
+use crate::memory::fit::{BeyondAnyDevice, scan_down};
 use crate::memory::trace::{BlockId, Category, Event, Phase, Trace};
 use crate::units::Bytes;
 
@@ -40,16 +40,17 @@ impl Footprint {
     ///
     /// [`BeyondAnyDevice`]
     pub fn of(trace: &Trace) -> Result<Footprint, BeyondAnyDevice> {
-        let (replay, live) = peak(trace)?;
+        let mut sizes = vec![Bytes::ZERO; trace.blocks.len()];
+        let (replay, min_capacity) = scan_down(trace, |id, bytes| sizes[id.0 as usize] = bytes)?;
         let mut at_peak = BTreeMap::new();
-        for block in &live {
+        for block in live_after(trace, replay.peak_event, &sizes) {
             let category = trace.blocks[block.id.0 as usize].category;
             *at_peak.entry(category).or_insert(Bytes::ZERO) += block.bytes;
         }
         Ok(Footprint {
             peak_allocated: replay.peak_allocated,
             peak_reserved: replay.peak_reserved,
-            min_capacity: min_capacity_below(trace, replay.peak_reserved),
+            min_capacity,
             peak_phase: trace.phase_at(replay.peak_event),
             at_peak,
         })
@@ -63,24 +64,23 @@ impl Footprint {
 ///
 /// [`BeyondAnyDevice`]
 pub fn live_at_peak(trace: &Trace) -> Result<Vec<LiveBlock>, BeyondAnyDevice> {
-    let (_, mut live) = peak(trace)?;
+    let mut sizes = vec![Bytes::ZERO; trace.blocks.len()];
+    let mut run = Run::new(trace, Capacity::unlimited());
+    let outcome = run.advance(trace.events.len(), |id, bytes| sizes[id.0 as usize] = bytes);
+    let replay = match outcome {
+        Ok(Outcome::OutOfMemory { requested, .. }) => return Err(BeyondAnyDevice { requested }),
+        Ok(Outcome::Ran) => run.result(Outcome::Ran),
+        Err(never) => match never {},
+    };
+    let mut live = live_after(trace, replay.peak_event, &sizes);
     live.sort_by_key(|block| (std::cmp::Reverse(block.bytes), block.id));
     Ok(live)
 }
 
-/// Replays a trace on an endless device; the live blocks are in the order of their ids.
-fn peak(trace: &Trace) -> Result<(Replay, Vec<LiveBlock>), BeyondAnyDevice> {
-    let mut run = Run::new(trace, Capacity::unlimited());
-    let outcome = match run.finish() {
-        Ok(outcome) => outcome,
-        Err(never) => match never {},
-    };
-    if let Outcome::OutOfMemory { requested, .. } = outcome {
-        return Err(BeyondAnyDevice { requested });
-    }
-    let replay = run.result(outcome);
+/// Returns the blocks that are alive after an event, in the order of their ids.
+fn live_after(trace: &Trace, event: usize, sizes: &[Bytes]) -> Vec<LiveBlock> {
     let mut alive = vec![false; trace.blocks.len()];
-    for event in trace.events.iter().take(replay.peak_event + 1) {
+    for event in trace.events.iter().take(event + 1) {
         let (id, born) = match *event {
             Event::Alloc(id) => (id, true),
             Event::Free(id) => (id, false),
@@ -89,10 +89,9 @@ fn peak(trace: &Trace) -> Result<(Replay, Vec<LiveBlock>), BeyondAnyDevice> {
             *alive = born;
         }
     }
-    let live = (0u32..)
-        .zip(alive.iter().zip(run.sizes()))
+    (0u32..)
+        .zip(alive.iter().zip(sizes))
         .filter(|(_, (alive, bytes))| **alive && **bytes > Bytes::ZERO)
         .map(|(id, (_, &bytes))| LiveBlock { id: BlockId(id), bytes })
-        .collect();
-    Ok((replay, live))
+        .collect()
 }

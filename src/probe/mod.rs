@@ -1,5 +1,10 @@
 //! What a device must be able to do ([`Inventory`], [`Prober`]), and the search that drives one.
 
+pub mod answer;
+pub mod run;
+pub mod search;
+pub mod target;
+
 use crate::memory::trace::Trace;
 use crate::units::Bytes;
 
@@ -43,7 +48,7 @@ pub enum ComputeMode {
 pub struct MigInstance {
     /// MIG device index on its parent.
     pub index: u32,
-    /// `MIG-...`
+    /// `MIG-...`, or empty where it could not be read.
     pub uuid: String,
     /// Its own memory, or why it could not be read.
     pub memory: Result<DeviceMemory, String>,
@@ -114,6 +119,9 @@ pub struct Attempt {
     pub free_before: Bytes,
     /// Device memory that was free when segments took the most.
     pub free_at_peak: Bytes,
+    /// The least that free memory and segments came to together: below `free_before` where others
+    /// took memory meanwhile.
+    pub least_capacity: Bytes,
 }
 
 /// Makes a step's allocations on one device and gives all of them back.

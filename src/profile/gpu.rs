@@ -103,6 +103,13 @@ impl GpuProfile {
         }
     }
 
+    /// Returns the built-in profile of the product that NVML calls by this name, if there is one.
+    pub fn of_product(product_name: &str) -> Option<GpuProfile> {
+        names()
+            .filter_map(|name| GpuProfile::built_in(name).ok())
+            .find(|profile| profile.product_name == product_name)
+    }
+
     /// Reads a user's own profile: one file, named as the file is without `.toml`.
     ///
     /// # Errors

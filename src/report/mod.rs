@@ -3,7 +3,9 @@
 pub mod apportion;
 pub mod bar;
 pub mod estimate;
+pub mod gpus;
 pub mod json;
 pub mod plan;
+pub mod probe;
 pub mod profiles;
 pub mod text;

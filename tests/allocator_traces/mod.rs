@@ -1,6 +1,8 @@
 //! Reads `tests/data/allocator/*.trace`: what real PyTorch asked of its caching allocator, and what
 //! the allocator answered. tests/oracle/allocator_traces.py makes them and describes the format.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

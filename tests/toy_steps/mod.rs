@@ -2,6 +2,8 @@
 //! save activations, gradients, optimizer state, logits) for the allocator to fragment as it does
 //! on real ones.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use oomph::units::Bytes;
 

@@ -169,6 +169,11 @@ impl<S: SegmentSource> CachingAllocator<S> {
         &self.source
     }
 
+    /// Returns where the segments come from, to change it.
+    pub(super) fn source_mut(&mut self) -> &mut S {
+        &mut self.source
+    }
+
     /// Gives every segment back, whatever lives in it.
     ///
     /// # Errors

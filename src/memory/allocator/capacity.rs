@@ -46,6 +46,16 @@ impl Capacity {
         Capacity::new(Capacity::UNLIMITED)
     }
 
+    /// Goes on with another capacity, as if it had been that from the start.
+    ///
+    /// It has granted no more than `capacity` at any time, and refused nothing that fits it: see
+    /// [`largest_granted`](Self::largest_granted).
+    pub(crate) fn change_to(&mut self, capacity: Bytes) {
+        debug_assert!(self.largest_granted <= capacity);
+        debug_assert!(self.smallest_refused.is_none_or(|refused| refused > capacity));
+        self.capacity = capacity.min(Capacity::UNLIMITED);
+    }
+
     /// Returns the bytes handed out and not yet given back.
     pub fn held(&self) -> Bytes {
         self.held

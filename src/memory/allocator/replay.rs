@@ -58,7 +58,7 @@ impl Replay {
 /// is given back, as far as the source lets it.
 pub fn replay<S: SegmentSource>(trace: &Trace, source: &mut S) -> Result<Replay, S::Error> {
     let mut run = Run::new(trace, source);
-    let outcome = run.finish();
+    let outcome = run.advance(trace.events.len(), |_, _| {});
     let replay = outcome.map(|outcome| run.result(outcome));
     run.allocator.give_back_all().and(replay)
 }
@@ -69,36 +69,42 @@ pub(in crate::memory) struct Run<'t, S> {
     trace: &'t Trace,
     allocator: CachingAllocator<S>,
     places: Vec<Option<BlockHandle>>,
-    /// What each block took while it lived.
-    sizes: Vec<Bytes>,
     next_event: usize,
     peak_event: usize,
 }
 
 impl<'t, S: SegmentSource> Run<'t, S> {
-    pub(in crate::memory) fn new(trace: &'t Trace, source: S) -> Run<'t, S> {
+    /// Starts before the first event.
+    pub fn new(trace: &'t Trace, source: S) -> Run<'t, S> {
         Run {
             trace,
             allocator: CachingAllocator::new(source),
             places: vec![None; trace.blocks.len()],
-            sizes: vec![Bytes::ZERO; trace.blocks.len()],
             next_event: 0,
             peak_event: 0,
         }
     }
 
-    /// Drives the rest of the trace.
-    pub(in crate::memory) fn finish(&mut self) -> Result<Outcome, S::Error> {
-        while let Some(&event) = self.trace.events.get(self.next_event) {
-            match event {
+    /// Drives the trace on up to the event `end`, or to the allocation that runs out of memory;
+    /// tells `taken` what each allocation takes.
+    pub fn advance(
+        &mut self,
+        end: usize,
+        mut taken: impl FnMut(BlockId, Bytes),
+    ) -> Result<Outcome, S::Error> {
+        let trace = self.trace;
+        let end = end.min(trace.events.len());
+        while self.next_event < end {
+            match trace.events[self.next_event] {
                 Event::Alloc(id) => match self.allocate(id) {
-                    Ok(()) => {}
+                    Ok(Bytes::ZERO) => {}
+                    Ok(bytes) => taken(id, bytes),
                     Err(Refusal::OutOfMemory) => return Ok(self.out_of_memory(id)),
                     Err(Refusal::Failed(error)) => return Err(error),
                 },
                 Event::Free(id) => {
-                    if let Some(handle) = self.places.get_mut(id.0 as usize).and_then(Option::take)
-                    {
+                    let place = self.places.get_mut(id.0 as usize);
+                    if let Some(handle) = place.and_then(Option::take) {
                         self.allocator.free(handle);
                     }
                 }
@@ -108,20 +114,19 @@ impl<'t, S: SegmentSource> Run<'t, S> {
         Ok(Outcome::Ran)
     }
 
-    fn allocate(&mut self, id: BlockId) -> Result<(), Refusal<S::Error>> {
+    fn allocate(&mut self, id: BlockId) -> Result<Bytes, Refusal<S::Error>> {
         let index = id.0 as usize;
-        let Some(block) = self.trace.blocks.get(index) else { return Ok(()) };
+        let Some(block) = self.trace.blocks.get(index) else { return Ok(Bytes::ZERO) };
         if block.bytes == Bytes::ZERO {
-            return Ok(());
+            return Ok(Bytes::ZERO);
         }
         let peak = self.allocator.statistics().peak_allocated;
         let handle = self.allocator.allocate(block.bytes)?;
         self.places[index] = Some(handle);
-        self.sizes[index] = self.allocator.block(handle).1;
         if self.allocator.statistics().peak_allocated > peak {
             self.peak_event = self.next_event;
         }
-        Ok(())
+        Ok(self.allocator.block(handle).1)
     }
 
     fn out_of_memory(&self, id: BlockId) -> Outcome {
@@ -130,12 +135,28 @@ impl<'t, S: SegmentSource> Run<'t, S> {
         Outcome::OutOfMemory { event: self.next_event, requested }
     }
 
-    /// Returns what each block of the trace takes or took, by its id.
-    pub(in crate::memory) fn sizes(&self) -> &[Bytes] {
-        &self.sizes
+    /// Returns the trace that is replayed.
+    pub fn trace(&self) -> &'t Trace {
+        self.trace
     }
 
-    pub(in crate::memory) fn result(&self, outcome: Outcome) -> Replay {
+    /// Returns how many events are behind it.
+    pub fn events_done(&self) -> usize {
+        self.next_event
+    }
+
+    /// Returns where the segments come from.
+    pub fn source(&self) -> &S {
+        self.allocator.source()
+    }
+
+    /// Returns where the segments come from, to change it.
+    pub fn source_mut(&mut self) -> &mut S {
+        self.allocator.source_mut()
+    }
+
+    /// Sums up.
+    pub fn result(&self, outcome: Outcome) -> Replay {
         let statistics = self.allocator.statistics();
         Replay {
             outcome,

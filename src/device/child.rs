@@ -1,0 +1,292 @@
+//! The probe's child: the only process that touches CUDA.
+//!
+//! It makes the allocations of a step and gives all of them back: when it is told to, when its
+//! input ends, on SIGTERM and SIGINT. A hang or a crash in here is the parent's to notice; when the
+//! parent dies without a word, the kernel kills this process and the driver takes everything back.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, BufReader, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::cuda::{CudaError, Driver, Entered};
+use super::wire::{Received, Reply, line, read_request};
+use crate::memory::allocator::{GRANULE, Refusal, Segment, SegmentSource, replay};
+use crate::memory::trace::Trace;
+use crate::units::Bytes;
+
+/// The hidden first argument that makes this program a probe's child.
+pub const ARGUMENT: &str = "__probe-child";
+
+/// A granule above this is a neighbour's doing, not the driver's.
+///
+/// Source: the largest page that NVIDIA's driver maps is 512 MiB (Hopper's GMMU, open-gpu-kernel-
+/// modules, `GMMU_FMT_MAX_LEVELS` page sizes 4K, 64K, 2M, 512M).
+const LARGEST_GRANULE: u64 = 512 << 20;
+
+/// Set once the parent no longer listens.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
+/// Returns what follows the hidden argument, if this process was started as a probe's child.
+pub fn arguments(command_line: &[OsString]) -> Option<Vec<String>> {
+    let (first, rest) = command_line.get(1..)?.split_first()?;
+    let rest = || rest.iter().map(|argument| argument.to_string_lossy().into_owned());
+    (first == ARGUMENT).then(|| rest().collect())
+}
+
+/// Runs the child: `arguments` are the UUID, the headroom in bytes, and the parent's process id.
+/// Returns the exit code.
+pub fn main(arguments: &[String]) -> u8 {
+    let [uuid, headroom, parent] = arguments else { return 2 };
+    let Ok(headroom) = headroom.parse() else { return 2 };
+    // A parent that died before this call left nobody to be told about.
+    let bound =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let orphan =
+        rustix::process::getppid().is_none_or(|pid| pid.as_raw_nonzero().to_string() != *parent);
+    if bound.is_err() || orphan {
+        return 1;
+    }
+    let told_to_stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        if signal_hook::flag::register(signal, Arc::clone(&told_to_stop)).is_err() {
+            return 1;
+        }
+    }
+    let last = match serve(uuid, headroom, &told_to_stop) {
+        Ok(()) | Err(Halt::Stopped) => Reply::Bye,
+        Err(Halt::Cuda(error)) => Reply::Failed(error),
+    };
+    say(&last);
+    0
+}
+
+/// Why the child stops.
+#[derive(Debug)]
+enum Halt {
+    /// It was told to, or nobody listens any more.
+    Stopped,
+    /// The driver broke.
+    Cuda(CudaError),
+}
+
+impl From<CudaError> for Halt {
+    fn from(error: CudaError) -> Halt {
+        Halt::Cuda(error)
+    }
+}
+
+/// Writes one line; a parent that is gone is noticed at the next allocation.
+fn say(reply: &Reply) {
+    let mut stdout = io::stdout().lock();
+    if stdout.write_all(&line(reply)).and_then(|()| stdout.flush()).is_err() {
+        UNHEARD.store(true, Ordering::SeqCst);
+    }
+}
+
+fn announce(call: &'static str) {
+    say(&Reply::Calling(call.to_owned()));
+}
+
+fn serve(uuid: &str, headroom: u64, told_to_stop: &AtomicBool) -> Result<(), Halt> {
+    let driver = Driver::load(announce)?;
+    let device = driver.device(uuid)?;
+    if driver.is_integrated(device)? {
+        return Err(CudaError::UnifiedMemory.into());
+    }
+    let sm_count = driver.sm_count(device)?;
+    let context = driver.enter(device)?;
+    let granule = measure_granule(&context, headroom)?;
+    let info = context.mem_info()?;
+    let (free, total) = (Bytes::new(info.free), Bytes::new(info.total));
+    say(&Reply::Ready { free, total, granule, sm_count });
+    let mut input = BufReader::new(io::stdin().lock());
+    loop {
+        let request = read_request(&mut input);
+        if told_to_stop.load(Ordering::SeqCst) {
+            break;
+        }
+        match request {
+            Ok(Received::Free) => say(&Reply::Free(Bytes::new(context.mem_info()?.free))),
+            Ok(Received::Attempt(trace, headroom)) => {
+                say(&attempt(&context, &trace, headroom, granule, told_to_stop)?);
+            }
+            // A request that breaks off is a parent that died while it wrote.
+            Ok(Received::End) | Err(_) => break,
+        }
+    }
+    context.leave()?;
+    Ok(())
+}
+
+/// Learns what the driver takes for a segment of 2 MiB.
+///
+/// The first allocation also pays for the driver's own tables, so the second one is measured. What
+/// cannot be a granule (a neighbour moved meanwhile, or nothing is free) counts as PyTorch's own
+/// 2 MiB.
+fn measure_granule(context: &Entered<'_>, headroom: u64) -> Result<Bytes, CudaError> {
+    if context.mem_info()?.free < headroom.saturating_add(2 * GRANULE.get()) {
+        return Ok(GRANULE);
+    }
+    let Some(first) = context.alloc(GRANULE.get())? else { return Ok(GRANULE) };
+    let before = context.mem_info();
+    let second = context.alloc(GRANULE.get());
+    let after = context.mem_info();
+    let freed = match second {
+        Ok(Some(second)) => context.free(second),
+        _ => Ok(()),
+    };
+    // Whatever went wrong, both are given back first.
+    context.free(first).and(freed)?;
+    let taken = before?.free.saturating_sub(after?.free);
+    let believable = second?.is_some()
+        && taken > GRANULE.get()
+        && taken <= LARGEST_GRANULE
+        && taken.is_multiple_of(GRANULE.get());
+    Ok(if believable { Bytes::new(taken) } else { GRANULE })
+}
+
+/// Replays one step, and gives everything back however it ends.
+fn attempt(
+    context: &Entered<'_>,
+    trace: &Trace,
+    headroom: Bytes,
+    granule: Bytes,
+    told_to_stop: &AtomicBool,
+) -> Result<Reply, Halt> {
+    let free = context.mem_info()?.free;
+    let mut segments = DeviceSegments {
+        context,
+        told_to_stop,
+        headroom: headroom.get(),
+        free,
+        granule: granule.get(),
+        held: 0,
+        taken: 0,
+        peak_held: 0,
+        free_at_peak: free,
+        least_capacity: free,
+        live: BTreeMap::new(),
+    };
+    let result = replay(trace, &mut segments);
+    let cleaned = segments.give_back_all();
+    let replayed = result?;
+    cleaned?;
+    Ok(Reply::Attempted {
+        fits: replayed.ran(),
+        peak_reserved: Bytes::new(segments.peak_held),
+        free_before: Bytes::new(free),
+        free_at_peak: Bytes::new(segments.free_at_peak),
+        least_capacity: Bytes::new(segments.least_capacity),
+    })
+}
+
+/// Segments from cuMemAlloc, never taking the device below the headroom.
+struct DeviceSegments<'a> {
+    context: &'a Entered<'a>,
+    told_to_stop: &'a AtomicBool,
+    headroom: u64,
+    granule: u64,
+    /// Free as last read, plus what was given back since.
+    free: u64,
+    held: u64,
+    /// What is held, in the driver's granules.
+    taken: u64,
+    peak_held: u64,
+    free_at_peak: u64,
+    least_capacity: u64,
+    live: BTreeMap<u64, u64>,
+}
+
+impl DeviceSegments<'_> {
+    fn read_free(&mut self) -> Result<(), CudaError> {
+        self.free = self.context.mem_info()?.free;
+        self.least_capacity = self.least_capacity.min(self.free.saturating_add(self.taken));
+        Ok(())
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        let taken = bytes.next_multiple_of(self.granule);
+        self.free.checked_sub(taken).is_some_and(|left| left >= self.headroom)
+    }
+
+    fn free_one(&mut self, address: u64) -> Result<(), CudaError> {
+        let Some(bytes) = self.live.remove(&address) else { return Ok(()) };
+        self.context.free(address)?;
+        self.held -= bytes;
+        self.taken -= bytes.next_multiple_of(self.granule);
+        self.free = self.free.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// Gives back what is left, and goes on after a failure: the first one is returned.
+    fn give_back_all(&mut self) -> Result<(), CudaError> {
+        let mut result = Ok(());
+        for address in self.live.keys().copied().collect::<Vec<_>>() {
+            result = result.and(self.free_one(address));
+        }
+        result
+    }
+
+    /// Allocates by arithmetic first: on some systems (WSL 2) an allocation past the card's memory
+    /// succeeds, and elsewhere a refused one costs more than reading what is free.
+    fn allocate_within_headroom(&mut self, bytes: u64) -> Result<Option<u64>, CudaError> {
+        if !self.has_room(bytes) {
+            self.read_free()?;
+            if !self.has_room(bytes) {
+                return Ok(None);
+            }
+        }
+        let Some(address) = self.context.alloc(bytes)? else {
+            self.read_free()?;
+            return Ok(None);
+        };
+        self.live.insert(address, bytes);
+        self.held += bytes;
+        self.taken += bytes.next_multiple_of(self.granule);
+        self.read_free()?;
+        if self.free < self.headroom {
+            // The driver took more than was asked for, or a neighbour did.
+            self.free_one(address)?;
+            return Ok(None);
+        }
+        if self.held > self.peak_held {
+            self.peak_held = self.held;
+            self.free_at_peak = self.free;
+        }
+        Ok(Some(address))
+    }
+}
+
+impl SegmentSource for DeviceSegments<'_> {
+    type Error = Halt;
+
+    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Halt>> {
+        if self.told_to_stop.load(Ordering::SeqCst) || nobody_listens() {
+            return Err(Refusal::Failed(Halt::Stopped));
+        }
+        match self.allocate_within_headroom(bytes.get()) {
+            Ok(Some(address)) => Ok(Segment { address }),
+            Ok(None) => Err(Refusal::OutOfMemory),
+            Err(error) => Err(Refusal::Failed(error.into())),
+        }
+    }
+
+    fn release(&mut self, segment: Segment) -> Result<(), Halt> {
+        Ok(self.free_one(segment.address)?)
+    }
+}
+
+/// Whether the parent has closed its end: it died, or wants this to stop.
+fn nobody_listens() -> bool {
+    if UNHEARD.load(Ordering::SeqCst) {
+        return true;
+    }
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,184 @@
+//! Probing one GPU from lock to release: what `oomph probe` and `oomph plan` call.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::failure::{Limits, ProbeFailure};
+use super::interrupt::Interrupt;
+use super::lock::GpuLock;
+use super::nvml::list_gpus;
+use super::nvml_failure::NvmlFailure;
+use super::prober::CudaProber;
+use super::sim::SimProber;
+use crate::memory::allocator::GRANULE;
+use crate::memory::trace::Trace;
+use crate::probe::run::{Found, Progress, RunError, Terms, largest_micro_batch};
+use crate::probe::target::{Obstacle, Sharing, Target};
+use crate::units::{Bytes, MicroBatch};
+
+/// What a probe of one GPU is to find out, and what it must not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// Bytes to leave free at all times.
+    pub headroom: Bytes,
+    /// What the training process will take outside the caching allocator: its context with
+    /// PyTorch's kernels loaded, NCCL and the like. The probe's own context counts towards it; what
+    /// is missing is left free on top of the headroom.
+    pub outside: Bytes,
+    /// No larger micro-batch is tried.
+    pub limit: MicroBatch,
+    /// Whether others may be using the GPU.
+    pub sharing: Sharing,
+    /// How long it may take.
+    pub limits: Limits,
+    /// How long to wait for another probe of the same GPU.
+    pub lock_timeout: Duration,
+    /// Where lock files are: [`super::lock::default_folder`].
+    pub lock_folder: PathBuf,
+    /// The oomph binary that makes the driver calls: [`super::prober::SELF`], unless this library
+    /// is in another program.
+    pub program: PathBuf,
+}
+
+/// What a probe has found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probed {
+    /// The search's answer.
+    pub found: Found,
+    /// What the context took: the probing process's own, or the simulated GPU's allowance.
+    pub context: Bytes,
+    /// What was left free in all: headroom, and the part of `outside` beyond the context.
+    pub kept_free: Bytes,
+    /// What the driver takes for a segment of 2 MiB.
+    pub granule: Bytes,
+    /// Driver calls made; none on a simulated GPU.
+    pub driver_calls: u64,
+    /// What went wrong after the answer was there.
+    pub warning: Option<String>,
+}
+
+/// Why a GPU was not probed to the end.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError<T> {
+    /// The driver has nothing to say about any GPU.
+    #[error(transparent)]
+    Inventory(#[from] NvmlFailure),
+    /// The GPU was there a moment ago.
+    #[error("{0} is no longer there")]
+    Gone(String),
+    /// It had better not be probed.
+    #[error("{0}")]
+    Obstacle(Obstacle),
+    /// The probe broke.
+    #[error(transparent)]
+    Failed(#[from] ProbeFailure),
+    /// The step of a micro-batch could not be worked out.
+    #[error("the step cannot be worked out")]
+    Trace(T),
+}
+
+/// Finds the largest micro-batch that fits on a real GPU, or on a MIG instance, by its UUID.
+///
+/// Takes the GPU's lock first and asks NVML then, so that an earlier probe's memory is not taken
+/// for a neighbour's. Everything that it allocates is in a child process and given back before this
+/// returns, whether it succeeds, fails, is interrupted or runs out of time. Call it from a thread
+/// that outlives it: the child dies with the thread.
+///
+/// `traces` makes the step of a micro-batch at the plan's accumulation. `interrupt` is shared by
+/// all probes of one command.
+///
+/// ```no_run
+/// # use oomph::device::{interrupt::Interrupt, failure::Limits, lock, prober::SELF, session::*};
+/// # use oomph::{memory::trace::Trace, probe::target::Sharing, units::{Bytes, MicroBatch}};
+/// # fn step(_: MicroBatch) -> Result<Trace, std::convert::Infallible> { Ok(Trace::default()) }
+/// let request = ProbeRequest {
+///     headroom: Bytes::gib(2),
+///     outside: Bytes::mib(600),
+///     limit: MicroBatch::new(4096).expect("not zero"),
+///     sharing: Sharing::Refused,
+///     limits: Limits::default(),
+///     lock_timeout: std::time::Duration::ZERO,
+///     lock_folder: lock::default_folder(),
+///     program: SELF.into(),
+/// };
+/// let interrupt = Interrupt::watch()?;
+/// let probed = probe_gpu("GPU-...", &request, &interrupt, &mut step, &mut |_| {});
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// See [`ProbeError`]. "Not even micro-batch 1 fits" is an answer.
+pub fn probe_gpu<T>(
+    uuid: &str,
+    request: &ProbeRequest,
+    interrupt: &Interrupt,
+    traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Probed, ProbeError<T>> {
+    let stop = || interrupt.caught().is_some();
+    let locked = GpuLock::take(&request.lock_folder, uuid, request.lock_timeout, stop);
+    if let Some(signal) = interrupt.caught() {
+        return Err(ProbeFailure::Interrupted { signal }.into());
+    }
+    let lock = locked.map_err(ProbeFailure::from)?;
+    let target =
+        Target::find(&list_gpus()?, uuid).ok_or_else(|| ProbeError::Gone(uuid.to_owned()))?;
+    if let Some(obstacle) = target.obstacle(request.sharing) {
+        return Err(ProbeError::Obstacle(obstacle));
+    }
+    let idle_free = target.memory().map(|memory| memory.free).unwrap_or_default();
+    let mut prober = CudaProber::start(
+        &request.program,
+        uuid,
+        request.headroom,
+        request.limits,
+        lock,
+        interrupt,
+    )?;
+    let ready = prober.ready();
+    let context = idle_free.saturating_sub(ready.free);
+    let kept_free = request.headroom + request.outside.saturating_sub(context);
+    let terms = Terms { kept_free, granule: ready.granule, limit: request.limit };
+    let found =
+        largest_micro_batch(&mut prober, &terms, traces, progress).map_err(
+            |error| match error {
+                RunError::Prober(failure) => ProbeError::Failed(failure),
+                RunError::Trace(error) => ProbeError::Trace(error),
+            },
+        )?;
+    let driver_calls = prober.calls();
+    let warning = prober.finish().err().map(|failure| failure.to_string());
+    Ok(Probed { found, context, kept_free, granule: ready.granule, driver_calls, warning })
+}
+
+/// Runs the same search on a simulated GPU of which `free` bytes are free.
+///
+/// Nothing is allocated: the answer rests on the estimate.
+///
+/// # Errors
+///
+/// When the step of a micro-batch cannot be worked out.
+pub fn probe_simulated<T>(
+    free: Bytes,
+    request: &ProbeRequest,
+    traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Probed, T> {
+    let mut prober = SimProber::new(free, request.outside);
+    let kept_free = request.headroom;
+    let terms = Terms { kept_free, granule: GRANULE, limit: request.limit };
+    let found = match largest_micro_batch(&mut prober, &terms, traces, progress) {
+        Ok(found) => found,
+        Err(RunError::Trace(error)) => return Err(error),
+        Err(RunError::Prober(never)) => match never {},
+    };
+    Ok(Probed {
+        found,
+        context: request.outside,
+        kept_free,
+        granule: GRANULE,
+        driver_calls: 0,
+        warning: None,
+    })
+}

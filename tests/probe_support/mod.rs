@@ -1,0 +1,213 @@
+//! A step made up by hand, a process that probes with it, and brute force to compare with.
+
+#![allow(dead_code, reason = "every test file uses a part of this")]
+
+use std::convert::Infallible;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use oomph::device::failure::Limits;
+use oomph::device::interrupt::Interrupt;
+use oomph::device::session::{ProbeRequest, Probed, probe_gpu};
+use oomph::memory::allocator::{Capacity, Refusal, Segment, SegmentSource, replay};
+use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
+use oomph::probe::run::Progress;
+use oomph::probe::target::Sharing;
+use oomph::units::{Bytes, MicroBatch};
+
+use crate::support::{Call, Scenario};
+
+/// The UUID of a scenario's first card.
+pub const UUID: &str = "GPU-00000001-0000-4000-8000-000000000000";
+/// What probes leave free.
+pub const HEADROOM: Bytes = Bytes::mib(200);
+/// What a training process is taken to need beside its allocator; on most machines here below its context.
+pub const OUTSIDE: Bytes = Bytes::mib(350);
+
+/// A step of three layers, forward and backward, twice; sizes grow with the micro-batch.
+pub fn step(micro_batch: MicroBatch) -> Trace {
+    let mut trace = Trace { modules: vec![String::new()], ..Trace::default() };
+    trace.phases.push((0, Phase::Forward));
+    let request = |trace: &mut Trace, bytes: Bytes| {
+        let id = BlockId(trace.blocks.len() as u32);
+        let (category, phase) = (Category::Activations, Phase::Forward);
+        trace.blocks.push(Block { bytes, category, phase, module: 0 });
+        trace.events.push(Event::Alloc(id));
+        id
+    };
+    for weight in [96, 11, 300] {
+        request(&mut trace, Bytes::mib(weight));
+    }
+    for _ in 0..2 {
+        let mut kept = Vec::new();
+        for mib in [9, 31, 14] {
+            let bytes = Bytes::mib(mib).checked_mul(micro_batch.get()).unwrap();
+            kept.push(request(&mut trace, bytes));
+            let scratch = request(&mut trace, Bytes::new(bytes.get() * 3 / 2));
+            trace.events.push(Event::Free(scratch));
+        }
+        for id in kept.into_iter().rev() {
+            let gradient = request(&mut trace, Bytes::mib(40));
+            trace.events.push(Event::Free(id));
+            trace.events.push(Event::Free(gradient));
+        }
+    }
+    trace
+}
+
+/// What a probing process is told otherwise than usual.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// Which GPU.
+    pub uuid: &'static str,
+    /// Limit of one driver call.
+    pub call: Duration,
+    /// Limit of the probe.
+    pub total: Duration,
+    /// How long to wait for the lock.
+    pub lock_timeout: Duration,
+    /// Whether others may use the GPU.
+    pub shared: bool,
+    /// Which replay to hold before, until standard input ends; 0 for none.
+    pub hold_before: usize,
+}
+
+impl Default for Told {
+    fn default() -> Told {
+        Told {
+            uuid: UUID,
+            call: Duration::from_secs(60),
+            total: Duration::from_secs(120),
+            lock_timeout: Duration::ZERO,
+            shared: true,
+            hold_before: 0,
+        }
+    }
+}
+
+/// Where a probing process finds what it is told; set only in a child of a test.
+const TOLD: &str = "OOMPH_TEST_PROBE";
+/// What it prints when it holds.
+pub const HOLDING: &str = "HOLDING";
+
+/// Within the child: probes and prints what came of it. Nothing in a test process itself.
+pub fn probing_process() {
+    let Ok(told) = std::env::var(TOLD) else { return };
+    let words: Vec<&str> = told.split('|').collect();
+    let [folder, uuid, call, total, lock_timeout, shared, hold_before] = words[..] else {
+        panic!("{told}")
+    };
+    let millis = |text: &str| Duration::from_millis(text.parse().unwrap());
+    let request = ProbeRequest {
+        headroom: HEADROOM,
+        outside: OUTSIDE,
+        limit: MicroBatch::new(10_000).unwrap(),
+        sharing: if shared == "true" { Sharing::Allowed } else { Sharing::Refused },
+        limits: Limits { call: millis(call), total: millis(total) },
+        lock_timeout: millis(lock_timeout),
+        lock_folder: Path::new(folder).join("locks"),
+        program: env!("CARGO_BIN_EXE_oomph").into(),
+    };
+    let hold_before: usize = hold_before.parse().unwrap();
+    let interrupt = Interrupt::watch().unwrap();
+    let mut traces = |size| Ok::<_, Infallible>(step(size));
+    let mut progress = |progress| {
+        if matches!(progress, Progress::Trying { replay, .. } if replay == hold_before) {
+            println!("\n{HOLDING}");
+            let _ = std::io::stdin().read(&mut [0]);
+        }
+    };
+    match probe_gpu(uuid, &request, &interrupt, &mut traces, &mut progress) {
+        Ok(probed) => {
+            let Probed { found, context, kept_free, granule, warning, .. } = probed;
+            let steady = found.free_after == found.free_before;
+            for tried in found.tried.iter().filter(|_| steady) {
+                let attempt = &tried.attempt;
+                let sum = attempt.free_at_peak + attempt.peak_reserved;
+                assert!(sum <= attempt.free_before, "{tried:?}");
+            }
+            println!("\nTERMS context={context} kept={kept_free} granule={granule}");
+            println!("WARNING {}", warning.unwrap_or_default());
+            println!("CONTENDED {:?}", found.contended);
+            println!("ANSWER {}", found.largest.map_or(0, MicroBatch::get));
+        }
+        Err(error) => println!("\nERROR {error}"),
+    }
+}
+
+/// Returns the command that probes on a machine.
+pub fn command(machine: &Scenario, told: &Told) -> Command {
+    let mut command = machine.command(std::env::current_exe().unwrap());
+    let Told { uuid, call, total, lock_timeout, shared, hold_before } = told;
+    let [call, total, lock_timeout] = [call, total, lock_timeout].map(Duration::as_millis);
+    let folder = machine.folder().display();
+    command
+        .args(["--exact", "the_probing_process", "--nocapture", "--test-threads=1"])
+        .env(TOLD, format!("{folder}|{uuid}|{call}|{total}|{lock_timeout}|{shared}|{hold_before}"))
+        .stdin(Stdio::null());
+    command
+}
+
+/// Probes on a machine and returns all that was printed.
+pub fn probe(machine: &Scenario, told: &Told) -> String {
+    let output = command(machine, told).output().unwrap();
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+/// Returns the line with the answer or the error.
+pub fn said(output: &str) -> &str {
+    let line =
+        output.lines().find(|line| line.starts_with("ANSWER ") || line.starts_with("ERROR "));
+    line.unwrap_or_else(|| panic!("neither answer nor error:\n{output}"))
+}
+
+/// A simulated device whose driver takes more than 2 MiB at a time.
+pub struct Granular(pub Capacity, pub Bytes);
+
+impl SegmentSource for Granular {
+    type Error = Infallible;
+    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
+        self.0.allocate(bytes.round_up(self.1))
+    }
+    fn release(&mut self, segment: Segment) -> Result<(), Infallible> {
+        self.0.release(segment)
+    }
+}
+
+/// Counts up until a step no longer runs in what is free before the context, less all that is not
+/// the allocator's.
+pub fn brute_force(free_mib: u64, context: Bytes, granule: Bytes) -> u64 {
+    let outside = HEADROOM + context.max(OUTSIDE);
+    let capacity = Bytes::mib(free_mib).saturating_sub(outside);
+    let runs = |size: u64| {
+        let mut device = Granular(Capacity::new(capacity), granule);
+        let Ok(replayed) = replay(&step(MicroBatch::new(size).unwrap()), &mut device);
+        replayed.ran()
+    };
+    (1..).take_while(|size| runs(*size)).last().unwrap_or(0)
+}
+
+/// Returns how often a process went from holding nothing to holding something: one for each replay,
+/// and one for the look at the granule.
+pub fn fillings(calls: &[Call]) -> usize {
+    let mut live = 0_i64;
+    let mut fillings = 0;
+    for call in calls.iter().filter(|call| call.succeeded()) {
+        match call.name.as_str() {
+            "cuMemAlloc_v2" => {
+                fillings += usize::from(live == 0);
+                live += 1;
+            }
+            "cuMemFree_v2" => live -= 1,
+            _ => {}
+        }
+    }
+    fillings
+}
+
+/// Fails unless nothing is held on the machine any more and another probe can have the GPU.
+pub fn assert_as_before(machine: &Scenario) {
+    assert_eq!(machine.held(0), 0, "memory is still held");
+}

@@ -1,0 +1,13 @@
+//! A GPU that is not there: the C interfaces of NVML and of the CUDA driver, answered from a
+//! scenario file, with one state for all processes that use it. README.md has the file's format.
+//!
+//! Built by the package's `build.rs` with `std` alone, without a manifest of its own.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs)]
+
+mod c;
+mod call;
+mod cuda;
+mod machine;
+mod nvml;
