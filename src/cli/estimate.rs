@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{NOT_COVERED, OnAll, OnDevice, kinds, weakest};
+use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::setup::ModelArgs;
@@ -66,16 +66,20 @@ fn answer(job: &Job) -> Result<Estimate, CliError> {
     let weakest = weakest(&all.kinds).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
     let mut estimate = weakest.estimate(micro_batch, accumulation)?;
     estimate.largest_micro_batch = largest;
+    let mut assumed = Vec::new();
     if settings.micro_batch.is_none() && !settings.auto {
-        estimate.assumptions.insert(0, "--micro-batch 1 (default)".to_owned());
+        assumed.push("--micro-batch 1 (default)".to_owned());
     }
     if settings.accumulation.is_none() {
-        estimate.assumptions.insert(1, "--accumulation 1 (default)".to_owned());
+        assumed.push("--accumulation 1 (default)".to_owned());
+    }
+    estimate.assumptions.splice(0..0, assumed);
+    if estimate.fits() == Some(false) {
+        estimate.hints = weakest.hints(micro_batch, accumulation)?;
     }
     if settings.target.is_some() {
         let note = "the effective batch plays no part in an estimate: `oomph plan` solves for it";
         estimate.notes.push(note.to_owned());
     }
-    estimate.notes.push(NOT_COVERED.to_owned());
     Ok(estimate)
 }

@@ -11,7 +11,7 @@ use crate::memory::trace::{Category, Event, Trace};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
-use crate::step::setup::{GpuArch, Setup};
+use crate::step::setup::{Checkpointing, GpuArch, Precision, Setup};
 use crate::step::{self, StepError};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
@@ -87,7 +87,44 @@ impl<'a> OnDevice<'a> {
             versions: settings.versions.clone(),
             assumptions: settings.assumptions.clone(),
             notes: settings.notes.clone(),
+            hints: Vec::new(),
         })
+    }
+
+    /// Returns what to try when a step of these sizes does not fit, with what it would need.
+    ///
+    /// # Errors
+    /// When the setup is not modelled yet.
+    pub fn hints(
+        &self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Vec<String>, CliError> {
+        let mut hints = Vec::new();
+        let setup = self.setup(micro_batch, accumulation);
+        let mut need = |setup: Setup, flag: &str| -> Result<(), CliError> {
+            let trace = step::trace(&self.job.model.config, &setup)?;
+            let bytes = Footprint::of(&trace)?.min_capacity;
+            let fits = if bytes <= self.capacity_bytes() { "fits" } else { "too much as well" };
+            hints.push(format!("{flag}: needs {bytes}, {fits}"));
+            Ok(())
+        };
+        if micro_batch > MicroBatch::ONE {
+            need(Setup { micro_batch: MicroBatch::ONE, ..setup }, "--micro-batch 1")?;
+        }
+        if setup.checkpointing == Checkpointing::None {
+            let full = Setup { checkpointing: Checkpointing::Full, ..setup };
+            need(full, "--checkpointing full")?;
+        }
+        if matches!(setup.precision, Precision::Fp32) {
+            let bf16 = Setup { precision: Precision::Bf16, ..setup };
+            need(bf16, "--precision bf16")?;
+        }
+        if setup.seq_len > 512 {
+            let half = Setup { seq_len: setup.seq_len / 2, ..setup };
+            need(half, &format!("--seq-len {}", setup.seq_len / 2))?;
+        }
+        Ok(hints)
     }
 
     /// Returns the bytes that the caching allocator may take; nothing where no capacity is known.
@@ -152,10 +189,6 @@ impl<F: Fits> Fits for OnAll<F> {
     }
 }
 
-/// What no estimate covers, said with every one.
-pub const NOT_COVERED: &str =
-    "not covered: evaluation, saving a checkpoint, other programs on the GPU";
-
 /// Returns one of each kind of GPU: what differs in no respect that memory depends on is one kind.
 pub fn kinds(gpus: &[ChosenGpu]) -> Vec<&ChosenGpu> {
     let mut kinds: Vec<&ChosenGpu> = Vec::new();
@@ -177,7 +210,7 @@ pub fn weakest<'a, 'b>(devices: &'b [OnDevice<'a>]) -> Option<&'b OnDevice<'a>> 
 }
 
 /// Returns the most bytes of a category that are alive at once, as requested.
-fn most_at_once(trace: &Trace, category: Category) -> Bytes {
+pub fn most_at_once(trace: &Trace, category: Category) -> Bytes {
     let (mut alive, mut most) = (Bytes::ZERO, Bytes::ZERO);
     for event in &trace.events {
         let (id, born) = match *event {

@@ -59,6 +59,10 @@ impl Job {
             let assumed = "an A100 (compute capability 8.0, 108 SMs): no --gpu was given";
             settings.assumptions.push(assumed.to_owned());
         }
+        if setup.headroom.is_none() && setup.capacity.is_none() && !gpus.is_empty() {
+            let line = format!("--headroom {} (default)", Headroom::DEFAULT);
+            settings.assumptions.push(line);
+        }
         settings.notes.extend(model.notes.iter().cloned());
         settings.notes.extend(ignored_environment());
         let capacity = setup.capacity;

@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{NOT_COVERED, OnAll, OnDevice, kinds, weakest};
+use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::settings::Target;
@@ -99,20 +99,20 @@ fn compose(
     method: Method,
 ) -> Result<Plan, CliError> {
     let weakest = weakest(devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
-    let (solution, micro_batch, accumulation) = match solved {
+    let (micro_batch, accumulation, largest) = match &solved {
         Ok(solution) => {
-            let best = solution.best;
-            (Some(solution), best.micro_batch, best.accumulation)
+            let best = &solution.best;
+            (best.micro_batch, best.accumulation, solution.largest_micro_batch)
         }
-        Err(unsolvable) => {
-            let (micro_batch, accumulation) = refused_at(&unsolvable, wish)?;
-            (None, micro_batch, accumulation)
-        }
+        Err(unsolvable) => refused_at(unsolvable, wish)?,
     };
+    let solution = solved.ok();
     let mut estimate = weakest.estimate(micro_batch, accumulation)?;
-    estimate.largest_micro_batch = solution.as_ref().map(|solution| solution.largest_micro_batch);
+    estimate.largest_micro_batch = Some(largest);
+    if solution.is_none() {
+        estimate.hints = weakest.hints(micro_batch, accumulation)?;
+    }
     estimate.notes.extend(notes(job, solution.as_ref()));
-    estimate.notes.push(NOT_COVERED.to_owned());
     let goal = wish.target.map(|effective_batch| Goal {
         effective_batch,
         tokens: match job.settings.target {
@@ -130,19 +130,20 @@ fn compose(
     Ok(Plan { gpus, data_parallel, goal, solution, method, estimate })
 }
 
-/// Returns the sizes whose estimate explains why there is no plan.
+/// Returns the sizes whose estimate explains why there is no plan, and the largest that fits.
 fn refused_at(
     unsolvable: &Unsolvable,
     wish: &Wish,
-) -> Result<(MicroBatch, AccumulationSteps), CliError> {
+) -> Result<(MicroBatch, AccumulationSteps, u64), CliError> {
     let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
     match *unsolvable {
         Unsolvable::NothingFits => {
-            Ok((MicroBatch::ONE, wish.accumulation.unwrap_or(AccumulationSteps::ONE)))
+            Ok((MicroBatch::ONE, wish.accumulation.unwrap_or(AccumulationSteps::ONE), 0))
         }
-        Unsolvable::DoesNotFit { wanted, accumulation, .. } => Ok((
+        Unsolvable::DoesNotFit { wanted, accumulation, largest } => Ok((
             MicroBatch::new(wanted).unwrap_or(MicroBatch::ONE),
             AccumulationSteps::new(accumulation).unwrap_or(AccumulationSteps::ONE).min(two),
+            largest,
         )),
         Unsolvable::FewerThanReplicas { replicas, .. } => {
             Err(CliError::usage(unsolvable.to_string())
