@@ -15,6 +15,7 @@ pub mod later;
 pub mod output;
 pub mod plan;
 pub mod probe;
+pub mod probing;
 pub mod profiles;
 pub mod settings;
 pub mod setup;

@@ -5,6 +5,7 @@ use crate::cli::exit;
 use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
+use crate::cli::probing::Probing;
 use crate::cli::settings::Target;
 use crate::cli::setup::ModelArgs;
 use crate::cli::target::ChosenGpu;
@@ -12,6 +13,7 @@ use crate::plan::capacity::Capacity;
 use crate::plan::result::{Goal, Method, Plan, PlanGpu};
 use crate::plan::solver::{Solution, Unsolvable};
 use crate::plan::together::{Wish, solve_with};
+use crate::probe::target::Sharing;
 use crate::report;
 use crate::report::text::Paint;
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
@@ -53,7 +55,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let mut job = Job::prepare(&args.model, WithoutGpu::AskDriver)?;
     let target = job.settings.effective_batch()?;
     job.check_kernels()?;
-    let plan = answer(&job, target)?;
+    let plan = answer(&job, target, args.probe)?;
     let text = if style.json {
         report::json::plan(&plan)
     } else {
@@ -67,11 +69,8 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     Ok(Answer { text, code })
 }
 
-/// Works the plan out on the estimate.
-///
-/// A device's own answer, where one is probed, takes the place of `all` here: it implements
-/// [`Fits`] as well.
-fn answer(job: &Job, target: Option<EffectiveBatch>) -> Result<Plan, CliError> {
+/// Works the plan out: probed on real GPUs as `--probe` says, else on the estimate.
+fn answer(job: &Job, target: Option<EffectiveBatch>, probe: ProbeWhen) -> Result<Plan, CliError> {
     let devices: Vec<OnDevice> = match job.gpus.as_slice() {
         [] => vec![OnDevice::new(job, None)?],
         gpus => kinds(gpus)
@@ -86,8 +85,24 @@ fn answer(job: &Job, target: Option<EffectiveBatch>) -> Result<Plan, CliError> {
         micro_batch: job.settings.micro_batch,
         accumulation: job.settings.accumulation,
     };
-    let solved = solve_with(&wish, &mut all)?;
-    compose(job, &wish, &all.kinds, solved, Method::Estimated)
+    let sharing = match probe {
+        ProbeWhen::Never => None,
+        ProbeWhen::Auto => Some(Sharing::Refused),
+        ProbeWhen::Always => Some(Sharing::Allowed),
+    };
+    let real = job.capacity.is_none() && job.gpus.iter().any(|gpu| !gpu.simulated);
+    let Some(sharing) = sharing.filter(|_| real) else {
+        let solved = solve_with(&wish, &mut all)?;
+        return compose(job, &wish, &all.kinds, solved, Method::Estimated);
+    };
+    let mut probing = Probing::new(job, &mut all, sharing)?;
+    let solved = solve_with(&wish, &mut probing)?;
+    let Probing { given_up, probed, warnings, .. } = probing;
+    let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
+    let mut plan = compose(job, &wish, &all.kinds, solved, method)?;
+    plan.estimate.notes.extend(given_up);
+    plan.estimate.notes.extend(warnings);
+    Ok(plan)
 }
 
 /// Puts a plan together from what was solved, with the estimate at its sizes.
