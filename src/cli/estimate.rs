@@ -17,7 +17,7 @@ use crate::units::{AccumulationSteps, MicroBatch};
 #[command(after_help = "Examples:
   oomph estimate llama-3.2-1b --precision bf16 --seq-len 2048 --micro-batch 2
   oomph estimate gpt2 --precision fp32 --capacity 20GiB --micro-batch auto
-  oomph estimate llama-3.1-8b --precision bf16 --checkpointing full --gpu sim:h100-80gb --json")]
+  oomph estimate llama-3.1-8b --precision bf16 --checkpointing full --gpu sim:h200 --json")]
 pub struct Args {
     /// The model and its setup.
     #[command(flatten)]

@@ -46,10 +46,14 @@ impl Job {
         let setup: SetupArgs = args.setup.clone().or(file);
         let model = ModelSource::resolve(&args.model)?;
         // What needs no GPU is refused before a driver is asked: exit code 2 comes before 4.
+        let simulated = match &setup.gpu {
+            Some(selector @ GpuSelector::Simulated(_)) => Some(chosen(selector)?),
+            _ => None,
+        };
         let versions = versions::resolve(&setup);
         Settings::resolve(&setup, &model.config, GpuArch::A100, versions.clone())?;
         let gpus = match (&setup.gpu, without) {
-            (Some(selector), _) => chosen(selector)?,
+            (Some(selector), _) => simulated.map_or_else(|| chosen(selector), Ok)?,
             (None, WithoutGpu::AskDriver) if setup.capacity.is_none() => chosen(&GpuSelector::All)?,
             (None, _) => Vec::new(),
         };

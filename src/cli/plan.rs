@@ -33,7 +33,7 @@ pub enum ProbeWhen {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   oomph plan llama-3.2-1b --seq-len 2048 --precision bf16 --effective-batch 256 --gpu sim:h100-80gb
-  oomph plan llama-3.1-8b --precision bf16 --checkpointing full --effective-tokens 1048576 --gpu sim:b200 --json
+  oomph plan llama-3.1-8b --precision bf16 --effective-tokens 1048576 --gpu sim:b200 --json
   oomph plan gpt2 --precision fp32 --effective-batch 96 --exact --gpu sim:24GiB")]
 pub struct Args {
     /// The model and its setup.

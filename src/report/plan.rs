@@ -173,7 +173,7 @@ fn row(plan: &Plan, other: &Alternative) -> Vec<String> {
     let asked = plan.goal.map_or(0, |goal| goal.effective_batch.get());
     let batch = effective_batch.get();
     let (kind, remark) = match other.kind {
-        Kind::Exact => ("exact", "more headroom, more micro-steps".to_owned()),
+        Kind::Exact => ("exact", "more headroom".to_owned()),
         Kind::NearestBelow => ("nearest below", format!("{} fewer samples", asked - batch)),
         Kind::NearestAbove => ("nearest above", format!("{} more samples", batch - asked)),
         Kind::Uneven => {
