@@ -191,6 +191,7 @@ fn what_bounds_a_plan_is_named() {
     assert_eq!(bound(request((64, 64), 1, 256)), BoundBy::Memory);
     assert_eq!(bound(request((64, 64), 1, 32)), BoundBy::EffectiveBatch);
     assert_eq!(bound(request((5, 5), 1, 14)), BoundBy::Divisibility);
+    assert_eq!(bound(request((9, 9), 1, 256)), BoundBy::Memory);
     let four = MicroBatch::new(4);
     assert_eq!(
         bound(Request { micro_batch: four, ..request((64, 64), 1, 256) }),

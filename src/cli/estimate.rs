@@ -2,15 +2,22 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
+use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
+use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::setup::ModelArgs;
+use crate::plan::result::Estimate;
+use crate::plan::together::Fits;
+use crate::report;
+use crate::report::text::Paint;
+use crate::units::{AccumulationSteps, MicroBatch};
 
 /// Arguments of `oomph estimate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   oomph estimate llama-3.2-1b --precision bf16 --seq-len 2048 --micro-batch 2
   oomph estimate gpt2 --precision fp32 --capacity 20GiB --micro-batch auto
-  oomph estimate llama-3.1-8b --precision bf16 --checkpointing full --gpu sim:h100-80gb --json")]
+  oomph estimate llama-3.1-8b --precision bf16 --checkpointing full --gpu sim:h200 --json")]
 pub struct Args {
     /// The model and its setup.
     #[command(flatten)]
@@ -21,6 +28,58 @@ pub struct Args {
 ///
 /// # Errors
 /// When the setup cannot be worked with.
-pub fn run(_args: &Args, _style: Style) -> Result<Answer, CliError> {
-    Err(CliError::new(exit::BROKEN, "`oomph estimate` is not built in this commit"))
+pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
+    let job = Job::prepare(&args.model, WithoutGpu::Assume)?;
+    job.check_kernels()?;
+    let estimate = answer(&job)?;
+    let text = if style.json {
+        report::json::estimate(&estimate)
+    } else {
+        report::estimate::render(&estimate, Paint { on: style.color })
+    };
+    let code = if estimate.fits() == Some(false) { exit::DOES_NOT_FIT } else { exit::OK };
+    Ok(Answer { text, code })
+}
+
+/// Works the estimate out: at the micro-batch given, else 1, or the largest that fits for `auto`.
+fn answer(job: &Job) -> Result<Estimate, CliError> {
+    let devices: Vec<OnDevice> = match job.gpus.as_slice() {
+        [] => vec![OnDevice::new(job, None)?],
+        gpus => kinds(gpus)
+            .into_iter()
+            .map(|gpu| OnDevice::new(job, Some(gpu)))
+            .collect::<Result<_, _>>()?,
+    };
+    let mut all = OnAll { kinds: devices };
+    let settings = &job.settings;
+    let accumulation = settings.accumulation.unwrap_or(AccumulationSteps::ONE);
+    let mut largest = None;
+    if settings.auto {
+        if all.kinds.iter().any(|device| device.capacity.is_none()) {
+            return Err(CliError::usage("--micro-batch auto needs something to fit into")
+                .hint("--capacity 40GiB, or --gpu sim:a100-40gb"));
+        }
+        largest = Some(all.largest(accumulation)?);
+    }
+    let found = largest.and_then(MicroBatch::new);
+    let micro_batch = settings.micro_batch.or(found).unwrap_or(MicroBatch::ONE);
+    let weakest = weakest(&all.kinds).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
+    let mut estimate = weakest.estimate(micro_batch, accumulation)?;
+    estimate.largest_micro_batch = largest;
+    let mut assumed = Vec::new();
+    if settings.micro_batch.is_none() && !settings.auto {
+        assumed.push("--micro-batch 1 (default)".to_owned());
+    }
+    if settings.accumulation.is_none() {
+        assumed.push("--accumulation 1 (default)".to_owned());
+    }
+    estimate.assumptions.splice(0..0, assumed);
+    if estimate.fits() == Some(false) {
+        estimate.hints = weakest.hints(micro_batch, accumulation)?;
+    }
+    if settings.target.is_some() {
+        let note = "the effective batch plays no part in an estimate: `oomph plan` solves for it";
+        estimate.notes.push(note.to_owned());
+    }
+    Ok(estimate)
 }

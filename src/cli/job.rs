@@ -46,10 +46,14 @@ impl Job {
         let setup: SetupArgs = args.setup.clone().or(file);
         let model = ModelSource::resolve(&args.model)?;
         // What needs no GPU is refused before a driver is asked: exit code 2 comes before 4.
+        let simulated = match &setup.gpu {
+            Some(selector @ GpuSelector::Simulated(_)) => Some(chosen(selector)?),
+            _ => None,
+        };
         let versions = versions::resolve(&setup);
         Settings::resolve(&setup, &model.config, GpuArch::A100, versions.clone())?;
         let gpus = match (&setup.gpu, without) {
-            (Some(selector), _) => chosen(selector)?,
+            (Some(selector), _) => simulated.map_or_else(|| chosen(selector), Ok)?,
             (None, WithoutGpu::AskDriver) if setup.capacity.is_none() => chosen(&GpuSelector::All)?,
             (None, _) => Vec::new(),
         };
@@ -58,6 +62,10 @@ impl Job {
         if gpus.is_empty() {
             let assumed = "an A100 (compute capability 8.0, 108 SMs): no --gpu was given";
             settings.assumptions.push(assumed.to_owned());
+        }
+        if setup.headroom.is_none() && setup.capacity.is_none() && !gpus.is_empty() {
+            let line = format!("--headroom {} (default)", Headroom::DEFAULT);
+            settings.assumptions.push(line);
         }
         settings.notes.extend(model.notes.iter().cloned());
         settings.notes.extend(ignored_environment());

@@ -7,6 +7,7 @@ pub mod config_file;
 pub mod error;
 pub mod estimate;
 pub mod exit;
+pub mod fits;
 pub mod gpu_select;
 pub mod gpus;
 pub mod job;
@@ -14,6 +15,7 @@ pub mod later;
 pub mod output;
 pub mod plan;
 pub mod probe;
+pub mod probing;
 pub mod profiles;
 pub mod settings;
 pub mod setup;
@@ -42,7 +44,7 @@ pub fn main() -> ExitCode {
         output::write_stderr(&format!(
             "error: something broke in oomph{place}\n  cause: {}\nhint: please report it, with \
              the command line\n",
-            info.payload_as_str().unwrap_or("unknown")
+            panic_message(info.payload())
         ));
     }));
     let code = panic::catch_unwind(|| {
@@ -53,6 +55,12 @@ pub fn main() -> ExitCode {
         }
     });
     ExitCode::from(code.unwrap_or(exit::BROKEN))
+}
+
+/// Returns what a panic says; a payload is a `&str` or a `String` unless a library is odd.
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
+    let literal = payload.downcast_ref::<&str>().copied();
+    literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown")
 }
 
 /// Parses, dispatches and prints.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
+use crate::cli::fits::most_at_once;
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style, write_stderr};
 use crate::cli::setup::ModelArgs;
@@ -16,7 +17,7 @@ use crate::device::interrupt::Interrupt;
 use crate::device::lock;
 use crate::device::prober::SELF;
 use crate::device::session::{ProbeError, ProbeRequest, Probed, probe_gpu, probe_simulated};
-use crate::memory::trace::{Category, Event, Trace};
+use crate::memory::trace::{Category, Trace};
 use crate::probe::answer::{GpuAnswer, Measured, NotMeasured, ProbeAnswer};
 use crate::probe::run::{Progress, Tried};
 use crate::probe::target::Sharing;
@@ -155,7 +156,7 @@ fn one(
     };
     let gradients = match job.data_parallel().get() {
         1 => Bytes::ZERO,
-        _ => most_at_once(&traces(MicroBatch::ONE).map_err(step_error)?, Category::Gradients),
+        _ => most_at_once(&traces(MicroBatch::ONE)?, Category::Gradients),
     };
     let defaults = Limits::default();
     let request = ProbeRequest {
@@ -171,7 +172,7 @@ fn one(
         lock_folder: lock::default_folder(),
         program: SELF.into(),
     };
-    let mut watch = Watch { gpu: gpu.index, shown: std::io::stderr().is_terminal(), tried: vec![] };
+    let mut watch = Watch::new(gpu.index);
     let mut progress = |progress| watch.see(progress);
     let probed = if gpu.simulated {
         probe_simulated(gpu.free, &request, &mut traces, &mut progress).map_err(ProbeError::Trace)
@@ -204,10 +205,12 @@ fn measured(probed: Probed) -> Measured {
 }
 
 /// Returns what happened, what to do, and the exit code; an error where all else is off.
-fn explain(error: ProbeError<StepError>) -> Result<(String, Option<String>, u8), CliError> {
+pub(crate) fn explain(
+    error: ProbeError<StepError>,
+) -> Result<(String, Option<String>, u8), CliError> {
     let fact = error.to_string();
     let (hint, code) = match error {
-        ProbeError::Trace(error) => return Err(step_error(error)),
+        ProbeError::Trace(error) => return Err(error.into()),
         ProbeError::Failed(ProbeFailure::Interrupted { signal }) => {
             let code = if signal == signal_hook::consts::SIGTERM {
                 exit::TERMINATED
@@ -252,38 +255,21 @@ fn is_absent(error: &CudaError) -> bool {
     }
 }
 
-fn step_error(error: StepError) -> CliError {
-    match error {
-        StepError::NotYet(what) => CliError::not_yet(what),
-    }
-}
-
-/// Returns the most bytes of a category that are alive at once, as requested.
-fn most_at_once(trace: &Trace, category: Category) -> Bytes {
-    let (mut alive, mut most) = (Bytes::ZERO, Bytes::ZERO);
-    for event in &trace.events {
-        let (Event::Alloc(id) | Event::Free(id)) = *event;
-        let Some(block) = trace.blocks.get(id.0 as usize).filter(|b| b.category == category) else {
-            continue;
-        };
-        match event {
-            Event::Alloc(_) => alive += block.bytes,
-            Event::Free(_) => alive -= block.bytes,
-        }
-        most = most.max(alive);
-    }
-    most
-}
-
 /// Shows on a terminal what is going on, and remembers what is known should it break.
-struct Watch {
+pub(crate) struct Watch {
     gpu: u32,
     shown: bool,
     tried: Vec<Tried>,
 }
 
 impl Watch {
-    fn see(&mut self, progress: Progress) {
+    /// Watches the probe of one GPU.
+    pub(crate) fn new(gpu: u32) -> Watch {
+        Watch { gpu, shown: std::io::stderr().is_terminal(), tried: vec![] }
+    }
+
+    /// Takes in what is going on.
+    pub(crate) fn see(&mut self, progress: Progress) {
         match progress {
             Progress::Trying { micro_batch, replay } if self.shown => {
                 let gpu = self.gpu;
@@ -296,7 +282,8 @@ impl Watch {
         }
     }
 
-    fn clear(&self) {
+    /// Clears the line on the terminal.
+    pub(crate) fn clear(&self) {
         if self.shown {
             write_stderr("\r\x1b[K");
         }

@@ -104,7 +104,7 @@ setup_args! {
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     context_parallel: u64,
     /// Leave this much free: a size or a percentage of the total [default: 3%]
-    #[arg(long, value_name = "SIZE|PERCENT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE|PERCENT", allow_hyphen_values = true)]
     headroom: Headroom,
     /// Assume this setting of PyTorch's caching allocator [default: default]
     #[arg(long, value_name = "KIND")]
@@ -119,7 +119,7 @@ setup_args! {
     #[arg(long, value_name = "GPU", help_heading = "Device")]
     gpu: GpuSelector,
     /// Give the caching allocator this much, instead of asking a GPU
-    #[arg(long, value_name = "SIZE", help_heading = "Device", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", help_heading = "Device", allow_hyphen_values = true)]
     capacity: Bytes,
 }
 

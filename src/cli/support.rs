@@ -66,7 +66,8 @@ pub fn precision(value: PrecisionArg, by_default: bool) -> Result<Precision, Cli
     match value {
         PrecisionArg::Fp32 => Ok(Precision::Fp32),
         PrecisionArg::Bf16 => Ok(Precision::Bf16),
-        PrecisionArg::Fp16 | PrecisionArg::AmpBf16 | PrecisionArg::AmpFp16 => {
+        PrecisionArg::Fp16 => Ok(Precision::Fp16),
+        PrecisionArg::AmpBf16 | PrecisionArg::AmpFp16 => {
             let default = if by_default { ", the default" } else { "" };
             Err(CliError::not_yet(format!("--precision {}{default}", value.name()))
                 .hint("--precision bf16 or --precision fp32"))

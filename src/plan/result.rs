@@ -60,6 +60,8 @@ pub struct Estimate {
     pub assumptions: Vec<String>,
     /// What to keep in mind, each a line.
     pub notes: Vec<String>,
+    /// What to try when it does not fit, each a line.
+    pub hints: Vec<String>,
 }
 
 impl Estimate {

@@ -79,7 +79,7 @@ pub enum BoundBy {
     Memory,
     /// The whole effective batch fits in one micro-step.
     EffectiveBatch,
-    /// Larger micro-batches fit, and none of them divides the effective batch.
+    /// Micro-batches of more than twice the size fit, and none of them divides the effective batch.
     Divisibility,
     /// The user fixes the micro-batch.
     MicroBatch,
@@ -292,15 +292,15 @@ fn nearest(alternatives: &[Alternative], target: u64) -> Option<Batches> {
         .min_by_key(|batches| batches.effective_batch.get().abs_diff(target))
 }
 
+/// A larger micro-batch always divides (the whole batch in one micro-step), so what stops a plan
+/// is memory, unless it leaves most of what fits unused.
 fn bound_by(request: &Request, best: &Batches) -> BoundBy {
-    let samples = best.effective_batch.get() / request.data_parallel.get();
+    let pair = (best.micro_batch.get(), best.accumulation.get());
     match (request.micro_batch, request.accumulation) {
         (Some(_), _) => BoundBy::MicroBatch,
         (None, Some(_)) => BoundBy::Accumulation,
         (None, None) if best.accumulation == AccumulationSteps::ONE => BoundBy::EffectiveBatch,
-        (None, None) if near::fewest_steps(request.limits, samples) < best.accumulation.get() => {
-            BoundBy::Divisibility
-        }
-        (None, None) => BoundBy::Memory,
+        (None, None) if near::uses_half(request.limits, pair) => BoundBy::Memory,
+        (None, None) => BoundBy::Divisibility,
     }
 }

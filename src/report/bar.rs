@@ -86,6 +86,9 @@ pub fn render(estimate: &Estimate, paint: Paint) -> String {
     text.push_str("]\n");
     let printed = precise(&terms.iter().map(|term| term.bytes).collect::<Vec<_>>(), total);
     for (term, size) in terms.iter().zip(&printed.parts) {
+        if size.starts_with("0.00 ") {
+            continue;
+        }
         let percent = term.bytes.get() as f64 * 100.0 / total.get() as f64;
         let letter = paint.color(term.color, &term.letter.to_string());
         text.push_str(&format!("   {letter} {:<36}{size:>14}{percent:>6.1}%\n", term.label));

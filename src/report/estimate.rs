@@ -2,22 +2,25 @@
 
 use crate::plan::result::Estimate;
 use crate::report::bar;
-use crate::report::text::{Paint, grouped, section};
+use crate::report::text::{Paint, grouped, labelled, section};
 use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, Setup};
+
+/// What no estimate covers, said with every one.
+pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
 
 /// Renders an estimate: the answer, the memory bar, assumptions and notes.
 pub fn render(estimate: &Estimate, paint: Paint) -> String {
     let footprint = &estimate.footprint;
     let setup = &estimate.setup;
     let mut text = format!("{}\n", paint.bold(&headline(estimate)));
-    text.push_str(&format!(
-        "  micro-batch {}, accumulation {}, {}\n",
-        setup.micro_batch,
-        setup.accumulation,
-        describe(setup)
-    ));
+    let sizes = format!("micro-batch {}, accumulation {}", setup.micro_batch, setup.accumulation);
+    text.push_str(&labelled("sizes", &sizes));
+    text.push_str(&labelled("setup", &describe(setup)));
     if let Some(largest) = estimate.largest_micro_batch {
-        text.push_str(&format!("  largest micro-batch that fits: {largest}\n"));
+        text.push_str(&labelled("largest", &format!("micro-batch {largest} fits, no larger one")));
+    }
+    for hint in &estimate.hints {
+        text.push_str(&labelled("try", hint));
     }
     text.push_str(&format!(
         "\n  peak allocated  {:>10}   torch.cuda.max_memory_allocated(), in {}\n",
@@ -25,7 +28,7 @@ pub fn render(estimate: &Estimate, paint: Paint) -> String {
         footprint.peak_phase.name().replace('_', " "),
     ));
     text.push_str(&format!(
-        "  peak reserved   {:>10}   torch.cuda.max_memory_reserved(), with room to spare\n",
+        "  peak reserved   {:>10}   torch.cuda.max_memory_reserved(), with room\n",
         footprint.peak_reserved.to_string(),
     ));
     text.push_str(&format!(
@@ -66,6 +69,7 @@ pub fn closing(estimate: &Estimate, paint: Paint) -> String {
     assumptions.extend(estimate.assumptions.iter().cloned());
     let mut text = section("Assumptions", &assumptions, paint);
     text.push_str(&section("Notes", &estimate.notes, paint));
+    text.push_str(&section("Not covered", &[NOT_COVERED.join(", ")], paint));
     text
 }
 

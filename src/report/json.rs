@@ -6,7 +6,7 @@ use crate::memory::trace::Category;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::{Estimate, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
-use crate::report::estimate::{attention_name, checkpointing_name, precision_name};
+use crate::report::estimate::{NOT_COVERED, attention_name, checkpointing_name, precision_name};
 use crate::step::setup::{AttentionMask, Optimizer, Setup, Version};
 
 /// Renders an estimate (`oomph.estimate/1`).
@@ -30,13 +30,14 @@ pub fn plan(plan: &Plan) -> String {
             best.map(|best| best.effective_batch.get().saturating_mul(plan.estimate.setup.seq_len)),
         "target_effective_batch": plan.goal.map(|goal| goal.effective_batch),
         "exact": solution.is_some_and(|solution| solution.exact),
-        "largest_micro_batch": solution.map_or(0, |solution| solution.largest_micro_batch),
+        "largest_micro_batch": plan.estimate.largest_micro_batch,
         "bound_by": solution.map_or("memory", |solution| bound_by(solution.bound_by)),
         "method": plan.method.name(),
         "gpus": plan.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "alternatives": solution
             .map(|solution| solution.alternatives.iter().map(alternative).collect::<Vec<_>>())
             .unwrap_or_default(),
+        "hints": plan.estimate.hints,
         "notes": plan.estimate.notes,
         "estimate": estimate_value(&plan.estimate),
     });
@@ -71,11 +72,13 @@ fn estimate_value(estimate: &Estimate) -> Value {
             "source": estimate.versions.source,
         },
         "assumptions": estimate.assumptions,
+        "not_covered": NOT_COVERED,
         "notes": estimate.notes,
     });
     if let Some(terms) = estimate.capacity {
         value["capacity"] = capacity(terms);
         value["fits"] = json!(estimate.fits());
+        value["hints"] = json!(estimate.hints);
     }
     if let Some(largest) = estimate.largest_micro_batch {
         value["largest_micro_batch"] = json!(largest);

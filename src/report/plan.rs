@@ -5,7 +5,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use crate::plan::result::{Method, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, Batches, BoundBy, Kind, Solution};
 use crate::report::estimate::{closing, describe, memory};
-use crate::report::text::{Paint, grouped};
+use crate::report::text::{Paint, grouped, labelled};
 
 /// The most alternatives that are shown; JSON has all.
 const SHOWN: usize = 6;
@@ -16,14 +16,15 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
         Some(solution) => answer(plan, solution, paint),
         None => format!("{}\n", paint.bold(&does_not_fit(plan))),
     };
-    text.push_str(&format!("\n  on      {}\n", gpus(&plan.gpus)));
-    text.push_str(&format!(
-        "  model   {}, {}\n",
-        plan.estimate.model,
-        describe(&plan.estimate.setup)
-    ));
-    text.push_str(&format!("  why     {}\n", why(plan)));
-    text.push_str(&format!("  method  {}\n", method(plan)));
+    text.push('\n');
+    text.push_str(&labelled("on", &gpus(&plan.gpus)));
+    let model = format!("{}, {}", plan.estimate.model, describe(&plan.estimate.setup));
+    text.push_str(&labelled("model", &model));
+    text.push_str(&labelled("why", &why(plan)));
+    for hint in &plan.estimate.hints {
+        text.push_str(&labelled("try", hint));
+    }
+    text.push_str(&labelled("method", &method(plan)));
     text.push_str(&memory(&plan.estimate, paint));
     if let Some(solution) = &plan.solution {
         text.push_str(&alternatives(plan, solution, paint));
@@ -94,21 +95,33 @@ fn gpus(gpus: &[PlanGpu]) -> String {
 
 fn why(plan: &Plan) -> String {
     let Some(solution) = &plan.solution else {
-        return "memory: not even the smallest step fits".to_owned();
+        let setup = &plan.estimate.setup;
+        return match plan.estimate.largest_micro_batch {
+            Some(largest) if largest > 0 => format!(
+                "memory: micro-batch {largest} is the largest that fits at accumulation {}",
+                setup.accumulation
+            ),
+            _ => "memory: not even one sample fits".to_owned(),
+        };
     };
     let largest = solution.largest_micro_batch;
+    let used = solution.best.micro_batch.get();
     let may = plan.estimate.capacity.map_or(String::new(), |capacity| {
-        format!(", of the {} that the allocator may take", capacity.bytes)
+        format!(" in the {} that the allocator may take", capacity.bytes)
     });
     match solution.bound_by {
-        BoundBy::Memory => format!("memory: {largest} is the largest micro-batch that fits{may}"),
+        BoundBy::Memory if used < largest => format!(
+            "memory: micro-batch {largest} is the largest that fits{may}; {used} divides the batch"
+        ),
+        BoundBy::Memory => format!("memory: micro-batch {largest} is the largest that fits{may}"),
         BoundBy::EffectiveBatch => {
             format!(
                 "the effective batch: one micro-step does it all, and up to {largest} would fit"
             )
         }
         BoundBy::Divisibility => format!(
-            "divisibility: micro-batches up to {largest} fit, and no larger one divides the batch"
+            "divisibility: micro-batches up to {largest} fit{may}, and none above {used} divides \
+             the batch"
         ),
         BoundBy::MicroBatch => format!("--micro-batch: up to {largest} would fit"),
         BoundBy::Accumulation => format!("--accumulation: up to micro-batch {largest} would fit"),
@@ -160,7 +173,7 @@ fn row(plan: &Plan, other: &Alternative) -> Vec<String> {
     let asked = plan.goal.map_or(0, |goal| goal.effective_batch.get());
     let batch = effective_batch.get();
     let (kind, remark) = match other.kind {
-        Kind::Exact => ("exact", "more headroom, more micro-steps".to_owned()),
+        Kind::Exact => ("exact", "more headroom".to_owned()),
         Kind::NearestBelow => ("nearest below", format!("{} fewer samples", asked - batch)),
         Kind::NearestAbove => ("nearest above", format!("{} more samples", batch - asked)),
         Kind::Uneven => {

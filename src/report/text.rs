@@ -68,13 +68,25 @@ pub fn section(heading: &str, lines: &[String], paint: Paint) -> String {
 
 /// Wraps a line at 80 columns, as an item of a list.
 fn wrapped(line: &str) -> String {
-    let mut text = String::from("  - ");
-    let mut column = 4;
+    wrap("  - ", line)
+}
+
+/// Returns a labelled line, wrapped at 80 columns beside its label.
+pub fn labelled(label: &str, line: &str) -> String {
+    wrap(&format!("  {label:<8}"), line)
+}
+
+/// Wraps a line at 80 columns after a lead, and indents what follows as far.
+fn wrap(lead: &str, line: &str) -> String {
+    let indent = lead.chars().count();
+    let mut text = lead.to_owned();
+    let mut column = indent;
     for (i, word) in line.split_whitespace().enumerate() {
         let width = word.chars().count();
         if i > 0 && column + 1 + width > 80 {
-            text.push_str("\n    ");
-            column = 4;
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            column = indent;
         } else if i > 0 {
             text.push(' ');
             column += 1;

@@ -1,0 +1,246 @@
+//! What runs, worked out from traces: the estimated side of [`Fits`].
+
+use crate::cli::error::CliError;
+use crate::cli::exit;
+use crate::cli::job::Job;
+use crate::cli::target::ChosenGpu;
+use crate::memory::fit::{BeyondAnyDevice, runs};
+use crate::memory::footprint::Footprint;
+use crate::memory::largest::largest_micro_batch;
+use crate::memory::trace::{Category, Event, Trace};
+use crate::plan::capacity::{Capacity, OutsideAllocator};
+use crate::plan::result::Estimate;
+use crate::plan::together::Fits;
+use crate::step::setup::{Checkpointing, GpuArch, Precision, Setup};
+use crate::step::{self, StepError};
+use crate::units::{AccumulationSteps, Bytes, MicroBatch};
+
+/// A job on one kind of GPU, or on a capacity alone.
+#[derive(Debug, Clone)]
+pub struct OnDevice<'a> {
+    /// The job.
+    pub job: &'a Job,
+    /// The GPU, if any.
+    pub gpu: Option<&'a ChosenGpu>,
+    /// What its gradients take, where replicas need to know.
+    pub gradients: Bytes,
+    /// What the device spends beside the step.
+    pub outside: OutsideAllocator,
+    /// What the caching allocator may take, where that is known.
+    pub capacity: Option<Capacity>,
+}
+
+impl<'a> OnDevice<'a> {
+    /// Works out what a device spends beside the step, and what is left for it.
+    ///
+    /// # Errors
+    /// When the step cannot be traced.
+    pub fn new(job: &'a Job, gpu: Option<&'a ChosenGpu>) -> Result<OnDevice<'a>, CliError> {
+        let (gradients, outside) = (Bytes::ZERO, OutsideAllocator::default());
+        let mut device = OnDevice { job, gpu, gradients, outside, capacity: None };
+        // Only replicas keep their gradients twice; a trace is not made for nothing.
+        if job.data_parallel().get() > 1 {
+            let trace = device.trace(MicroBatch::ONE, AccumulationSteps::ONE)?;
+            device.gradients = most_at_once(&trace, Category::Gradients);
+        }
+        device.outside = job.outside(gpu, device.gradients);
+        device.capacity = job.capacity_on(gpu, &device.outside);
+        Ok(device)
+    }
+
+    /// Returns the setup at these sizes on this device.
+    pub fn setup(&self, micro_batch: MicroBatch, accumulation: AccumulationSteps) -> Setup {
+        let gpu = self.gpu.map_or(GpuArch::A100, |gpu| gpu.arch);
+        Setup { gpu, ..self.job.settings.at(micro_batch, accumulation) }
+    }
+
+    /// Returns the trace of a step of these sizes.
+    ///
+    /// # Errors
+    /// When the setup is not modelled yet.
+    pub fn trace(
+        &self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Trace, CliError> {
+        Ok(step::trace(&self.job.model.config, &self.setup(micro_batch, accumulation))?)
+    }
+
+    /// Returns the memory of a step of these sizes.
+    ///
+    /// # Errors
+    /// When the setup is not modelled yet, or asks for more than any device has.
+    pub fn estimate(
+        &self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Estimate, CliError> {
+        let footprint = Footprint::of(&self.trace(micro_batch, accumulation)?)?;
+        let settings = &self.job.settings;
+        Ok(Estimate {
+            model: self.job.model.name.clone(),
+            setup: self.setup(micro_batch, accumulation),
+            footprint,
+            outside: self.outside.clone(),
+            capacity: self.capacity,
+            largest_micro_batch: None,
+            versions: settings.versions.clone(),
+            assumptions: settings.assumptions.clone(),
+            notes: settings.notes.clone(),
+            hints: Vec::new(),
+        })
+    }
+
+    /// Returns what to try when a step of these sizes does not fit, with what it would need.
+    ///
+    /// # Errors
+    /// When the setup is not modelled yet.
+    pub fn hints(
+        &self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Vec<String>, CliError> {
+        let mut hints = Vec::new();
+        let setup = self.setup(micro_batch, accumulation);
+        let mut need = |setup: Setup, flag: &str| -> Result<(), CliError> {
+            let trace = step::trace(&self.job.model.config, &setup)?;
+            let bytes = Footprint::of(&trace)?.min_capacity;
+            let fits = if bytes <= self.capacity_bytes() { "fits" } else { "too much as well" };
+            hints.push(format!("{flag}: needs {bytes}, {fits}"));
+            Ok(())
+        };
+        if micro_batch > MicroBatch::ONE {
+            need(Setup { micro_batch: MicroBatch::ONE, ..setup }, "--micro-batch 1")?;
+        }
+        if setup.checkpointing == Checkpointing::None {
+            let full = Setup { checkpointing: Checkpointing::Full, ..setup };
+            need(full, "--checkpointing full")?;
+        }
+        if matches!(setup.precision, Precision::Fp32) {
+            let bf16 = Setup { precision: Precision::Bf16, ..setup };
+            need(bf16, "--precision bf16")?;
+        }
+        if setup.seq_len > 512 {
+            let half = Setup { seq_len: setup.seq_len / 2, ..setup };
+            need(half, &format!("--seq-len {}", setup.seq_len / 2))?;
+        }
+        Ok(hints)
+    }
+
+    /// Returns the bytes that the caching allocator may take; nothing where no capacity is known.
+    pub fn capacity_bytes(&self) -> Bytes {
+        self.capacity.map_or(Bytes::ZERO, |capacity| capacity.bytes)
+    }
+}
+
+impl Fits for OnDevice<'_> {
+    type Error = CliError;
+
+    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
+        let limit = self.job.settings.search_limit();
+        let found = largest_micro_batch(self.capacity_bytes(), limit, |micro_batch| {
+            self.trace(micro_batch, accumulation)
+        })?;
+        Ok(found.micro_batch.map_or(0, MicroBatch::get))
+    }
+
+    fn runs(
+        &mut self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<bool, CliError> {
+        if micro_batch > self.job.settings.search_limit() {
+            return Ok(false);
+        }
+        Ok(runs(&self.trace(micro_batch, accumulation)?, self.capacity_bytes()))
+    }
+}
+
+/// Several kinds of GPU: what runs is what runs on all of them.
+#[derive(Debug)]
+pub struct OnAll<F> {
+    /// One of each kind.
+    pub kinds: Vec<F>,
+}
+
+impl<F: Fits> Fits for OnAll<F> {
+    type Error = F::Error;
+
+    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, F::Error> {
+        let mut smallest = None;
+        for kind in &mut self.kinds {
+            let largest = kind.largest(accumulation)?;
+            smallest = Some(smallest.map_or(largest, |smallest: u64| smallest.min(largest)));
+        }
+        Ok(smallest.unwrap_or(0))
+    }
+
+    fn runs(
+        &mut self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<bool, F::Error> {
+        for kind in &mut self.kinds {
+            if !kind.runs(micro_batch, accumulation)? {
+                return Ok(false);
+            }
+        }
+        Ok(!self.kinds.is_empty())
+    }
+}
+
+/// Returns one of each kind of GPU: what differs in no respect that memory depends on is one kind.
+pub fn kinds(gpus: &[ChosenGpu]) -> Vec<&ChosenGpu> {
+    let mut kinds: Vec<&ChosenGpu> = Vec::new();
+    for gpu in gpus {
+        let alike = |other: &&ChosenGpu| {
+            (other.arch, other.total, other.free, other.context)
+                == (gpu.arch, gpu.total, gpu.free, gpu.context)
+        };
+        if !kinds.iter().any(alike) {
+            kinds.push(gpu);
+        }
+    }
+    kinds
+}
+
+/// Returns the device with the least capacity, the first of equals.
+pub fn weakest<'a, 'b>(devices: &'b [OnDevice<'a>]) -> Option<&'b OnDevice<'a>> {
+    devices.iter().min_by_key(|device| device.capacity_bytes())
+}
+
+/// Returns the most bytes of a category that are alive at once, as requested.
+pub fn most_at_once(trace: &Trace, category: Category) -> Bytes {
+    let (mut alive, mut most) = (Bytes::ZERO, Bytes::ZERO);
+    for event in &trace.events {
+        let (id, born) = match *event {
+            Event::Alloc(id) => (id, true),
+            Event::Free(id) => (id, false),
+        };
+        let Some(block) = trace.blocks.get(id.0 as usize).filter(|b| b.category == category) else {
+            continue;
+        };
+        if born {
+            alive += block.bytes;
+        } else {
+            alive = alive.saturating_sub(block.bytes);
+        }
+        most = most.max(alive);
+    }
+    most
+}
+
+impl From<StepError> for CliError {
+    fn from(error: StepError) -> CliError {
+        match error {
+            StepError::NotYet(what) => CliError::not_yet(what),
+        }
+    }
+}
+
+impl From<BeyondAnyDevice> for CliError {
+    fn from(error: BeyondAnyDevice) -> CliError {
+        CliError::new(exit::DOES_NOT_FIT, format!("does not fit: {error}"))
+            .hint("a smaller --micro-batch or --seq-len")
+    }
+}

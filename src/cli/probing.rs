@@ -1,0 +1,157 @@
+//! What runs, tried on the chosen GPUs: the probed side of [`Fits`], for `oomph plan`.
+
+use crate::cli::error::CliError;
+use crate::cli::exit;
+use crate::cli::fits::{OnAll, OnDevice};
+use crate::cli::job::Job;
+use crate::cli::probe::{Watch, explain};
+use crate::cli::target::ChosenGpu;
+use crate::cli::values::Headroom;
+use crate::device::failure::{Limits, ProbeFailure};
+use crate::device::interrupt::Interrupt;
+use crate::device::lock;
+use crate::device::prober::SELF;
+use crate::device::session::{ProbeError, ProbeRequest, Probed, probe_gpu};
+use crate::plan::capacity::{Capacity, Outside};
+use crate::plan::together::Fits;
+use crate::probe::target::Sharing;
+use crate::step::{self, StepError};
+use crate::units::{AccumulationSteps, Bytes, MicroBatch};
+
+/// The chosen GPUs, each probed when its largest micro-batch is asked for.
+#[derive(Debug)]
+pub struct Probing<'a, 'b> {
+    /// The estimate, which answers what needs no device.
+    estimated: &'b mut OnAll<OnDevice<'a>>,
+    job: &'a Job,
+    sharing: Sharing,
+    interrupt: Interrupt,
+    /// Why the answers are estimates after all; set by the first GPU that could not be probed.
+    pub given_up: Option<String>,
+    /// Whether any GPU was probed.
+    pub probed: bool,
+    /// What went wrong after an answer was there.
+    pub warnings: Vec<String>,
+}
+
+impl<'a, 'b> Probing<'a, 'b> {
+    /// Gets ready; nothing is allocated before an answer is asked for.
+    ///
+    /// # Errors
+    /// When signals cannot be watched for.
+    pub fn new(
+        job: &'a Job,
+        estimated: &'b mut OnAll<OnDevice<'a>>,
+        sharing: Sharing,
+    ) -> Result<Probing<'a, 'b>, CliError> {
+        let interrupt = Interrupt::watch().map_err(|error| {
+            CliError::new(exit::BROKEN, "cannot watch for Ctrl-C").cause(error.to_string())
+        })?;
+        let (given_up, probed, warnings) = (None, false, Vec::new());
+        Ok(Probing { estimated, job, sharing, interrupt, given_up, probed, warnings })
+    }
+
+    fn request(&self, gpu: &ChosenGpu, gradients: Bytes) -> ProbeRequest {
+        let settings = &self.job.settings;
+        ProbeRequest {
+            headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
+            outside: self.job.outside(Some(gpu), gradients).total(),
+            limit: settings.search_limit(),
+            sharing: self.sharing,
+            limits: Limits::default(),
+            lock_timeout: std::time::Duration::ZERO,
+            lock_folder: lock::default_folder(),
+            program: SELF.into(),
+        }
+    }
+
+    /// Probes one GPU; `None` when it is in use and that is no error (`--probe auto`).
+    fn probe(
+        &mut self,
+        gpu: &ChosenGpu,
+        gradients: Bytes,
+        accumulation: AccumulationSteps,
+    ) -> Result<Option<(ProbeRequest, Probed)>, CliError> {
+        let request = self.request(gpu, gradients);
+        let (settings, model) = (&self.job.settings, &self.job.model.config);
+        let mut traces = |micro_batch: MicroBatch| {
+            let at = settings.at(micro_batch, accumulation);
+            step::trace(model, &step::setup::Setup { gpu: gpu.arch, ..at })
+        };
+        let mut watch = Watch::new(gpu.index);
+        let result =
+            probe_gpu(&gpu.uuid, &request, &self.interrupt, &mut traces, &mut |p| watch.see(p));
+        watch.clear();
+        match result {
+            Ok(probed) => {
+                self.probed = true;
+                self.warnings.extend(probed.warning.clone());
+                Ok(Some((request, probed)))
+            }
+            Err(error) if self.sharing == Sharing::Refused && is_in_use(&error) => {
+                self.given_up = Some(format!("GPU {} was not probed: {error}", gpu.index));
+                Ok(None)
+            }
+            Err(error) => {
+                let (fact, hint, code) = explain(error)?;
+                let hint = hint.unwrap_or_else(|| "--probe never plans on the estimate".to_owned());
+                let fact = format!("GPU {} could not be probed: {fact}", gpu.index);
+                Err(CliError::new(code, fact).hint(hint))
+            }
+        }
+    }
+
+    /// Takes over what the probe saw: what was free, and a context larger than its allowance.
+    fn learn(&mut self, gpu: &ChosenGpu, request: &ProbeRequest, probed: &Probed) {
+        let alike = |device: &&mut OnDevice| {
+            device.gpu.is_some_and(|kind| (kind.arch, kind.total) == (gpu.arch, gpu.total))
+        };
+        for device in self.estimated.kinds.iter_mut().filter(alike) {
+            for (kind, bytes) in &mut device.outside.terms {
+                if *kind == Outside::CudaContext {
+                    *bytes = (*bytes).max(probed.context);
+                }
+            }
+            let free = probed.found.free_before + probed.context;
+            device.capacity = Some(Capacity::of_device(free, &device.outside, request.headroom));
+        }
+    }
+}
+
+impl Fits for Probing<'_, '_> {
+    type Error = CliError;
+
+    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
+        let gradients = self.estimated.kinds.first().map_or(Bytes::ZERO, |kind| kind.gradients);
+        let mut smallest: Option<u64> = None;
+        for gpu in self.job.gpus.iter().filter(|_| self.given_up.is_none()).collect::<Vec<_>>() {
+            let Some((request, probed)) = self.probe(gpu, gradients, accumulation)? else { break };
+            let largest = probed.found.largest.map_or(0, MicroBatch::get);
+            if smallest.is_none_or(|smallest| largest < smallest) {
+                smallest = Some(largest);
+                self.learn(gpu, &request, &probed);
+            }
+        }
+        match smallest.filter(|_| self.given_up.is_none()) {
+            Some(smallest) => Ok(smallest),
+            None => self.estimated.largest(accumulation),
+        }
+    }
+
+    fn runs(
+        &mut self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<bool, CliError> {
+        self.estimated.runs(micro_batch, accumulation)
+    }
+}
+
+/// Whether somebody else has the GPU: no failure, but no moment for a probe.
+fn is_in_use(error: &ProbeError<StepError>) -> bool {
+    match error {
+        ProbeError::Obstacle(obstacle) => obstacle.is_passing(),
+        ProbeError::Failed(ProbeFailure::Lock(_)) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,439 @@
+//! The real binary: exit codes, messages, JSON, help, pipes and colours. No GPU, no network.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Runs in an empty folder with an environment that holds nothing of the developer's.
+fn oomph_in(folder: &Path, arguments: &[&str]) -> Output {
+    command(folder, arguments).output().unwrap()
+}
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.args(arguments).current_dir(folder).stdin(Stdio::null()).env_clear();
+    command
+}
+
+fn oomph(line: &str) -> Output {
+    let folder = TempDir::new().unwrap();
+    oomph_in(folder.path(), &words(line))
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+const PLAN: &str = "plan gpt2 --precision bf16 --effective-batch 64 --gpu sim:t4";
+
+/// What a user types wrong, the exit code, and what the message must name.
+const MISTAKES: &[(&str, i32, &[&str])] = &[
+    ("paln gpt2", 2, &["no command `paln`", "plan"]),
+    ("plan", 2, &["missing", "MODEL"]),
+    ("estimate gpt2 --precison bf16", 2, &["--precison", "--precision"]),
+    ("estimate gpt2 --precision bf17", 2, &["bf17", "bf16"]),
+    ("estimate gpt2 --seq-len", 2, &["--seq-len", "needs a value"]),
+    ("estimate gpt2 --seq-len 0", 2, &["--seq-len", "`0`", "at least 1"]),
+    ("estimate gpt2 --seq-len -5", 2, &["--seq-len", "`-5`", "not negative"]),
+    ("estimate gpt2 --seq-len 1.5", 2, &["`1.5`", "whole number"]),
+    ("estimate gpt2 --seq-len 99999999999999999999", 2, &["at most 1000000000"]),
+    ("estimate gpt2 --precision bf16 --seq-len 4096", 2, &["4096", "1024", "learned"]),
+    ("estimate llama-3.2-1b --precision bf16 --seq-len 900000000", 2, &["out of range"]),
+    ("estimate gpt2 --precision bf16 --micro-batch 999999999", 2, &["out of range", "999999999"]),
+    ("estimate gpt2 --micro-batch 0", 2, &["--micro-batch", "`auto`"]),
+    ("estimate gpt2 --micro-batch lots", 2, &["`lots`", "`auto`"]),
+    ("estimate gpt2 --seq-len 5 --seq-len 6", 2, &["more than once"]),
+    ("estimate gp2", 2, &["no model `gp2`", "gpt2"]),
+    ("estimate meta-llama/Llama-3.2-1B", 2, &["hub id", "llama-3.2-1b"]),
+    ("estimate ./nowhere/config.json", 2, &["nowhere"]),
+    ("estimate gpt2 --capacity 40", 2, &["--capacity", "unit", "40GiB"]),
+    ("estimate gpt2 --capacity -4GiB", 2, &["--capacity", "-4GiB"]),
+    ("estimate gpt2 --headroom 100%", 2, &["below 100%"]),
+    ("estimate gpt2 --precision bf16 --micro-batch auto", 2, &["--capacity 40GiB", "--gpu"]),
+    ("estimate gpt2 --checkpointing every=0", 2, &["every=0", "at least 1"]),
+    ("estimate gpt2 --checkpointing some", 2, &["`some`", "every=N"]),
+    ("estimate gpt2 --torch two", 2, &["--torch", "2.8"]),
+    ("estimate gpt2 --config nowhere.toml", 2, &["nowhere.toml"]),
+    ("estimate gpt2 --gpu sim:h1000", 2, &["sim:h1000", "known"]),
+    ("estimate gpt2 --gpu sim:t4*0", 2, &["*0"]),
+    ("estimate gpt2 --gpu t4", 2, &["`t4` is no GPU", "sim:"]),
+    ("estimate gpt2 --gpu 0,0", 2, &["named twice"]),
+    ("estimate gpt2 --lora r=16", 2, &["not yet", "--lora r=16"]),
+    ("estimate gpt2 --quantize nf4", 2, &["not yet", "--quantize nf4"]),
+    ("estimate gpt2 --parallel fsdp", 2, &["not yet", "--parallel fsdp"]),
+    ("estimate gpt2 --tensor-parallel 2", 2, &["not yet", "--tensor-parallel 2"]),
+    ("estimate gpt2 --optimizer sgd --precision bf16", 2, &["not yet", "--optimizer adamw"]),
+    ("estimate gpt2 --attention flash --precision bf16", 2, &["not yet", "sdpa"]),
+    ("estimate gpt2 --task masked-lm", 2, &["not yet", "masked-lm"]),
+    ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
+    ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
+    ("advise gpt2", 2, &["not yet", "oomph plan"]),
+    ("check job.yaml", 2, &["not yet"]),
+    ("trial -- python train.py", 2, &["not yet", "oomph probe"]),
+    ("run --gpu sim:t4 -- python train.py", 2, &["not yet"]),
+    ("capture model.py:make", 2, &["not yet"]),
+    ("schema plan", 2, &["not yet"]),
+    ("profiles show nope", 2, &["nope", "profiles list"]),
+    (
+        "plan gpt2 --precision bf16 --effective-batch 4 --gpu sim:t4*8",
+        2,
+        &["effective batch of 4", "8 devices", "--effective-batch 8"],
+    ),
+    (
+        "plan gpt2 --precision bf16 --effective-batch 4 --effective-tokens 4096 --gpu sim:t4",
+        2,
+        &["--effective-batch and --effective-tokens"],
+    ),
+    (
+        "plan gpt2 --precision bf16 --effective-tokens 100 --gpu sim:t4",
+        2,
+        &["--effective-tokens 100", "1024"],
+    ),
+    (
+        "plan gpt2 --precision bf16 --micro-batch 2 --accumulation 3 --effective-batch 7 --gpu sim:t4",
+        6,
+        &["2 x accumulation 3", "is 6, not 7"],
+    ),
+    ("plan gpt2 --precision bf16 --effective-batch 8", 4, &["--gpu sim:"]),
+    ("plan gpt2 --precision bf16 --effective-batch 8 --gpu 0", 4, &["--gpu sim:"]),
+    (
+        "plan gpt2 --precision fp32 --effective-batch 8 --gpu sim:v100-32gb --torch 2.15",
+        3,
+        &["no kernels", "7.0", "--torch 2.14"],
+    ),
+];
+
+#[test]
+fn a_mistake_gets_its_exit_code_the_value_and_the_cure() {
+    for (line, code, parts) in MISTAKES {
+        let output = oomph(line);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{line}: {stderr}");
+        assert!(output.stdout.is_empty(), "{line}: stdout is for answers");
+        assert!(stderr.starts_with("error: ") && stderr.contains("\nhint: "), "{line}: {stderr}");
+        for part in *parts {
+            assert!(stderr.contains(part), "{line}: no `{part}` in\n{stderr}");
+        }
+    }
+}
+
+#[test]
+fn with_json_a_mistake_is_an_object_on_stdout_as_well() {
+    for (line, code, _) in MISTAKES {
+        let (before, after) = line.split_once(" -- ").unwrap_or((line, ""));
+        let output = oomph(&format!("--json {before} -- {after}").replace(" -- \n", ""));
+        let error = json(&output);
+        assert_eq!(error["schema"], "oomph.error/1", "{line}");
+        assert_eq!(error["exit_code"], output.status.code().unwrap(), "{line}");
+        // `--` at the end may itself be what is wrong; the code is then that of usage.
+        assert!([*code, 2].contains(&output.status.code().unwrap()), "{line}");
+        assert!(error["error"].is_string() && error["hint"].is_string(), "{line}: {error}");
+    }
+}
+
+#[test]
+fn the_readmes_command_prints_a_plan() {
+    let output = oomph(
+        "plan llama-3.2-1b --seq-len 2048 --precision bf16 --effective-batch 256 --gpu sim:h100-80gb",
+    );
+    let text = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("micro-batch ") && first.contains("= effective batch 256"), "{text}");
+    for part in ["(simulated)", "estimated", "why ", "activations", "Assumptions", "--optimizer"] {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(!text.contains('\x1b'), "no colours in a pipe");
+}
+
+#[test]
+fn the_plan_as_json_has_every_key_and_its_numbers_agree() {
+    let output = oomph(&format!("{PLAN} --json"));
+    let plan = json(&output);
+    assert_eq!(output.status.code(), Some(0));
+    for key in [
+        "schema",
+        "gpus",
+        "micro_batch",
+        "accumulation_steps",
+        "data_parallel_size",
+        "effective_batch",
+        "exact",
+        "largest_micro_batch",
+        "bound_by",
+        "method",
+        "alternatives",
+        "notes",
+        "estimate",
+    ] {
+        assert!(!plan[key].is_null(), "{key} in {plan}");
+    }
+    assert_eq!(plan["schema"], "oomph.plan/1");
+    assert_eq!(plan["method"], "estimated");
+    assert_eq!(plan["gpus"][0]["simulated"], true);
+    let number = |key: &str| plan[key].as_u64().unwrap();
+    let product =
+        number("micro_batch") * number("accumulation_steps") * number("data_parallel_size");
+    assert_eq!((product, number("effective_batch")), (64, 64));
+    assert!(number("micro_batch") <= number("largest_micro_batch"));
+    estimate_agrees(&plan["estimate"]);
+    let capacity = &plan["gpus"][0]["capacity"];
+    let bytes = |key: &str| capacity[key].as_u64().unwrap();
+    assert_eq!(
+        bytes("capacity_bytes") + bytes("outside_allocator_bytes") + bytes("headroom_bytes"),
+        bytes("free_bytes")
+    );
+}
+
+fn estimate_agrees(estimate: &Value) {
+    for key in [
+        "schema",
+        "micro_batch",
+        "peak_allocated_bytes",
+        "peak_reserved_bytes",
+        "min_capacity_bytes",
+        "peak_phase",
+        "at_peak",
+        "outside_allocator",
+        "versions",
+        "assumptions",
+    ] {
+        assert!(!estimate[key].is_null(), "{key} in {estimate}");
+    }
+    assert_eq!(estimate["schema"], "oomph.estimate/1");
+    let at_peak = estimate["at_peak"].as_object().unwrap();
+    let sum: u64 = at_peak.values().map(|bytes| bytes.as_u64().unwrap()).sum();
+    assert_eq!(sum, estimate["peak_allocated_bytes"].as_u64().unwrap());
+    for category in [
+        "parameters",
+        "gradients",
+        "optimizer_state",
+        "activations",
+        "logits_loss",
+        "optimizer_temp",
+        "temporaries",
+        "inputs",
+        "workspace",
+    ] {
+        assert!(at_peak.contains_key(category), "{category}");
+    }
+    assert!(estimate["outside_allocator"]["cuda_context"].as_u64().unwrap() > 0);
+    let bytes = |key: &str| estimate[key].as_u64().unwrap();
+    assert!(bytes("peak_allocated_bytes") <= bytes("min_capacity_bytes"));
+    assert!(bytes("min_capacity_bytes") <= bytes("peak_reserved_bytes"));
+}
+
+#[test]
+fn an_estimate_judges_a_capacity_exactly_at_its_least() {
+    let line = "estimate gpt2 --precision bf16 --micro-batch 2 --json";
+    let least = json(&oomph(line))["min_capacity_bytes"].as_u64().unwrap();
+    let at = oomph(&format!("{line} --capacity {least}B"));
+    assert_eq!((at.status.code(), &json(&at)["fits"]), (Some(0), &true.into()));
+    let below = oomph(&format!("{line} --capacity {}B", least - (2 << 20)));
+    assert_eq!((below.status.code(), &json(&below)["fits"]), (Some(3), &false.into()));
+    assert!(!json(&below)["hints"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn the_largest_micro_batch_fits_and_the_next_does_not() {
+    let line = "estimate gpt2 --precision bf16 --capacity 12GiB --json";
+    let auto = json(&oomph(&format!("{line} --micro-batch auto")));
+    estimate_agrees(&auto);
+    let largest = auto["largest_micro_batch"].as_u64().unwrap();
+    assert_eq!(auto["micro_batch"], largest);
+    let fits = |size: u64| json(&oomph(&format!("{line} --micro-batch {size}")))["fits"].clone();
+    assert_eq!((fits(largest), fits(largest + 1)), (true.into(), false.into()));
+}
+
+#[test]
+fn every_size_of_a_plan_is_the_one_that_was_asked_for() {
+    let fixed = json(&oomph(&format!("{PLAN} --micro-batch 2 --json")));
+    assert_eq!((&fixed["micro_batch"], &fixed["accumulation_steps"]), (&2.into(), &32.into()));
+    assert_eq!(fixed["bound_by"], "micro_batch");
+    let fixed = json(&oomph(&format!("{PLAN} --accumulation 32 --json")));
+    assert_eq!((&fixed["micro_batch"], &fixed["bound_by"]), (&2.into(), &"accumulation".into()));
+    let too_large = oomph(&format!("{PLAN} --accumulation 1 --json"));
+    assert_eq!(too_large.status.code(), Some(3));
+    assert_eq!(json(&too_large)["fits"], false);
+}
+
+#[test]
+fn exact_is_exit_code_6_when_the_devices_do_not_divide_the_batch() {
+    let line = "plan gpt2 --precision bf16 --effective-batch 100 --gpu sim:t4*3 --json";
+    let loose = oomph(line);
+    assert_eq!((loose.status.code(), &json(&loose)["exact"]), (Some(0), &false.into()));
+    let strict = oomph(&format!("{line} --exact"));
+    assert_eq!((strict.status.code(), &json(&strict)["exact"]), (Some(6), &false.into()));
+    let even = oomph(&format!("{} --exact", line.replace("100", "99")));
+    assert_eq!(even.status.code(), Some(0));
+}
+
+#[test]
+fn tokens_are_turned_into_the_nearest_number_of_samples() {
+    let line = "plan gpt2 --precision bf16 --seq-len 1024 --gpu sim:t4 --json --effective-tokens";
+    assert_eq!(json(&oomph(&format!("{line} 65536")))["effective_batch"], 64);
+    let plan = json(&oomph(&format!("{line} 65000")));
+    assert_eq!(plan["target_effective_batch"], 63);
+    assert!(plan["notes"].to_string().contains("nearest is 63 samples"), "{plan}");
+}
+
+#[test]
+fn several_devices_take_off_what_replicas_add() {
+    let one = json(&oomph(&format!("{PLAN} --json")));
+    let four = json(&oomph(&format!("{PLAN}*4 --json")));
+    assert_eq!((&one["data_parallel_size"], &four["data_parallel_size"]), (&1.into(), &4.into()));
+    let outside = &four["estimate"]["outside_allocator"];
+    assert!(one["estimate"]["outside_allocator"]["nccl"].is_null());
+    assert_eq!(outside["nccl"], 1u64 << 30);
+    // GPT-2's 124,439,808 parameters, two bytes each.
+    assert_eq!(outside["ddp_buckets"], 248_879_616u64);
+}
+
+#[test]
+fn oomph_toml_holds_the_flags_and_flags_win() {
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("oomph.toml"), "precision = \"bf16\"\nseq-len = 128\n")
+        .unwrap();
+    let setup = |arguments: &[&str]| {
+        json(&oomph_in(folder.path(), &[&["estimate", "gpt2", "--json"], arguments].concat()))
+    };
+    assert_eq!(setup(&[])["setup"]["seq_len"], 128);
+    assert_eq!(setup(&["--seq-len", "64"])["setup"]["seq_len"], 64);
+    std::fs::write(folder.path().join("other.toml"), "seq_len = 9\n").unwrap();
+    let wrong = oomph_in(folder.path(), &["estimate", "gpt2", "--config", "other.toml"]);
+    let stderr = text(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr.contains("`other.toml` line 1: no key `seq_len`"), "{stderr}");
+    assert!(stderr.contains("`seq-len`"), "{stderr}");
+}
+
+#[test]
+fn a_broken_config_json_is_named_with_its_cure() {
+    let folder = TempDir::new().unwrap();
+    for (name, content, part) in [
+        ("empty.json", "", "empty"),
+        ("cut.json", "{\"model_type\": \"llama\", \"hidden", "cut.json"),
+        ("other.json", "{\"a\": 1}", "model_type"),
+        ("bert.json", "{\"model_type\": \"bert\"}", "bert"),
+    ] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        let output = oomph_in(folder.path(), &["estimate", name, "--precision", "bf16"]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{name}: {stderr}");
+        assert!(stderr.contains(part) && stderr.contains("hint: "), "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn an_allocator_setting_in_the_environment_is_named_as_not_honoured() {
+    let folder = TempDir::new().unwrap();
+    let output = command(folder.path(), &words("estimate gpt2 --precision bf16 --json"))
+        .env("PYTORCH_ALLOC_CONF", "max_split_size_mb:128")
+        .output()
+        .unwrap();
+    let notes = json(&output)["notes"].to_string();
+    assert!(notes.contains("PYTORCH_ALLOC_CONF=max_split_size_mb:128"), "{notes}");
+}
+
+#[test]
+fn colour_obeys_the_flag_then_no_color() {
+    let folder = TempDir::new().unwrap();
+    let escapes = |arguments: &str, no_color: &str| {
+        let line = format!("profiles list {arguments}");
+        let mut command = command(folder.path(), &words(&line));
+        command.env("NO_COLOR", no_color);
+        text(&command.output().unwrap().stdout).contains('\x1b')
+    };
+    assert!(escapes("--color always", ""));
+    assert!(escapes("--color=always", "1"), "the flag wins");
+    assert!(!escapes("--color never", ""));
+    assert!(!escapes("", ""), "a pipe is no terminal");
+    let error = oomph("--color always estimate nope");
+    assert!(text(&error.stderr).contains("\x1b[1;31merror:"));
+}
+
+#[test]
+fn a_closed_pipe_ends_quietly() {
+    let folder = TempDir::new().unwrap();
+    let mut child = command(folder.path(), &["profiles", "list", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!((child.wait().unwrap().code(), stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let folder = TempDir::new().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command(folder.path(), &["profiles", "list"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot write the answer"));
+}
+
+/// Every example in every help text, without the `oomph` in front.
+fn examples() -> Vec<String> {
+    let commands =
+        ["", "gpus", "estimate", "probe", "plan", "profiles", "profiles list", "profiles show"];
+    let mut found = Vec::new();
+    for command in commands {
+        let output = oomph(&format!("{command} --help"));
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let help = text(&output.stdout);
+        let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{command}"));
+        let lines: Vec<&str> =
+            examples.lines().filter_map(|line| line.trim().strip_prefix("oomph ")).collect();
+        assert!((2..=3).contains(&lines.len()), "{command}: {lines:?}");
+        found.extend(lines.into_iter().map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn the_examples_of_every_help_text_run() {
+    for example in examples() {
+        let output = oomph(&example);
+        let code = output.status.code().unwrap();
+        let no_gpu_here = code == 4 && !example.contains("sim:");
+        assert!(code == 0 || no_gpu_here, "{example}: {code} {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn version_and_help_go_to_stdout() {
+    let version = oomph("--version");
+    assert_eq!(text(&version.stdout), format!("oomph {}\n", env!("CARGO_PKG_VERSION")));
+    let nothing = oomph("");
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(text(&nothing.stderr).contains("Usage: oomph"));
+}
+
+#[test]
+fn profiles_name_models_and_gpus_with_their_sources() {
+    let list = json(&oomph("profiles list --json"));
+    assert_eq!(list["schema"], "oomph.profiles/1");
+    for kind in ["models", "gpus"] {
+        let all = list[kind].as_array().unwrap();
+        assert!(all.iter().all(|one| one["source"].as_str().is_some_and(|s| !s.trim().is_empty())));
+    }
+    let one = json(&oomph("profiles show sim:h100-80gb --json"));
+    assert_eq!((&one["schema"], &one["name"]), (&"oomph.gpu/1".into(), &"h100-80gb".into()));
+}
