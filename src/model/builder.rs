@@ -133,7 +133,13 @@ impl Builder {
     }
 
     /// Runs `forward` as a layer that checkpointing may recompute.
-    pub fn layer<'b>(&'b self, forward: impl FnOnce() -> Value<'b>) -> Value<'b> {
+    ///
+    /// `arguments` are what the call passes along unread: checkpointing holds them too.
+    pub fn layer<'b>(
+        &'b self,
+        arguments: &[&Value<'b>],
+        forward: impl FnOnce() -> Value<'b>,
+    ) -> Value<'b> {
         let (id, start, first) = {
             let mut graph = self.graph.borrow_mut();
             let id = LayerId(graph.layers.len() as u32);
@@ -142,6 +148,9 @@ impl Builder {
             (id, graph.statements.len(), graph.value_count)
         };
         self.layer_floor.set(Some(first));
+        for argument in arguments {
+            self.capture(argument.id);
+        }
         let out = forward();
         self.layer_floor.set(None);
         let mut graph = self.graph.borrow_mut();

@@ -142,7 +142,7 @@ fn transformer<'b>(
     for (index, weights) in x.blocks.iter().enumerate() {
         let _m = b.enter(&format!("h.{index}"));
         let block = Block { c, o, w: weights, mask: causal.as_ref() };
-        hidden = b.layer(|| block.forward(b, &hidden));
+        hidden = b.layer(&[&row], || block.forward(b, &hidden));
     }
     let normed = {
         let _m = b.enter("ln_f");
@@ -169,7 +169,8 @@ impl<'b> Block<'_, 'b> {
             let _m = b.enter("ln_1");
             norm(b, input, &self.w.ln_1)
         };
-        let attended = {
+        // `attn_output, _ = self.attn(...)`: the weights stay until the block returns.
+        let (attended, _weights) = {
             let _m = b.enter("attn");
             self.attention(b, &normed)
         };
@@ -183,9 +184,8 @@ impl<'b> Block<'_, 'b> {
             let _m = b.enter("mlp");
             self.mlp(b, &normed)
         };
-        drop(normed);
         let out = b.add(&residual, &fed);
-        drop((attended, residual, fed));
+        drop((normed, attended, residual, fed));
         out
     }
 
@@ -226,7 +226,7 @@ impl<'b> Block<'_, 'b> {
         b.transpose(&split, 1, 2)
     }
 
-    fn attention(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    fn attention(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let (c, o) = (self.c, self.o);
         let fused = self.conv1d(b, "c_attn", x, &self.w.c_attn, [c.n_embd, 3 * c.n_embd]);
         let parts = b.run_many(Op::Split { dim: 2, parts: 3 }, &[&fused], 3);
@@ -235,7 +235,7 @@ impl<'b> Block<'_, 'b> {
         let v = self.heads(b, &parts[2]);
         let q = self.heads(b, &parts[0]);
         drop(parts);
-        let attended = match o.attention {
+        let (attended, weights) = match o.attention {
             Attention::Sdpa => {
                 let op =
                     Op::Sdpa { dropout: c.attn_pdrop, causal: self.mask.is_none(), grouped: false };
@@ -245,21 +245,32 @@ impl<'b> Block<'_, 'b> {
                 };
                 let turned = b.transpose(&out, 1, 2);
                 drop(out);
-                b.contiguous(&turned)
+                (b.contiguous(&turned), None)
             }
-            Attention::Eager => self.eager(b, &q, &k, &v),
+            Attention::Eager => {
+                let (attended, weights) = self.eager(b, &q, &k, &v);
+                (attended, Some(weights))
+            }
         };
         let width = c.n_embd as i64;
-        let flat = b.reshape(&attended, &[o.batch as i64, o.seq_len as i64, width]);
-        drop(attended);
-        let flat = b.contiguous(&flat);
+        let flat = {
+            let folded = b.reshape(&attended, &[o.batch as i64, o.seq_len as i64, width]);
+            drop(attended);
+            b.contiguous(&folded)
+        };
         let projected = self.conv1d(b, "c_proj", &flat, &self.w.c_proj, [c.n_embd, c.n_embd]);
         drop(flat);
         let _m = b.enter("resid_dropout");
-        b.dropout(&projected, c.resid_pdrop)
+        (b.dropout(&projected, c.resid_pdrop), weights)
     }
 
-    fn eager(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>, v: &Value<'b>) -> Value<'b> {
+    fn eager(
+        &self,
+        b: &'b Builder,
+        q: &Value<'b>,
+        k: &Value<'b>,
+        v: &Value<'b>,
+    ) -> (Value<'b>, Value<'b>) {
         let mut scores = {
             let turned = b.transpose(k, -1, -2);
             let product = b.run(Op::Matmul, &[q, &turned]);
@@ -278,7 +289,7 @@ impl<'b> Block<'_, 'b> {
         let probabilities = b.dropout(&soft, self.c.attn_pdrop);
         drop(soft);
         let out = b.run(Op::Matmul, &[&probabilities, v]);
-        b.transpose(&out, 1, 2)
+        (b.transpose(&out, 1, 2), probabilities)
     }
 
     /// transformers 4: the scores are divided by a tensor, then masked with `torch.where`.

@@ -126,7 +126,7 @@ fn decoder<'b>(b: &'b Builder, c: &LlamaConfig, o: &GraphOptions, x: &Inputs<'_,
         b.run(Op::Embedding, &[x.embedding, x.ids])
     };
     let positions = b.fresh(&[o.seq_len], Dtype::I64);
-    let _positions = if o.transformers >= TRANSFORMERS_5 {
+    let positions = if o.transformers >= TRANSFORMERS_5 {
         let shifted = b.fresh(&[o.seq_len], Dtype::I64);
         drop(positions);
         shifted
@@ -143,7 +143,7 @@ fn decoder<'b>(b: &'b Builder, c: &LlamaConfig, o: &GraphOptions, x: &Inputs<'_,
         let _m = b.enter(&format!("layers.{index}"));
         let input = hidden.as_ref().unwrap_or(&embedded);
         let ctx = Layer { c, o, w: weights, cos: &cos, sin: &sin, mask: causal.as_ref() };
-        let out = b.layer(|| ctx.forward(b, input));
+        let out = b.layer(&[&positions], || ctx.forward(b, input));
         hidden = Some(out);
     }
     let _m = b.enter("norm");
@@ -216,7 +216,8 @@ impl<'b> Layer<'_, 'b> {
             let _m = b.enter("input_layernorm");
             rms_norm(b, input, &self.w.input_norm)
         };
-        let attended = {
+        // `hidden_states, _ = self.self_attn(...)`: the weights stay until the layer returns.
+        let (attended, _weights) = {
             let _m = b.enter("self_attn");
             self.attention(b, &normed)
         };
@@ -269,7 +270,7 @@ impl<'b> Layer<'_, 'b> {
         b.transpose(&split, 1, 2)
     }
 
-    fn attention(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    fn attention(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let c = self.c;
         let (heads, kv_heads) = (c.num_attention_heads, c.num_key_value_heads);
         let q = self.heads(b, self.linear(b, "q_proj", x, &self.w.q), heads);
@@ -283,15 +284,20 @@ impl<'b> Layer<'_, 'b> {
             drop((q, k));
             (turned_q, turned_k)
         };
-        let attended = match self.o.attention {
-            Attention::Sdpa => self.sdpa(b, &q, &k, &v),
-            Attention::Eager => self.eager(b, &q, &k, &v),
+        let (attended, weights) = match self.o.attention {
+            Attention::Sdpa => (self.sdpa(b, &q, &k, &v), None),
+            Attention::Eager => {
+                let (attended, weights) = self.eager(b, &q, &k, &v);
+                (attended, Some(weights))
+            }
         };
         let (batch, seq) = (self.o.batch as i64, self.o.seq_len as i64);
-        let flat = b.reshape(&attended, &[batch, seq, (heads * c.head_dim) as i64]);
-        drop(attended);
-        let flat = b.contiguous(&flat);
-        self.linear(b, "o_proj", &flat, &self.w.o)
+        let flat = {
+            let folded = b.reshape(&attended, &[batch, seq, (heads * c.head_dim) as i64]);
+            drop(attended);
+            b.contiguous(&folded)
+        };
+        (self.linear(b, "o_proj", &flat, &self.w.o), weights)
     }
 
     fn kv_sizes(&self) -> [u64; 4] {
@@ -324,7 +330,13 @@ impl<'b> Layer<'_, 'b> {
         b.contiguous(&turned)
     }
 
-    fn eager(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>, v: &Value<'b>) -> Value<'b> {
+    fn eager(
+        &self,
+        b: &'b Builder,
+        q: &Value<'b>,
+        k: &Value<'b>,
+        v: &Value<'b>,
+    ) -> (Value<'b>, Value<'b>) {
         let repeats = self.c.num_attention_heads / self.c.num_key_value_heads;
         let repeated =
             |x: &Value<'b>| (repeats > 1).then(|| masks::repeat_kv(b, x, self.kv_sizes(), repeats));
@@ -348,7 +360,7 @@ impl<'b> Layer<'_, 'b> {
         let turned = b.transpose(&out, 1, 2);
         let flat = b.contiguous(&turned);
         drop((out, turned));
-        flat
+        (flat, probabilities)
     }
 }
 

@@ -104,8 +104,12 @@ pub fn causal_lm_loss<'b>(
 ) -> Value<'b> {
     let rows = o.batch * o.seq_len;
     let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
-    let _padded = b.fresh(&[o.batch, o.seq_len + 1], Dtype::I64);
-    let shifted = b.fresh(&[o.batch, o.seq_len], Dtype::I64);
+    let padded = b.fresh(&[o.batch, o.seq_len + 1], Dtype::I64);
+    let shifted = {
+        let end = o.seq_len as i64 + 1;
+        let tail = b.run(Op::Slice { dim: 1, start: 1, end }, &[&padded]);
+        b.contiguous(&tail)
+    };
     let flat = b.view(&upcast, &[rows as i64, vocab_size as i64]);
     drop(upcast);
     let flat_labels = b.view(&shifted, &[rows as i64]);

@@ -88,6 +88,8 @@ impl Interpreter<'_, '_> {
         let needs: SmallVec<[bool; 3]> =
             self.tape.nodes[node as usize].next.iter().map(Option::is_some).collect();
         let mut outputs = self.tape.apply(&op, &saved, &inputs, &needs);
+        // Recomputed tensors had no other owner; what the node itself kept goes further down.
+        drop(saved);
         for (i, output) in outputs.iter_mut().enumerate() {
             let Some(edge) = self.tape.nodes[node as usize].next[i] else { continue };
             if let Some(grad) = output.take() {
@@ -95,7 +97,6 @@ impl Interpreter<'_, '_> {
             }
         }
         drop(inputs);
-        drop(saved);
         self.tape.nodes[node as usize].saved.clear();
         outputs
     }

@@ -272,8 +272,8 @@ impl Tape<'_> {
     fn efficient_workspace_bytes(&self, e: &EfficientShape, dtype: DType) -> u64 {
         let s = &e.shape;
         let block = self.backward_block(s.head_dim, dtype, e.dropout);
-        let tile = block.queries * block.queries + 4;
-        let dq = s.queries.div_ceil(block.queries) * s.head_dim.div_ceil(block.queries) * tile;
+        let tile = block.queries * block.keys + 4;
+        let dq = s.queries.div_ceil(block.queries) * s.head_dim.div_ceil(block.keys) * tile;
         let mut elements = dq;
         if dtype.is_half() && !block.in_registers {
             let parallel = s.batch * s.heads;

@@ -1,6 +1,7 @@
 //! Rows of a table, and the sort behind their gradient.
 
 use crate::step::ops::Backward;
+use crate::step::sort::{radix_sort_bytes, scan_bytes, unique_by_key_bytes};
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
 
@@ -39,18 +40,18 @@ impl Tape<'_> {
         let sorted = ids(count);
         let original = ids(count);
         let range = ids(count);
-        let sort = self.hold(super::super::sort::radix_sort_bytes(count));
+        let sort = self.hold(radix_sort_bytes(count, rows));
         drop((range, sort));
         let out = self.empty(table, grad.dtype);
         let segment_starts = ids(count);
         let segment_count = ids(1);
         let identity = ids(count);
-        self.transient(super::super::sort::unique_by_key_bytes(count));
+        self.transient(unique_by_key_bytes(count));
         drop(identity);
         let segments = count.min(rows);
         let partials_a_segment = ids(segments);
         let partial_offsets = ids(segments);
-        self.transient(super::super::sort::scan_bytes(segments));
+        self.transient(scan_bytes(segments));
         let partial_count = ids(1);
         let partials = count / ROWS_PER_PARTIAL + segments;
         let partial_starts = ids(partials);
