@@ -90,6 +90,7 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
         };
         transformer(b, c, o, &x)
     };
+    let hidden = masks::sliced_for_head(b, o, hidden, c.n_embd);
     let logits = {
         let _m = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, head.as_ref().unwrap_or(&wte)])
@@ -112,21 +113,14 @@ fn transformer<'b>(
     o: &GraphOptions,
     x: &Inputs<'_, 'b>,
 ) -> Value<'b> {
-    let version_5 = o.transformers >= TRANSFORMERS_5;
-    let cache_position = (!version_5).then(|| b.fresh(&[o.seq_len], Dtype::I64));
     let embedded = {
         let _m = b.enter("wte");
         b.run(Op::Embedding, &[x.wte, x.ids])
     };
-    let positions = match cache_position {
-        Some(positions) => positions,
-        None => {
-            let arange = b.fresh(&[o.seq_len], Dtype::I64);
-            let shifted = b.fresh(&[o.seq_len], Dtype::I64);
-            drop(arange);
-            shifted
-        }
-    };
+    let mut positions = b.fresh(&[o.seq_len], Dtype::I64);
+    if o.transformers >= TRANSFORMERS_5 {
+        positions = b.fresh(&[o.seq_len], Dtype::I64);
+    }
     let row = b.run(Op::Unsqueeze { dim: 0 }, &[&positions]);
     let position_embedded = {
         let _m = b.enter("wpe");

@@ -102,6 +102,7 @@ fn forward(b: &Builder, c: &LlamaConfig, o: &GraphOptions) -> crate::model::grap
             },
         )
     };
+    let hidden = masks::sliced_for_head(b, o, hidden, c.hidden_size);
     let logits = {
         let _head = b.enter("lm_head");
         let weight = head.as_ref().unwrap_or(&embedding);

@@ -82,11 +82,38 @@ fn mask_by_vmap<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
     mask
 }
 
+/// `x[..., :, ...]`: a slice of a whole dimension.
+pub fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32, size: i64) -> Value<'b> {
+    b.run(Op::Slice { dim, start: 0, end: size }, &[x])
+}
+
+/// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.
+pub fn sliced_for_head<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    hidden: Value<'b>,
+    width: u64,
+) -> Value<'b> {
+    if o.transformers >= TRANSFORMERS_5 {
+        return hidden;
+    }
+    let samples = whole(b, &hidden, 0, o.batch as i64);
+    let tokens = whole(b, &samples, 1, o.seq_len as i64);
+    whole(b, &tokens, 2, width as i64)
+}
+
 /// `repeat_kv`: (batch, kv_heads, seq_len, head_dim) to (batch, kv_heads x repeats, ...).
 pub fn repeat_kv<'b>(b: &'b Builder, x: &Value<'b>, sizes: [u64; 4], repeats: u64) -> Value<'b> {
     let [batch, heads, seq, dim] = sizes.map(|n| n as i64);
     let repeats = repeats as i64;
-    let wide = b.run(Op::Unsqueeze { dim: 2 }, &[x]);
+    // x[:, :, None, :, :]
+    let wide = {
+        let rows = whole(b, x, 0, batch);
+        let columns = whole(b, &rows, 1, heads);
+        let wide = b.run(Op::Unsqueeze { dim: 2 }, &[&columns]);
+        let steps = whole(b, &wide, 3, seq);
+        whole(b, &steps, 4, dim)
+    };
     let expanded = b.run(
         Op::Expand { sizes: [batch, heads, repeats, seq, dim].into_iter().collect() },
         &[&wide],

@@ -47,8 +47,18 @@ impl Tape<'_> {
         let bytes = cublas_workspace_bytes(self.setup.gpu, self.setup.torch);
         if self.setup.torch >= TRANSIENT_WORKSPACE {
             self.transient(bytes);
+        } else {
+            self.cublas_handle();
+        }
+    }
+
+    /// Takes the workspace that comes with a cuBLAS handle and stays, where that is how it is done:
+    /// once for each thread that multiplies.
+    pub fn cublas_handle(&mut self) {
+        if self.setup.torch >= TRANSIENT_WORKSPACE {
             return;
         }
+        let bytes = cublas_workspace_bytes(self.setup.gpu, self.setup.torch);
         let kept = if self.in_backward { &self.scratch.backward } else { &self.scratch.forward };
         if kept.is_none() {
             let workspace = self.hold(bytes);
@@ -60,8 +70,8 @@ impl Tape<'_> {
         }
     }
 
-    /// Takes the workspace of a product with a fused bias.
-    pub fn cublaslt_workspace(&self) {
-        self.transient(cublaslt_workspace_bytes(self.setup.gpu, self.setup.torch));
+    /// Takes the workspace of a product with a fused bias, until the result is dropped.
+    pub fn cublaslt_workspace(&self) -> Option<Rc<Storage>> {
+        self.hold(cublaslt_workspace_bytes(self.setup.gpu, self.setup.torch))
     }
 }

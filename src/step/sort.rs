@@ -4,8 +4,14 @@
 //! sizes are those of compute capability 8.0, found by running `embedding_dense_backward` on the
 //! oracle with 3,073 to 2,097,152 indices on torch 2.15 and 2.8.
 
+use crate::step::setup::Version;
+
 /// CUB aligns each part of its temporary storage to this many bytes.
 const ALIGN: u64 = 256;
+
+/// From this version on CUB sizes its histograms by the bits sorted, and keeps 256 bytes more in
+/// scans. Run on 2.8 and 2.15; where between them it changed is not known.
+const SORT_BY_BITS: Version = Version::new(2, 15);
 
 fn aligned(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGN)
@@ -19,34 +25,44 @@ fn index_bits(rows: u64) -> u64 {
 /// Returns the bytes that sorting `count` pairs of 64-bit keys below `rows` and values takes.
 ///
 /// Two buffers, a histogram for each pass of eight bits, and a look-back for each tile of 3,840.
-pub fn radix_sort_bytes(count: u64, rows: u64) -> u64 {
-    let passes = index_bits(rows).div_ceil(8);
+/// Until [`SORT_BY_BITS`] histograms are made for all 64 bits.
+pub fn radix_sort_bytes(count: u64, rows: u64, torch: Version) -> u64 {
+    let bits = if torch >= SORT_BY_BITS { index_bits(rows) } else { 64 };
+    let passes = bits.div_ceil(8);
     let tiles = count.div_ceil(3840);
     2 * aligned(8 * count) + passes * 256 * 8 + tiles * 256 * 4 + ALIGN + (ALIGN - 1)
 }
 
 /// Returns the bytes that finding the first of each run of `count` sorted keys takes.
-pub fn unique_by_key_bytes(count: u64) -> u64 {
-    aligned((count.div_ceil(672) + 32) * 8) + 2 * ALIGN + (ALIGN - 1)
+pub fn unique_by_key_bytes(count: u64, torch: Version) -> u64 {
+    let (tile, parts) = if torch >= SORT_BY_BITS { (672, 2) } else { (896, 1) };
+    aligned((count.div_ceil(tile) + 32) * 8) + parts * ALIGN + (ALIGN - 1)
 }
 
 /// Returns the bytes that a prefix sum over `count` 64-bit values takes.
-pub fn scan_bytes(count: u64) -> u64 {
-    aligned((count.div_ceil(896) + 32) * 16) + ALIGN + (ALIGN - 1)
+pub fn scan_bytes(count: u64, torch: Version) -> u64 {
+    let parts = if torch >= SORT_BY_BITS { 1 } else { 0 };
+    aligned((count.div_ceil(896) + 32) * 16) + parts * ALIGN + (ALIGN - 1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NEW: Version = Version::new(2, 15);
+    const OLD: Version = Version::new(2, 8);
+
     #[test]
     fn storage_is_what_the_oracle_takes() {
-        assert_eq!(radix_sort_bytes(4096, 1000), 72_191);
-        assert_eq!(radix_sort_bytes(5000, 128_256), 89_087);
-        assert_eq!(radix_sort_bytes(2_097_152, 1000), 34_119_167);
-        assert_eq!(unique_by_key_bytes(4096), 1279);
-        assert_eq!(unique_by_key_bytes(2_097_152), 26_111);
-        assert_eq!(scan_bytes(1000), 1279);
-        assert_eq!(scan_bytes(128_256), 3327);
+        assert_eq!(radix_sort_bytes(4096, 1000, NEW), 72_191);
+        assert_eq!(radix_sort_bytes(5000, 128_256, NEW), 89_087);
+        assert_eq!(radix_sort_bytes(2_097_152, 1000, NEW), 34_119_167);
+        assert_eq!(radix_sort_bytes(4096, 1000, OLD), 84_479);
+        assert_eq!(unique_by_key_bytes(4096, NEW), 1279);
+        assert_eq!(unique_by_key_bytes(2_097_152, NEW), 26_111);
+        assert_eq!(unique_by_key_bytes(100_000, OLD), 1791);
+        assert_eq!(scan_bytes(1000, NEW), 1279);
+        assert_eq!(scan_bytes(128_256, NEW), 3327);
+        assert_eq!(scan_bytes(100_000, OLD), 2559);
     }
 }

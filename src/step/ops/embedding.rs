@@ -36,22 +36,23 @@ impl Tape<'_> {
         if count <= UNSORTED_INDICES {
             return self.empty(table, grad.dtype);
         }
+        let torch = self.setup.torch;
         let ids = |n: u64| self.empty(Dims::new(&[n]), DType::I64);
         let sorted = ids(count);
         let original = ids(count);
         let range = ids(count);
-        let sort = self.hold(radix_sort_bytes(count, rows));
+        let sort = self.hold(radix_sort_bytes(count, rows, torch));
         drop((range, sort));
         let out = self.empty(table, grad.dtype);
         let segment_starts = ids(count);
         let segment_count = ids(1);
         let identity = ids(count);
-        self.transient(unique_by_key_bytes(count));
+        self.transient(unique_by_key_bytes(count, torch));
         drop(identity);
         let segments = count.min(rows);
         let partials_a_segment = ids(segments);
         let partial_offsets = ids(segments);
-        self.transient(scan_bytes(segments));
+        self.transient(scan_bytes(segments, torch));
         let partial_count = ids(1);
         let partials = count / ROWS_PER_PARTIAL + segments;
         let partial_starts = ids(partials);

@@ -88,7 +88,9 @@ impl Tape<'_> {
             (false, false) => self.record(Backward::Addmm, &inputs, &[], &meta),
         };
         let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
-        self.cublaslt_workspace();
+        let workspace = self.cublaslt_workspace();
+        self.cublas_handle();
+        drop(workspace);
         out
     }
 

@@ -4,8 +4,13 @@ use std::rc::Rc;
 
 use crate::step::layout::view_strides;
 use crate::step::ops::{Backward, Grads};
+use crate::step::setup::Version;
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Edge, Tensor};
+
+/// From this version on a slice of a whole dimension is the tensor itself; before, its backward
+/// copied the gradient into zeros. Run on 2.8 and 2.15; where between them it changed is not known.
+const WHOLE_SLICE_IS_ITSELF: Version = Version::new(2, 15);
 
 impl Tape<'_> {
     /// `x.view(sizes)`
@@ -112,7 +117,8 @@ impl Tape<'_> {
     /// `x[..., start:end]` along one dimension.
     pub fn slice(&mut self, x: &Tensor, dim: usize, start: u64, end: u64) -> Tensor {
         let mut sizes = x.sizes;
-        if start == 0 && end == sizes.as_slice()[dim] {
+        let whole = start == 0 && end == sizes.as_slice()[dim];
+        if whole && self.setup.torch >= WHOLE_SLICE_IS_ITSELF {
             return Rc::clone(x);
         }
         sizes.as_mut_slice()[dim] = end - start;
