@@ -1,16 +1,33 @@
-//! Closures of a test that run in a child process, on a scenario's machine.
+//! Parts of a test that run in a child process, on a scenario's machine.
 //!
-//! The child is the test binary again, told to run the same test; there, every closure but the
-//! wanted one is skipped, and the process ends when it is done.
+//! The child is the test binary again. [`run`] tells it to run the same test; there, every closure
+//! but the wanted one is skipped, and the process ends when it is done, so nothing may be asserted
+//! about the machine before the last closure. What runs beside other processes is an ignored test
+//! of its own, which [`Child::start`] and [`run_part`] call by its name:
+//!
+//! ```ignore
+//! #[test]
+//! #[ignore = "a part of processes_share_the_memory, which starts it"]
+//! fn part_that_holds_memory() {
+//!     if child::is_part() {
+//!         support::driver::context(0).expect("a context");
+//!         child::hold();
+//!     }
+//! }
+//! ```
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{self, ChildStdin, Command, ExitStatus, Stdio};
 
+use std::time::Duration;
+
 use super::Scenario;
 
-/// Says in the child which closure to run.
+/// Says in the child which closure to run, or that it is a part.
 const ROLE: &str = "OOMPH_TEST_ROLE";
+/// The role of an ignored test.
+const PART: &str = "part";
 thread_local! {
     /// Closures of this test so far; tests have a thread each.
     static STARTED: Cell<u32> = const { Cell::new(0) };
@@ -38,12 +55,38 @@ pub fn try_run<F: FnOnce()>(
 ) -> (ExitStatus, String) {
     let mut command = again::<F>(machine, body);
     command.envs(environment.iter().copied());
+    output_of(command)
+}
+
+/// Runs an ignored test in a child process on `machine`, and fails when it fails.
+pub fn run_part(machine: &Scenario, name: &str) {
+    let (status, output) = try_part(machine, name);
+    assert!(status.success(), "{name} failed:\n{output}");
+}
+
+/// As [`run_part`]; returns how the child ended and what it printed.
+pub fn try_part(machine: &Scenario, name: &str) -> (ExitStatus, String) {
+    output_of(part(machine, name))
+}
+
+/// Within an ignored test: whether [`run_part`] or [`Child::start`] runs it.
+pub fn is_part() -> bool {
+    std::env::var(ROLE).is_ok_and(|role| role == PART)
+}
+
+fn output_of(mut command: Command) -> (ExitStatus, String) {
     let output = command.output().expect("the test binary runs");
     let text = [output.stdout, output.stderr].concat();
     (output.status, String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A closure that goes on in a child process until it is told to end, or killed.
+fn part(machine: &Scenario, name: &str) -> Command {
+    let mut command = machine.command(std::env::current_exe().expect("has a path"));
+    command.args(["--exact", name, "--ignored", "--nocapture"]).env(ROLE, PART);
+    command
+}
+
+/// An ignored test that goes on in a child process until it is told to end, or killed.
 pub struct Child {
     process: process::Child,
     /// Closed to let the child go on.
@@ -51,10 +94,9 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts `body` and waits until it calls [`hold`].
-    pub fn start<F: FnOnce()>(machine: &Scenario, body: F) -> Child {
-        let mut command = again::<F>(machine, body);
-        let mut process = command
+    /// Starts the ignored test of that name and waits until it calls [`hold`].
+    pub fn start(machine: &Scenario, name: &str) -> Child {
+        let mut process = part(machine, name)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -76,9 +118,22 @@ impl Child {
         self.process.id()
     }
 
-    /// Kills it (SIGKILL), and does not wait for it: it is a zombie until the value drops.
+    /// Kills it (SIGKILL) and returns when it has ended; it stays a zombie until the value drops.
     pub fn kill(&mut self) {
         self.process.kill().expect("it can be killed");
+        let stat = format!("/proc/{}/stat", self.pid());
+        while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits until `condition` holds; fails when the child ends before.
+    pub fn wait_until(&mut self, condition: impl Fn() -> bool) {
+        while !condition() {
+            let ended = self.process.try_wait().expect("it can be asked");
+            assert!(ended.is_none(), "the child ended early: {ended:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on after [`hold`], and waits for its end.
@@ -96,7 +151,7 @@ impl Drop for Child {
     }
 }
 
-/// Within a closure of [`Child::start`]: says that it is ready, and waits to be let go.
+/// Within a test of [`Child::start`]: says that it is ready, and waits to be let go.
 pub fn hold() {
     println!("\n{READY}");
     // Ends when the other side closes, whether it says so or dies.

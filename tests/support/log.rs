@@ -60,9 +60,18 @@ pub fn read(path: &Path) -> Vec<Call> {
 type Taken = (u32, &'static str, u64);
 
 /// Returns what was taken and never given back, a line each.
+///
+/// Memory that only the end of its context or process gave back counts as left.
 pub fn left(calls: &[Call]) -> Vec<String> {
     let mut taken: BTreeMap<Taken, i64> = BTreeMap::new();
     for call in calls.iter().filter(|call| call.succeeded()) {
+        if call.name == "cuMemUnmap" {
+            let start = call.number_of("address").unwrap_or(0);
+            let end = start + call.number_of("bytes").unwrap_or(0);
+            taken.retain(|(pid, kind, address), _| {
+                (*pid, *kind) != (call.pid, "mapping") || !(start..end).contains(address)
+            });
+        }
         if let Some((kind, key, change)) = change(call) {
             let what = (call.pid, kind, call.number_of(key).unwrap_or(0));
             let count = taken.entry(what).or_default();

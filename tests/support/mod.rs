@@ -25,6 +25,7 @@
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
 pub mod child;
+pub mod driver;
 pub mod log;
 #[path = "../../virtual-gpu/src/machine/mod.rs"]
 #[allow(unused_imports, reason = "the library itself uses more of it")]
@@ -38,7 +39,6 @@ use std::process::Command;
 use oomph::device::virtual_library;
 use tempfile::TempDir;
 
-pub use child::Child;
 pub use log::Call;
 
 /// A machine with a driver: a folder with the library, a scenario, its state and its log.

@@ -161,7 +161,7 @@ pub fn dispatch(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> 
 /// Returns the driver, opened at the first call of a process (or of a fork of one).
 fn opened<'a>(guard: &'a mut MutexGuard<'_, Option<Driver>>) -> Option<&'a mut Driver> {
     if guard.as_ref().is_none_or(|driver| !driver.machine.is_ours()) {
-        let path = std::env::var_os(SCENARIO)?;
+        let path = std::env::var_os(SCENARIO).filter(|path| !path.is_empty())?;
         let machine = Machine::open(Path::new(&path)).unwrap_or_else(|e| give_up(&e));
         check_names(&machine.scenario);
         cuda::forget_thread();

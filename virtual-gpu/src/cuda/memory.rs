@@ -55,7 +55,7 @@ pub fn allocate(call: &mut Call, address: Out<u64>, bytes: usize) -> Outcome {
     let bytes = bytes as u64;
     let taken = call.machine.take(place, bytes).map_err(|_| error::OUT_OF_MEMORY)?;
     let granularity = call.scenario.gpu_at(place).granularity;
-    let Some(start) = call.machine.new_addresses(taken, granularity) else {
+    let Some(start) = call.cuda.addresses.take(taken, granularity) else {
         call.machine.give_back(place, taken);
         return Err(error::OUT_OF_MEMORY);
     };

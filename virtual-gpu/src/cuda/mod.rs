@@ -1,5 +1,6 @@
 //! The CUDA driver's interface: what a process sees and holds, and the exported names.
 
+mod addresses;
 mod context;
 mod device;
 pub mod error;
@@ -19,6 +20,7 @@ pub struct Cuda {
     /// Places by device ordinal, once `cuInit` has succeeded.
     visible: Option<Vec<usize>>,
     contexts: context::Contexts,
+    addresses: addresses::Addresses,
     memory: memory::Allocations,
     virtual_memory: virtual_memory::VirtualMemory,
 }

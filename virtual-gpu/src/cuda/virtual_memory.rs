@@ -162,7 +162,7 @@ pub fn reserve(
     {
         return Err(error::INVALID_VALUE);
     }
-    let start = call.machine.new_addresses(bytes, alignment.max(2 << 20));
+    let start = call.cuda.addresses.take(bytes, alignment.max(2 << 20));
     let start = start.ok_or(error::OUT_OF_MEMORY)?;
     call.note_address(start);
     call.cuda.virtual_memory.reserved.insert(start, bytes);

@@ -190,21 +190,6 @@ impl Locked<'_> {
         holdings.iter().any(|h| h.pid != self.me.pid && h.kind != Kind::Graphics)
     }
 
-    /// Returns a range of device addresses that was never given out before.
-    pub fn new_addresses(&self, bytes: u64, alignment: u64) -> Option<u64> {
-        // Above every host mapping that Linux makes by itself, below the 47-bit limit: 96 TiB.
-        const FIRST: u64 = 0x1000_0000_0000;
-        const LIMIT: u64 = 0x6000_0000_0000;
-        let next = FIRST + self.table.addresses.load(SeqCst);
-        let start = next.checked_next_multiple_of(alignment)?;
-        let end = start.checked_add(bytes)?.checked_next_multiple_of(2 << 20)?;
-        if end > LIMIT - FIRST {
-            return None;
-        }
-        self.table.addresses.store(end - FIRST, SeqCst);
-        Some(start)
-    }
-
     /// Lets go of what dead processes held.
     pub fn reap(&self) {
         for holder in self.holders() {

@@ -3,6 +3,7 @@
 //! The scenario file says what there is; the state file next to it is shared by every process
 //! that uses the scenario. Nothing here is visible to C, so tests include this folder as it is.
 
+mod card;
 mod ledger;
 mod line;
 mod process;

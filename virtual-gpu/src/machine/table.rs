@@ -28,7 +28,7 @@ const LOCK_EX: i32 = 2;
 const LOCK_UN: i32 = 8;
 
 /// First word of a state file; the last byte counts layouts.
-const MAGIC: u64 = u64::from_le_bytes(*b"oomphgp\x01");
+const MAGIC: u64 = u64::from_le_bytes(*b"oomphgp\x02");
 /// Rules (faults and steals) that a scenario may have.
 pub const MAX_RULES: usize = 256;
 /// Pairs of process and GPU that may hold memory at one time.
@@ -40,8 +40,6 @@ pub struct Words {
     magic: AtomicU64,
     /// Calls so far, of any process.
     pub calls: AtomicU64,
-    /// Device address space given out so far; never given out twice.
-    pub addresses: AtomicU64,
     /// Holders that were ever in use: the rest need not be looked at.
     pub holders_touched: AtomicU64,
     /// Calls that each rule's pattern has met.

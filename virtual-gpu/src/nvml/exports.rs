@@ -37,33 +37,24 @@ exports! {
 
     nvmlDeviceGetMemoryInfo(device: Handle, memory: Out<Memory>) => memory::info;
     nvmlDeviceGetMemoryInfo_v2(device: Handle, memory: Out<MemoryV2>) => memory::info_v2;
-    nvmlDeviceGetComputeRunningProcesses(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfoV1>
-    ) => memory::compute_v1;
-    nvmlDeviceGetComputeRunningProcesses_v2(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfo>
-    ) => memory::compute;
-    nvmlDeviceGetComputeRunningProcesses_v3(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfo>
-    ) => memory::compute;
-    nvmlDeviceGetGraphicsRunningProcesses(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfoV1>
-    ) => memory::graphics_v1;
-    nvmlDeviceGetGraphicsRunningProcesses_v2(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfo>
-    ) => memory::graphics;
-    nvmlDeviceGetGraphicsRunningProcesses_v3(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfo>
-    ) => memory::graphics;
-    nvmlDeviceGetMPSComputeRunningProcesses(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfoV1>
-    ) => memory::mps_v1;
-    nvmlDeviceGetMPSComputeRunningProcesses_v2(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfo>
-    ) => memory::mps;
-    nvmlDeviceGetMPSComputeRunningProcesses_v3(
-        device: Handle, count: Out<u32>, list: Out<ProcessInfo>
-    ) => memory::mps;
+    nvmlDeviceGetComputeRunningProcesses(device: Handle, count: Out<u32>, list: Out<ProcessInfoV1>)
+        => memory::processes;
+    nvmlDeviceGetComputeRunningProcesses_v2(device: Handle, count: Out<u32>, list: Out<ProcessInfo>)
+        => memory::processes;
+    nvmlDeviceGetComputeRunningProcesses_v3(device: Handle, count: Out<u32>, list: Out<ProcessInfo>)
+        => memory::processes;
+    nvmlDeviceGetGraphicsRunningProcesses(device: Handle, count: Out<u32>, list: Out<ProcessInfoV1>)
+        => memory::processes;
+    nvmlDeviceGetGraphicsRunningProcesses_v2(device: Handle, count: Out<u32>, list: Out<ProcessInfo>)
+        => memory::processes;
+    nvmlDeviceGetGraphicsRunningProcesses_v3(device: Handle, count: Out<u32>, list: Out<ProcessInfo>)
+        => memory::processes;
+    nvmlDeviceGetMPSComputeRunningProcesses(device: Handle, count: Out<u32>, list: Out<ProcessInfoV1>)
+        => memory::processes;
+    nvmlDeviceGetMPSComputeRunningProcesses_v2(device: Handle, count: Out<u32>, list: Out<ProcessInfo>)
+        => memory::processes;
+    nvmlDeviceGetMPSComputeRunningProcesses_v3(device: Handle, count: Out<u32>, list: Out<ProcessInfo>)
+        => memory::processes;
 
     nvmlDeviceGetMigMode(device: Handle, current: Out<u32>, pending: Out<u32>) => mig::mode;
     nvmlDeviceGetMaxMigDeviceCount(device: Handle, count: Out<u32>) => mig::max_count;

@@ -78,69 +78,20 @@ pub fn info_v2(call: &mut Call, device: Handle, memory: Out<MemoryV2>) -> Outcom
     Ok(memory.set(MemoryV2 { version, total, reserved, free, used: total - reserved - free })?)
 }
 
-/// `nvmlDeviceGetComputeRunningProcesses_v3`
-pub fn compute(
+/// `nvmlDeviceGetComputeRunningProcesses` and so on, as their names say whose processes.
+///
+/// A list that is too short learns the count and gets 7.
+pub fn processes<T: From<ProcessInfo>>(
     call: &mut Call,
     device: Handle,
     count: Out<u32>,
-    list: Out<ProcessInfo>,
+    list: Out<T>,
 ) -> Outcome {
-    processes(call, device, Kind::Compute, count, &list)
-}
-
-/// `nvmlDeviceGetGraphicsRunningProcesses_v3`
-pub fn graphics(
-    call: &mut Call,
-    device: Handle,
-    count: Out<u32>,
-    list: Out<ProcessInfo>,
-) -> Outcome {
-    processes(call, device, Kind::Graphics, count, &list)
-}
-
-/// `nvmlDeviceGetMPSComputeRunningProcesses_v3`
-pub fn mps(call: &mut Call, device: Handle, count: Out<u32>, list: Out<ProcessInfo>) -> Outcome {
-    processes(call, device, Kind::Mps, count, &list)
-}
-
-/// `nvmlDeviceGetComputeRunningProcesses`
-pub fn compute_v1(
-    call: &mut Call,
-    device: Handle,
-    count: Out<u32>,
-    list: Out<ProcessInfoV1>,
-) -> Outcome {
-    processes(call, device, Kind::Compute, count, &list)
-}
-
-/// `nvmlDeviceGetGraphicsRunningProcesses`
-pub fn graphics_v1(
-    call: &mut Call,
-    device: Handle,
-    count: Out<u32>,
-    list: Out<ProcessInfoV1>,
-) -> Outcome {
-    processes(call, device, Kind::Graphics, count, &list)
-}
-
-/// `nvmlDeviceGetMPSComputeRunningProcesses`
-pub fn mps_v1(
-    call: &mut Call,
-    device: Handle,
-    count: Out<u32>,
-    list: Out<ProcessInfoV1>,
-) -> Outcome {
-    processes(call, device, Kind::Mps, count, &list)
-}
-
-/// Answers a process list; a list that is too short learns the count and gets 7.
-fn processes<T: From<ProcessInfo>>(
-    call: &mut Call,
-    device: Handle,
-    kind: Kind,
-    count: Out<u32>,
-    list: &Out<T>,
-) -> Outcome {
+    let kind = match call.name {
+        name if name.contains("Graphics") => Kind::Graphics,
+        name if name.contains("MPS") => Kind::Mps,
+        _ => Kind::Compute,
+    };
     let place = call.handle(device)?;
     call.machine.reap();
     let mut holdings = call.machine.holdings(place);
