@@ -26,6 +26,9 @@ use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 /// gather; none of them moved after the sixth.
 pub const SETTLED: u64 = 6;
 
+/// Micro-batch, micro-steps, and their trace.
+type Kept = ((u64, u64), Rc<Trace>);
+
 /// The most traces that are kept: a search looks again at its last few.
 const KEPT: usize = 8;
 
@@ -43,7 +46,7 @@ pub struct OnDevice<'a> {
     /// What the caching allocator may take, where that is known.
     pub capacity: Option<Capacity>,
     /// Traces made lately, by micro-batch and micro-steps.
-    traces: RefCell<VecDeque<((u64, u64), Rc<Trace>)>>,
+    traces: RefCell<VecDeque<Kept>>,
 }
 
 impl<'a> OnDevice<'a> {
