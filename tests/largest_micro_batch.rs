@@ -72,3 +72,16 @@ fn an_error_of_the_trace_ends_the_search() {
     let limit = MicroBatch::new(4).unwrap();
     assert_eq!(largest_micro_batch(Bytes::gib(900), limit, failing), Err(4));
 }
+
+#[test]
+fn a_step_of_absurd_size_does_not_overflow() {
+    let absurd = |micro_batch: MicroBatch| {
+        let mut trace = MODELS[0].trace(micro_batch.get());
+        for block in &mut trace.blocks {
+            block.bytes = Bytes::new(u64::MAX);
+        }
+        Ok::<Trace, Infallible>(trace)
+    };
+    let found = largest_micro_batch(Bytes::gib(80), MicroBatch::new(8).unwrap(), absurd).unwrap();
+    assert_eq!(found.micro_batch, None);
+}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::memory::allocator::round_request;
+use crate::memory::allocator::{Capacity, round_request};
 use crate::memory::fit::replay_on;
 use crate::memory::trace::{Category, Event, Trace};
 use crate::units::{Bytes, MicroBatch};
@@ -61,9 +61,9 @@ fn most_that_could_fit(trace: &Trace, micro_batch: u64, capacity: Bytes) -> u64 
             Event::Alloc(id) => (id, true),
             Event::Free(id) => (id, false),
         };
-        let block = &trace.blocks[id.0 as usize];
+        let Some(block) = trace.blocks.get(id.0 as usize) else { continue };
         let sum = if grows(block.category) { &mut growing } else { &mut fixed };
-        let bytes = round_request(block.bytes).get();
+        let bytes = round_request(block.bytes.min(Capacity::UNLIMITED)).get();
         if !born {
             *sum = sum.saturating_sub(bytes);
             continue;
