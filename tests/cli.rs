@@ -272,6 +272,25 @@ fn every_size_of_a_plan_is_the_one_that_was_asked_for() {
 }
 
 #[test]
+fn a_tight_plan_runs_at_its_own_accumulation_and_not_at_two_alone() {
+    // Fragments gather: at 2 micro-steps 10,220 MiB are enough, from 3 on only 10,496 MiB.
+    let line = "--precision fp32 --seq-len 512 --torch 2.15 --transformers 5.12 --json";
+    let least = |steps: u64| {
+        let line = format!("estimate qwen2.5-0.5b {line} --micro-batch 1 --accumulation {steps}");
+        json(&oomph(&line))["min_capacity_bytes"].as_u64().unwrap()
+    };
+    assert!(least(2) < least(6) && least(6) == least(32), "{} {}", least(2), least(6));
+    let plan = |steps: u64| {
+        let capacity = least(2).midpoint(least(6));
+        let line = format!(
+            "plan qwen2.5-0.5b {line} --micro-batch 1 --effective-batch {steps} --capacity {capacity}B"
+        );
+        oomph(&line).status.code()
+    };
+    assert_eq!((plan(2), plan(32)), (Some(0), Some(3)));
+}
+
+#[test]
 fn exact_is_exit_code_6_when_the_devices_do_not_divide_the_batch() {
     let line = "plan gpt2 --precision bf16 --effective-batch 100 --gpu sim:t4*3 --json";
     let loose = oomph(line);

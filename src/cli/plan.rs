@@ -122,7 +122,7 @@ fn compose(
         Err(unsolvable) => refused_at(unsolvable, wish)?,
     };
     let solution = solved.ok();
-    let mut estimate = weakest.estimate(micro_batch, accumulation)?;
+    let mut estimate = weakest.planned(micro_batch, accumulation)?;
     estimate.largest_micro_batch = Some(largest);
     if solution.is_none() {
         estimate.hints = weakest.hints(micro_batch, accumulation)?;

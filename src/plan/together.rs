@@ -73,13 +73,27 @@ pub fn solve_with<F: Fits>(
             }
         }
     }
-    let accumulated = fits.largest(two())?;
-    let without = solve(&wish.with(Limits { single: single.unwrap_or(0), accumulated }));
-    if single.is_some() || without.as_ref().is_ok_and(rests_on_accumulation) {
-        return Ok(without);
+    let mut accumulated = fits.largest(two())?;
+    loop {
+        let without = solve(&wish.with(Limits { single: single.unwrap_or(0), accumulated }));
+        let solved = if single.is_some() || without.as_ref().is_ok_and(rests_on_accumulation) {
+            without
+        } else {
+            let known = fits.largest(AccumulationSteps::ONE)?;
+            single = Some(known);
+            solve(&wish.with(Limits { single: known, accumulated }))
+        };
+        // Fragments gather over the micro-steps: what two take may be too tight for thirty.
+        match &solved {
+            Ok(Solution { best, .. })
+                if best.accumulation > two()
+                    && !fits.runs(best.micro_batch, best.accumulation)? =>
+            {
+                accumulated = best.micro_batch.get() - 1;
+            }
+            _ => return Ok(solved),
+        }
     }
-    let single = fits.largest(AccumulationSteps::ONE)?;
-    Ok(solve(&wish.with(Limits { single, accumulated })))
 }
 
 /// More samples than any device takes in one micro-step: not worth the question.
