@@ -2,6 +2,7 @@
 //!
 //!     cargo run --release --example oracle_trace -- '{"config": {...}, "micro_batch": 2}' [2.15] [5.23]
 
+#![expect(clippy::unwrap_used, reason = "a tool for developers, who read the panic")]
 use oomph::memory::trace::{Event, Phase};
 use oomph::model::config::{Activation, Gpt2Config, LlamaConfig, LlamaFamily, ModelConfig};
 use oomph::step::setup::*;

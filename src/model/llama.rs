@@ -5,7 +5,7 @@
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{Activation, LlamaConfig, LlamaFamily};
 use crate::model::graph::{Dtype, Graph, Op};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks::{self, AFTER_5_12, TRANSFORMERS_5};
 use crate::model::options::{Attention, GraphOptions, Version};
 
 struct LinearWeights<'b> {
@@ -160,7 +160,7 @@ fn rotary<'b>(
     inv_freq: &Value<'b>,
 ) -> (Value<'b>, Value<'b>) {
     let (seq, dim) = (o.seq_len, c.head_dim);
-    let (freqs, _positions) = if o.transformers >= TRANSFORMERS_5 {
+    let (freqs, _positions) = if o.transformers >= AFTER_5_12 {
         let _positions = b.fresh(&[1, seq, 1], Dtype::F32);
         (b.fresh(&[1, seq, dim / 2], Dtype::F32), None)
     } else {

@@ -10,6 +10,11 @@ use crate::model::options::{Attention, AttentionMask, GraphOptions, Version};
 /// The first transformers version that builds masks without vmap and keeps no cache positions.
 pub const TRANSFORMERS_5: Version = Version::new(5, 0);
 
+/// The first version known to compute rotary angles by broadcasting, to count a mask's ones by their
+/// sum, and not to slice what goes into the head. Read in 5.12.1 and 5.23.0; where between them each
+/// changed is not known, so that versions between are taken as the newer ones.
+pub const AFTER_5_12: Version = Version::new(5, 13);
+
 /// Makes the causal mask that attention gets: none at all for sdpa where no token is padding.
 ///
 /// Shapes: (batch, 1, seq_len, seq_len), in the model's dtype for eager attention.
@@ -21,7 +26,7 @@ pub fn causal_mask<'b>(
     let (batch, seq) = (o.batch, o.seq_len);
     let as_bool = attention_mask.map(|_| b.fresh(&[batch, seq], Dtype::Bool));
     if o.attention == Attention::Sdpa && o.attention_mask == AttentionMask::Ones {
-        if o.transformers >= TRANSFORMERS_5 {
+        if o.transformers >= AFTER_5_12 {
             let _sum = b.run(Op::CountTrue, &as_bool.iter().collect::<Vec<_>>());
             b.scratch(&[], Dtype::Bool);
         } else {
@@ -87,14 +92,14 @@ pub fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32, size: i64) -> Value<'b
     b.run(Op::Slice { dim, start: 0, end: size }, &[x])
 }
 
-/// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.
+/// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.12.
 pub fn sliced_for_head<'b>(
     b: &'b Builder,
     o: &GraphOptions,
     hidden: Value<'b>,
     width: u64,
 ) -> Value<'b> {
-    if o.transformers >= TRANSFORMERS_5 {
+    if o.transformers >= AFTER_5_12 {
         return hidden;
     }
     let samples = whole(b, &hidden, 0, o.batch as i64);

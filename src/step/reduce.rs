@@ -138,7 +138,7 @@ pub fn reduce_scratch(x: &TensorData, reduced: u64, gpu: GpuArch, vector: u64) -
 fn output_vector_size(dims: &[Dim], reduced_dims: usize) -> u64 {
     let mut vector = 4;
     let mut narrow = |n: u64| {
-        while n % vector != 0 {
+        while !n.is_multiple_of(vector) {
             vector /= 2;
         }
     };

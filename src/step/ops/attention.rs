@@ -70,8 +70,8 @@ impl Tape<'_> {
         };
         let grouped_runs = !call.grouped || self.setup.torch >= EFFICIENT_GROUPED;
         let aligned = match q.dtype {
-            DType::F32 => head_dim % 4 == 0,
-            _ => head_dim % 8 == 0,
+            DType::F32 => head_dim.is_multiple_of(4),
+            _ => head_dim.is_multiple_of(8),
         };
         if dtype_runs && grouped_runs && aligned { Kernel::Efficient } else { Kernel::Math }
     }
@@ -316,26 +316,53 @@ impl Tape<'_> {
         s: FlashShape,
         call: &SdpaCall,
     ) -> Tensor {
+        let scaled_q = self.scale(q);
         let causal = call.causal.then(|| self.causal_bias(&s, q.dtype));
         let bias = causal.as_ref().or(mask);
-        let scaled_q = self.scale(q);
         let wide = |tape: &mut Self, x: &Tensor| match s.heads == s.kv_heads {
             true => x.clone(),
             false => tape.repeat_interleave(x, s.heads / s.kv_heads),
         };
         let (k, v) = (wide(self, k), wide(self, v));
-        let turned = self.transpose(&k, 2, 3);
-        let scaled_k = self.scale(&turned);
-        drop(turned);
-        let mut scores = self.matmul(&scaled_q, &scaled_k);
-        drop((scaled_q, scaled_k));
-        if let Some(bias) = bias {
-            scores = self.add(&scores, bias);
-        }
-        let soft = self.softmax(&scores, false);
+        let scores = {
+            let turned = self.transpose(&k, 2, 3);
+            let scaled_k = self.scale(&turned);
+            drop(turned);
+            self.matmul(&scaled_q, &scaled_k)
+        };
+        let scores = if bias.is_some() { self.add_in_place(scores) } else { scores };
+        let soft = self.safe_softmax(&scores);
         drop(scores);
         let probabilities = self.dropout(&soft, call.dropout);
-        self.matmul(&probabilities, &v)
+        drop(soft);
+        let out = self.matmul(&probabilities, &v);
+        drop((scaled_q, causal, k, v));
+        out
+    }
+
+    /// `x.add_(bias)`: the same memory, one node further on.
+    fn add_in_place(&mut self, x: Tensor) -> Tensor {
+        let edge = self.record(Backward::Same, &[&x], &[], &[(x.sizes, x.dtype)]);
+        std::rc::Rc::new(crate::step::tensor::TensorData {
+            sizes: x.sizes,
+            strides: x.strides,
+            dtype: x.dtype,
+            storage: x.storage.clone(),
+            edge,
+            is_view: false,
+        })
+    }
+
+    /// `_safe_softmax`: softmax, then zeros in rows that are masked as a whole.
+    fn safe_softmax(&mut self, scores: &Tensor) -> Tensor {
+        let out = self.softmax(scores, false);
+        let masked = self.empty(scores.sizes, DType::Bool);
+        let mut rows = scores.sizes;
+        rows.as_mut_slice()[3] = 1;
+        let masked_rows = self.empty(rows, DType::Bool);
+        let zero = self.empty(Dims::new(&[]), scores.dtype);
+        drop((masked, masked_rows, zero));
+        out
     }
 
     /// A lower triangle of ones, made into what is added to scores.
@@ -344,9 +371,10 @@ impl Tape<'_> {
         let ones = self.empty(square, DType::Bool);
         let lower = self.empty(square, DType::Bool);
         drop(ones);
+        let zero = self.empty(Dims::new(&[]), dtype);
+        let minimum = self.empty(Dims::new(&[]), dtype);
         let out = self.empty(square, dtype);
-        let negated = self.empty(square, DType::Bool);
-        drop((negated, lower));
+        drop((lower, zero, minimum));
         out
     }
 
