@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(unused_imports, reason = "the support is shared with tests that start children")]
 mod support;
 
 use serde_json::Value;

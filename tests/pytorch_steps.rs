@@ -3,6 +3,8 @@
 //! Rows come from shared/oracle (`dev_cases*.jsonl`), those of decoders in fp32 and bf16 under AdamW
 //! foreach. `min_capacity` there is the upper end of a bisection's interval of 0.5 %.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use oomph::ingest::config_json;
 use oomph::memory::footprint::Footprint;
 use oomph::step::setup::{

@@ -79,7 +79,7 @@ setup_args! {
     /// Compute the loss this way [default: standard]
     #[arg(long, value_name = "KIND")]
     loss: LossArg,
-    /// Train adapters alone: r=16[,targets=q_proj+v_proj|all-linear][,dropout=0.05]
+    /// Train adapters alone: `r=16[,targets=q_proj+v_proj|all-linear][,dropout=0.05]`
     #[arg(long, value_name = "r=N,...")]
     lora: String,
     /// Hold frozen weights in fewer bits [default: none]

@@ -1,7 +1,7 @@
 //! The largest micro-batch that runs on a capacity: it and all smaller ones.
 //!
 //! A trace and its replay cost a millisecond or two, so the search is thrifty. The first trace
-//! already says roughly where the end is ([`most_that_could_fit`]); from there it closes in.
+//! already says roughly where the end is (`most_that_could_fit`); from there it closes in.
 
 use std::collections::BTreeMap;
 

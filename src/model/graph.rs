@@ -45,100 +45,98 @@ pub struct Weight {
     pub trained: bool,
 }
 
-/// Which normalisation weights a convolution-free LayerNorm has is fixed: weight and bias.
-///
 /// Operators are those that the model's Python code calls. What each allocates, saves and needs in
 /// backward is stated once, in `step::ops`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// Makes new data from nothing that needs a gradient (`arange`, comparisons, masks). [] -> [out]
+    /// Makes new data from nothing that needs a gradient (`arange`, comparisons, masks). `[] -> [out]`
     Fresh {
         /// Sizes of the result.
         sizes: Sizes,
         /// Its dtype.
         dtype: Dtype,
     },
-    /// Rows of a table. [weight, ids] -> [out]
+    /// Rows of a table. `[weight, ids] -> [out]`
     Embedding,
-    /// `nn.functional.linear`. [x, weight, bias?] -> [out]
+    /// `nn.functional.linear`. `[x, weight, bias?] -> [out]`
     Linear,
-    /// `torch.addmm(bias, x, weight)` on two-dimensional x, weight (in, out). [bias, x, weight] -> [out]
+    /// `torch.addmm(bias, x, weight)` on two-dimensional x, weight (in, out). `[bias, x, weight] -> [out]`
     Addmm,
-    /// `torch.matmul` of tensors with equal leading sizes. [a, b] -> [out]
+    /// `torch.matmul` of tensors with equal leading sizes. `[a, b] -> [out]`
     Matmul,
-    /// `a + b`. [a, b] -> [out]
+    /// `a + b`. `[a, b] -> [out]`
     Add,
-    /// `a * b`. [a, b] -> [out]
+    /// `a * b`. `[a, b] -> [out]`
     Mul,
-    /// `a / b`, where b needs no gradient. [a, b] -> [out]
+    /// `a / b`, where b needs no gradient. `[a, b] -> [out]`
     Div,
-    /// `torch.where(condition, a, b)`, where b needs no gradient. [condition, a, b] -> [out]
+    /// `torch.where(condition, a, b)`, where b needs no gradient. `[condition, a, b] -> [out]`
     Where,
-    /// `a + number`. [a] -> [out]
+    /// `a + number`. `[a] -> [out]`
     AddNumber,
-    /// `a * number`. [a] -> [out]
+    /// `a * number`. `[a] -> [out]`
     MulNumber,
-    /// `-a`. [a] -> [out]
+    /// `-a`. `[a] -> [out]`
     Neg,
-    /// `a ** exponent`. [a] -> [out]
+    /// `a ** exponent`. `[a] -> [out]`
     Pow {
         /// The exponent.
         exponent: u32,
     },
-    /// `torch.rsqrt`. [a] -> [out]
+    /// `torch.rsqrt`. `[a] -> [out]`
     Rsqrt,
-    /// `torch.tanh`. [a] -> [out]
+    /// `torch.tanh`. `[a] -> [out]`
     Tanh,
-    /// `silu`, one kernel. [a] -> [out]
+    /// `silu`, one kernel. `[a] -> [out]`
     Silu,
-    /// `gelu`, one kernel, exact or tanh. [a] -> [out]
+    /// `gelu`, one kernel, exact or tanh. `[a] -> [out]`
     Gelu,
-    /// `relu`. [a] -> [out]
+    /// `relu`. `[a] -> [out]`
     Relu,
-    /// Mean over the last dimension, which is kept. [a] -> [out]
+    /// Mean over the last dimension, which is kept. `[a] -> [out]`
     MeanLast,
-    /// Concatenation along a dimension. [a, ...] -> [out]
+    /// Concatenation along a dimension. `[a, ...] -> [out]`
     Cat {
         /// The dimension; negative counts from the end.
         dim: i32,
     },
-    /// `.to(dtype)`: itself where it has that dtype. [a] -> [out]
+    /// `.to(dtype)`: itself where it has that dtype. `[a] -> [out]`
     To {
         /// The dtype.
         dtype: Dtype,
     },
-    /// `.to(like.dtype)`. [a, like] -> [out]
+    /// `.to(like.dtype)`. `[a, like] -> [out]`
     ToLike,
-    /// `.view`. [a] -> [out]
+    /// `.view`. `[a] -> [out]`
     View {
         /// The new sizes.
         sizes: Sizes,
     },
-    /// `.reshape`: a view where strides allow it, else a copy. [a] -> [out]
+    /// `.reshape`: a view where strides allow it, else a copy. `[a] -> [out]`
     Reshape {
         /// The new sizes.
         sizes: Sizes,
     },
-    /// `.transpose`. [a] -> [out]
+    /// `.transpose`. `[a] -> [out]`
     Transpose {
         /// One dimension; negative counts from the end.
         dim0: i32,
         /// The other.
         dim1: i32,
     },
-    /// `.unsqueeze`. [a] -> [out]
+    /// `.unsqueeze`. `[a] -> [out]`
     Unsqueeze {
         /// Where the new dimension goes.
         dim: i32,
     },
-    /// `.expand`. [a] -> [out]
+    /// `.expand`. `[a] -> [out]`
     Expand {
         /// The new sizes; -1 keeps one.
         sizes: Sizes,
     },
-    /// `.contiguous()`: itself where it is. [a] -> [out]
+    /// `.contiguous()`: itself where it is. `[a] -> [out]`
     Contiguous,
-    /// `a[..., start:end]` on one dimension. [a] -> [out]
+    /// `a[..., start:end]` on one dimension. `[a] -> [out]`
     Slice {
         /// The dimension; negative counts from the end.
         dim: i32,
@@ -147,28 +145,28 @@ pub enum Op {
         /// One past the last.
         end: i64,
     },
-    /// `.split(size, dim)` into equal parts. [a] -> [out, ...]
+    /// `.split(size, dim)` into equal parts. `[a] -> [out, ...]`
     Split {
         /// The dimension.
         dim: i32,
         /// Parts.
         parts: u32,
     },
-    /// `softmax` over the last dimension. [a] -> [out]
+    /// `softmax` over the last dimension. `[a] -> [out]`
     Softmax {
         /// Whether it is asked for in float32 (`dtype=torch.float32`).
         in_f32: bool,
     },
-    /// `log_softmax` and `nll_loss` over classes, mean. [logits (rows, classes), labels] -> [loss]
+    /// `log_softmax` and `nll_loss` over classes, mean. `[logits (rows, classes), labels] -> [loss]`
     CrossEntropy,
-    /// `dropout` in training; nothing at all where the probability is 0. [a] -> [out]
+    /// `dropout` in training; nothing at all where the probability is 0. `[a] -> [out]`
     Dropout {
         /// The probability.
         probability: f64,
     },
-    /// `layer_norm` over the last dimension. [a, weight, bias] -> [out]
+    /// `layer_norm` over the last dimension. `[a, weight, bias] -> [out]`
     LayerNorm,
-    /// `scaled_dot_product_attention`. [query, key, value, mask?] -> [out]
+    /// `scaled_dot_product_attention`. `[query, key, value, mask?] -> [out]`
     Sdpa {
         /// Dropout on the probabilities.
         dropout: f64,
@@ -177,9 +175,9 @@ pub enum Op {
         /// `enable_gqa`: keys and values have fewer heads than queries.
         grouped: bool,
     },
-    /// `mask.sum()` of a boolean mask: counted in int64. [mask] -> [out]
+    /// `mask.sum()` of a boolean mask: counted in int64. `[mask] -> [out]`
     CountTrue,
-    /// `mask.all()`. [mask] -> [out]
+    /// `mask.all()`. `[mask] -> [out]`
     AllTrue,
 }
 

@@ -1,9 +1,9 @@
 //! PyTorch's caching allocator, replayed over a trace by its own rules.
 //!
-//! What decides whether a step fits is in four files: the free blocks of a pool ([`pool`]), the
-//! allocator that splits, joins and gives back ([`caching`]), a device that is not there
-//! ([`capacity`]), and the driver of a whole trace ([`replay()`]). Segments come from behind
-//! [`SegmentSource`], so the same decisions run on a simulated capacity and on a real device.
+//! What decides whether a step fits is in four files: the free blocks of a pool (`pool`), the
+//! allocator that splits, joins and gives back (`caching`), a device that is not there
+//! (`capacity`), and the driver of a whole trace ([`replay()`]). Segments come from behind
+//! `SegmentSource`, so the same decisions run on a simulated capacity and on a real device.
 //!
 //! This is the allocator as it is without settings: no `max_split_size_mb` (so no block is
 //! oversize, and `release_available_cached_blocks` does nothing), no `roundup_power2_divisions`,
