@@ -16,7 +16,7 @@ mod tensor;
 use crate::memory::trace::Trace;
 use crate::model::config::ModelConfig;
 use crate::model::options::GraphOptions;
-use setup::{Precision, Setup};
+use setup::{Attention, AttentionMask, Precision, Setup};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,12 +31,7 @@ pub enum StepError {
 /// # Errors
 /// A setup that is not covered yet.
 pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
-    match setup.precision {
-        Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {}
-        Precision::AmpBf16 | Precision::AmpFp16 => {
-            return Err(StepError::NotYet("autocast".to_owned()));
-        }
-    }
+    covered(model, setup)?;
     let options = GraphOptions {
         batch: setup.micro_batch.get(),
         seq_len: setup.seq_len,
@@ -47,4 +42,39 @@ pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
     };
     let graph = crate::model::build(model, &options);
     Ok(run::run(&graph, setup))
+}
+
+/// Refuses what the traces are not right for yet; a wrong answer costs more than none.
+fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
+    let refuse = |what: String| Err(StepError::NotYet(what));
+    match setup.precision {
+        Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {}
+        Precision::AmpBf16 | Precision::AmpFp16 => return refuse("autocast".to_owned()),
+    }
+    if setup.attention_mask != AttentionMask::Ones {
+        return refuse("an attention mask with padding, or none at all,".to_owned());
+    }
+    match model {
+        ModelConfig::Llama(c) => {
+            if let Some(window) = c.sliding_window.filter(|&window| setup.seq_len >= window) {
+                return refuse(format!(
+                    "a sequence of {} with a sliding window of {window}",
+                    setup.seq_len
+                ));
+            }
+            if setup.precision != Precision::Fp32 && !c.head_dim.is_multiple_of(8) {
+                return refuse(format!("a head size of {} in 16 bits", c.head_dim));
+            }
+        }
+        ModelConfig::Gpt2(c) => {
+            if c.reorder_and_upcast_attn && setup.attention == Attention::Eager {
+                return refuse("reorder_and_upcast_attn".to_owned());
+            }
+            let head_dim = c.n_embd / c.n_head.max(1);
+            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
+                return refuse(format!("a head size of {head_dim} in 16 bits"));
+            }
+        }
+    }
+    Ok(())
 }
