@@ -43,8 +43,18 @@ impl Held {
         Held { process, output }
     }
 
+    /// Sends a signal and waits until its handler has run: on a busy machine it can come later than
+    /// what this process does next.
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).unwrap();
+        let status = format!("/proc/{}/status", self.process.id());
+        wait_for("the signal's delivery", || {
+            std::fs::read_to_string(&status).unwrap().lines().any(|line| {
+                line.strip_prefix("ShdPnd:")
+                    .is_some_and(|set| set.trim().bytes().all(|b| b == b'0'))
+            })
+        });
+        std::thread::sleep(Duration::from_millis(200));
     }
 
     /// Lets it go on and returns what it says.
