@@ -3,60 +3,11 @@
 //!     cargo run --release --example oracle_trace -- '{"config": {...}, "micro_batch": 2}' [2.15] [5.23]
 
 #![expect(clippy::unwrap_used, reason = "a tool for developers, who read the panic")]
+use oomph::ingest::config_json;
 use oomph::memory::trace::{Event, Phase};
-use oomph::model::config::{Activation, Gpt2Config, LlamaConfig, LlamaFamily, ModelConfig};
 use oomph::step::setup::*;
 use oomph::units::{AccumulationSteps, MicroBatch};
 use serde_json::Value;
-
-fn model(c: &Value) -> ModelConfig {
-    let n = |k: &str, d: u64| c.get(k).and_then(Value::as_u64).unwrap_or(d);
-    let b = |k: &str, d: bool| c.get(k).and_then(Value::as_bool).unwrap_or(d);
-    let f = |k: &str, d: f64| c.get(k).and_then(Value::as_f64).unwrap_or(d);
-    let family = match c["model_type"].as_str().unwrap() {
-        "gpt2" => {
-            let width = n("n_embd", 768);
-            return ModelConfig::Gpt2(Gpt2Config {
-                n_embd: width,
-                n_inner: n("n_inner", 4 * width),
-                n_layer: n("n_layer", 12),
-                n_head: n("n_head", 12),
-                n_positions: n("n_positions", 1024),
-                vocab_size: n("vocab_size", 50257),
-                activation_function: Activation::GeluNew,
-                embd_pdrop: f("embd_pdrop", 0.1),
-                attn_pdrop: f("attn_pdrop", 0.1),
-                resid_pdrop: f("resid_pdrop", 0.1),
-                tie_word_embeddings: true,
-                scale_attn_weights: true,
-                scale_attn_by_inverse_layer_idx: false,
-                reorder_and_upcast_attn: false,
-            });
-        }
-        "llama" => LlamaFamily::Llama,
-        "mistral" => LlamaFamily::Mistral,
-        _ => LlamaFamily::Qwen2,
-    };
-    let heads = n("num_attention_heads", 32);
-    ModelConfig::Llama(LlamaConfig {
-        family,
-        hidden_size: n("hidden_size", 4096),
-        intermediate_size: n("intermediate_size", 11008),
-        num_hidden_layers: n("num_hidden_layers", 32),
-        num_attention_heads: heads,
-        num_key_value_heads: n("num_key_value_heads", heads),
-        head_dim: n("head_dim", n("hidden_size", 4096) / heads),
-        vocab_size: n("vocab_size", 32000),
-        max_position_embeddings: n("max_position_embeddings", 2048),
-        tie_word_embeddings: b("tie_word_embeddings", false),
-        attention_bias: b("attention_bias", false),
-        mlp_bias: false,
-        hidden_act: Activation::Silu,
-        attention_dropout: f("attention_dropout", 0.0),
-        sliding_window: None,
-        max_window_layers: None,
-    })
-}
 
 fn version(text: &str) -> Version {
     let (a, b) = text.split_once('.').unwrap();
@@ -97,7 +48,7 @@ fn main() {
         transformers: version(args.get(3).map_or("5.23", |s| s)),
         gpu: GpuArch::A100,
     };
-    let model = model(&case["config"]);
+    let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
     let start = std::time::Instant::now();
     let trace = oomph::step::trace(&model, &setup).unwrap();
     eprintln!("{} events in {:?}", trace.events.len(), start.elapsed());
