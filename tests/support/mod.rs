@@ -29,7 +29,7 @@ pub mod driver;
 pub mod log;
 #[path = "../../virtual-gpu/src/machine/mod.rs"]
 #[allow(unused_imports, reason = "the library itself uses more of it")]
-mod machine;
+pub mod machine;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -126,6 +126,18 @@ impl Scenario {
     /// The most bytes (in granules) that allocations took at once, by the log.
     pub fn peak_bytes(&self) -> u64 {
         log::peak(&self.calls())
+    }
+
+    /// What was in use at most, by GPU and by process.
+    pub fn peaks(&self) -> machine::Peaks {
+        let machine = machine::Machine::open(&self.path()).expect("the scenario is understood");
+        machine.lock().expect("the state can be locked").peaks()
+    }
+
+    /// What the library had to say.
+    pub fn notes(&self) -> Vec<machine::notes::Note> {
+        let text = fs::read_to_string(machine::notes::notes_path(&self.path()));
+        machine::notes::parse(&text.unwrap_or_default())
     }
 
     /// Bytes that live processes hold on the GPU (of index `gpu`), contexts included; what dead

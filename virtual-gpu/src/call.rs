@@ -60,7 +60,7 @@ impl Interface {
 }
 
 /// Names a path of the scenario file.
-const SCENARIO: &str = "OOMPH_VIRTUAL_GPU";
+pub const SCENARIO: &str = "OOMPH_VIRTUAL_GPU";
 
 /// What this process knows of the machine.
 struct Driver {

@@ -9,5 +9,6 @@
 mod c;
 mod call;
 mod cuda;
+#[allow(dead_code, unused_imports, reason = "its readers' half is for oomph and the tests")]
 mod machine;
 mod nvml;

@@ -158,7 +158,9 @@ impl Locked<'_> {
         let granules = bytes.div_ceil(gpu.granularity);
         let taken = granules.checked_mul(gpu.granularity).ok_or(NotEnough)?;
         self.make_room(place, taken)?;
-        self.claim(place).allocated.fetch_add(taken, SeqCst);
+        let holder = self.claim(place);
+        holder.allocated.fetch_add(taken, SeqCst);
+        self.note_peak(holder);
         Ok(taken)
     }
 
@@ -172,7 +174,9 @@ impl Locked<'_> {
     /// Takes the bytes of one context.
     pub fn add_context(&self, place: usize) -> Result<(), NotEnough> {
         self.make_room(place, self.scenario.gpu_at(place).context)?;
-        self.claim(place).contexts.fetch_add(1, SeqCst);
+        let holder = self.claim(place);
+        holder.contexts.fetch_add(1, SeqCst);
+        self.note_peak(holder);
         Ok(())
     }
 
@@ -215,7 +219,7 @@ impl Locked<'_> {
         if bytes <= self.available(place) { Ok(()) } else { Err(NotEnough) }
     }
 
-    fn bytes_of(&self, holder: &Holder) -> u64 {
+    pub(super) fn bytes_of(&self, holder: &Holder) -> u64 {
         let gpu = self.scenario.gpu_at(holder.place.load(SeqCst) as usize);
         holder.contexts.load(SeqCst) * gpu.context + holder.allocated.load(SeqCst)
     }
@@ -247,6 +251,7 @@ impl Locked<'_> {
         holder.place.store(place as u64, SeqCst);
         holder.contexts.store(0, SeqCst);
         holder.allocated.store(0, SeqCst);
+        holder.record.store(self.record_of(self.me, place), SeqCst);
         self.table.holders_touched.fetch_max(index as u64 + 1, SeqCst);
         holder.pid.store(u64::from(self.me.pid), SeqCst);
         holder

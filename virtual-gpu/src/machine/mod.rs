@@ -6,6 +6,8 @@
 mod card;
 mod ledger;
 mod line;
+pub mod notes;
+mod peaks;
 mod process;
 mod rule;
 mod scenario;
@@ -15,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use ledger::{Holding, Kind};
+pub use peaks::{Peaks, PlacePeak, ProcessPeak};
 pub use process::Identity;
 pub use rule::Fault;
 pub use scenario::Scenario;

@@ -6,7 +6,7 @@ use super::card::{Gpu, Mig, default_uuid};
 use super::ledger::Kind;
 use super::line::Line;
 use super::rule::Rule;
-use super::table::MAX_RULES;
+use super::table::{MAX_PLACES, MAX_RULES};
 
 /// A scenario, as its file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +92,9 @@ impl Scenario {
         }
         if scenario.rules.len() > MAX_RULES {
             return Err(format!("more than {MAX_RULES} faults and steals"));
+        }
+        if scenario.places.len() > MAX_PLACES {
+            return Err(format!("more than {MAX_PLACES} GPUs and MIG instances"));
         }
         if scenario.cuda_order.is_empty() {
             scenario.cuda_order = (0..scenario.gpus.len()).collect();

@@ -28,11 +28,15 @@ const LOCK_EX: i32 = 2;
 const LOCK_UN: i32 = 8;
 
 /// First word of a state file; the last byte counts layouts.
-const MAGIC: u64 = u64::from_le_bytes(*b"oomphgp\x02");
+const MAGIC: u64 = u64::from_le_bytes(*b"oomphgp\x03");
 /// Rules (faults and steals) that a scenario may have.
 pub const MAX_RULES: usize = 256;
 /// Pairs of process and GPU that may hold memory at one time.
 const MAX_HOLDERS: usize = 2048;
+/// GPUs and MIG instances whose peaks are kept; a scenario has no more.
+pub const MAX_PLACES: usize = 256;
+/// Pairs of process and GPU whose peaks are kept after the process is gone.
+pub const MAX_RECORDS: usize = 4096;
 
 /// What the processes share. All zero is the valid first state.
 #[repr(C)]
@@ -48,6 +52,25 @@ pub struct Words {
     pub moved: [AtomicU64; MAX_RULES],
     /// Who holds memory.
     pub holders: [Holder; MAX_HOLDERS],
+    /// The most bytes that were in use at each place.
+    pub place_peaks: [AtomicU64; MAX_PLACES],
+    /// Records in use, and those that there was no room for.
+    pub records_wanted: AtomicU64,
+    /// The most bytes that each process held at each place.
+    pub records: [Record; MAX_RECORDS],
+}
+
+/// The most that one process held at one place; stays when the process is gone.
+#[repr(C)]
+pub struct Record {
+    /// Process id; zero until the record is whole.
+    pub pid: AtomicU64,
+    /// The process' start time.
+    pub start: AtomicU64,
+    /// Index of the place.
+    pub place: AtomicU64,
+    /// Contexts and allocations together.
+    pub peak: AtomicU64,
 }
 
 /// What one process holds on one GPU or MIG instance. Free when `pid` is zero.
@@ -63,6 +86,8 @@ pub struct Holder {
     pub contexts: AtomicU64,
     /// Bytes of allocations, in granules.
     pub allocated: AtomicU64,
+    /// Index of the record of its peak, plus one; zero when there was no room for one.
+    pub record: AtomicU64,
 }
 
 /// The mapped state file.
