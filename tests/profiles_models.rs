@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
 use oomph::ingest::config_json;
-use oomph::model::config::{LlamaFamily, ModelConfig};
+use oomph::model::config::{Family, ModelConfig};
 use oomph::profile::file::ProfileError;
 use oomph::profile::model::{self, ModelProfile};
 
@@ -65,11 +65,11 @@ fn names_end_as_hub_names_end_in_lower_case() {
 fn a_key_that_the_published_file_sets_to_null_is_not_its_default() {
     // Mistral's default window is 4096; v0.3 has none.
     let window = |name| match config_of(name) {
-        ModelConfig::Llama(c) => (c.family, c.sliding_window),
+        ModelConfig::Decoder(c) => (c.family, c.window.map(|window| window.size)),
         other => panic!("{other:?}"),
     };
-    assert_eq!(window("mistral-7b-v0.1"), (LlamaFamily::Mistral, Some(4096)));
-    assert_eq!(window("mistral-7b-v0.3"), (LlamaFamily::Mistral, None));
+    assert_eq!(window("mistral-7b-v0.1"), (Family::Mistral, Some(4096)));
+    assert_eq!(window("mistral-7b-v0.3"), (Family::Mistral, None));
 }
 
 #[test]

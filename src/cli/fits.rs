@@ -308,6 +308,9 @@ impl From<StepError> for CliError {
     fn from(error: StepError) -> CliError {
         match error {
             StepError::NotYet(what) => CliError::not_yet(what),
+            StepError::SdpaRefused(_) => {
+                CliError::usage(error.to_string()).hint("--attention eager")
+            }
         }
     }
 }

@@ -83,7 +83,12 @@ impl Settings {
             assumed.note("checkpointing", "none");
             CheckpointingArg::None
         });
-        let attention = assumed.or(args.attention, "attention", AttentionArg::Sdpa, |v| v.name());
+        let attention = if model.refuses_sdpa(versions.transformers) {
+            AttentionArg::Eager
+        } else {
+            AttentionArg::Sdpa
+        };
+        let attention = assumed.or(args.attention, "attention", attention, |v| v.name());
         let mask =
             assumed.or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name());
         if args.loss.is_none() {
@@ -214,20 +219,18 @@ fn check_seq_len(
     if seq_len <= most {
         return Ok(());
     }
-    match model {
-        ModelConfig::Gpt2(_) => {
-            Err(CliError::usage(format!("--seq-len {seq_len} is more than the model's {most}"))
-                .cause("its positions are learned: PyTorch stops with an index out of range")
-                .hint(format!("--seq-len {most}")))
-        }
-        ModelConfig::Llama(_) => {
-            notes.push(format!(
-                "sequence length {seq_len} is beyond the {most} that the model is made for; it \
-                 runs, since its positions are rotary"
-            ));
-            Ok(())
-        }
+    if model.has_learned_positions() {
+        return Err(CliError::usage(format!(
+            "--seq-len {seq_len} is more than the model's {most}"
+        ))
+        .cause("its positions are learned: PyTorch stops with an index out of range")
+        .hint(format!("--seq-len {most}")));
     }
+    notes.push(format!(
+        "sequence length {seq_len} is beyond the {most} that the model is made for; it runs, since \
+         its positions are rotary"
+    ));
+    Ok(())
 }
 
 fn check_micro_batch(micro_batch: u64, seq_len: u64) -> Result<MicroBatch, CliError> {

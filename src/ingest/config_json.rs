@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{gpt2, llama};
-use crate::model::config::{LlamaFamily, ModelConfig};
+use crate::ingest::{decoder, gpt2, opt};
+use crate::model::config::{Family, ModelConfig};
 use crate::profile::names::nearest;
 
 /// The largest file that is read as a configuration.
@@ -75,13 +75,13 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         Some(Value::String(model_type)) => model_type.as_str(),
         Some(value) => return Err(wrong_type("model_type", value, "a text")),
     };
-    if !MODEL_TYPES.contains(&model_type) {
+    let Some(architecture) = Architecture::named(model_type) else {
         return Err(ConfigError::ModelTypeNotBuiltIn {
             model_type: excerpt(model_type),
             nearest: nearest(model_type, MODEL_TYPES),
             inner: inner_type(map),
         });
-    }
+    };
     const MORE_THAN_TEXT: [&str; 4] =
         ["text_config", "vision_config", "audio_config", "mm_vision_tower"];
     for key in MORE_THAN_TEXT {
@@ -96,11 +96,10 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         });
     }
     let mut fields = Fields::new(map);
-    let config = match model_type {
-        "llama" => ModelConfig::Llama(llama::read(&mut fields, LlamaFamily::Llama)?),
-        "mistral" => ModelConfig::Llama(llama::read(&mut fields, LlamaFamily::Mistral)?),
-        "qwen2" => ModelConfig::Llama(llama::read(&mut fields, LlamaFamily::Qwen2)?),
-        _ => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
+    let config = match architecture {
+        Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
+        Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
+        Architecture::Decoder(family) => ModelConfig::Decoder(decoder::read(&mut fields, family)?),
     };
     let parameters = config.parameter_count();
     if parameters > MOST_PARAMETERS {
@@ -109,6 +108,27 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
     let mut notes = fields.assumed;
     notes.extend(own_code(map));
     Ok(Ingested { config, notes })
+}
+
+/// What reads a `model_type`.
+enum Architecture {
+    Gpt2,
+    Opt,
+    Decoder(Family),
+}
+
+impl Architecture {
+    /// Returns what reads a built-in `model_type`.
+    fn named(model_type: &str) -> Option<Architecture> {
+        match model_type {
+            "gpt2" => Some(Architecture::Gpt2),
+            "opt" => Some(Architecture::Opt),
+            other => Family::ALL
+                .into_iter()
+                .find(|family| family.model_type() == other)
+                .map(Architecture::Decoder),
+        }
+    }
 }
 
 /// Reads at most [`LARGEST_FILE_BYTES`] and one byte of a file.

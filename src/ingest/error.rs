@@ -1,7 +1,22 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 4] = ["gpt2", "llama", "mistral", "qwen2"];
+pub const MODEL_TYPES: [&str; 14] = [
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "mixtral",
+    "olmo2",
+    "opt",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "qwen3_moe",
+    "starcoder2",
+];
 
 /// What is wrong with the content of a `config.json`; names keys and values, not the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

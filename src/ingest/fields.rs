@@ -18,6 +18,8 @@ pub(super) mod limit {
     pub const LAYERS: u64 = 1 << 12;
     /// Heads, and the size of one.
     pub const HEADS: u64 = 1 << 13;
+    /// Experts of a layer.
+    pub const EXPERTS: u64 = 1 << 12;
     /// Tokens in a vocabulary.
     pub const VOCABULARY: u64 = 1 << 24;
     /// Tokens in a sequence.
@@ -123,6 +125,16 @@ impl<'a> Fields<'a> {
         Err(ConfigError::OutOfRange { key, value: probability.to_string(), allowed })
     }
 
+    /// Returns whether a soft cap is set, or the default where it is missing; null is none.
+    pub fn softcap(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match self.map.get(key) {
+            None => Ok(default),
+            Some(Value::Null) => Ok(false),
+            Some(Value::Number(_)) => Ok(true),
+            Some(value) => Err(wrong_type(key, value, "a number")),
+        }
+    }
+
     /// Returns a text, or `None` where it is missing or null.
     pub fn text(&self, key: &'static str) -> Result<Option<&'a str>, ConfigError> {
         match self.get(key) {
@@ -144,13 +156,14 @@ impl<'a> Fields<'a> {
             None => Ok(default),
             Some("silu" | "swish") => Ok(Activation::Silu),
             Some("gelu") => Ok(Activation::Gelu),
+            Some("gelu_fast") => Ok(Activation::GeluFast),
             Some("gelu_new") => Ok(Activation::GeluNew),
             Some("gelu_pytorch_tanh") => Ok(Activation::GeluPytorchTanh),
             Some("relu") => Ok(Activation::Relu),
             Some(other) => Err(ConfigError::Unsupported {
                 key,
                 value: format!("`{}`", excerpt(other)),
-                supported: "silu, swish, gelu, gelu_new, gelu_pytorch_tanh, relu",
+                supported: "silu, swish, gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu",
             }),
         }
     }

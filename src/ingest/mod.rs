@@ -4,9 +4,12 @@
 //! default or are named. Nothing here runs another program or asks a network.
 
 pub mod config_json;
+mod decoder;
 pub mod error;
+mod experts;
 mod fields;
 mod gpt2;
-mod llama;
+mod opt;
 pub mod source;
 pub mod versions;
+mod windows;

@@ -2,10 +2,10 @@
 //!
 //! Source: transformers `models/gpt2/modeling_gpt2.py` of 4.56 and 5.23.
 
+use crate::model::blocks::activation::activation;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::Gpt2Config;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::llama::activation;
 use crate::model::masks::{self, TRANSFORMERS_5};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
 
@@ -90,7 +90,7 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
         };
         transformer(b, c, o, &x)
     };
-    let hidden = masks::sliced_for_head(b, o, hidden, c.n_embd);
+    let hidden = masks::sliced_for_head(b, o, hidden);
     let logits = {
         let _m = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, head.as_ref().unwrap_or(&wte)])
@@ -117,17 +117,14 @@ fn transformer<'b>(
         let _m = b.enter("wte");
         b.run(Op::Embedding, &[x.wte, x.ids])
     };
-    let mut positions = b.fresh(&[o.seq_len], Dtype::I64);
-    if o.transformers >= TRANSFORMERS_5 {
-        positions = b.fresh(&[o.seq_len], Dtype::I64);
-    }
+    let positions = masks::positions(b, o);
     let row = b.run(Op::Unsqueeze { dim: 0 }, &[&positions]);
     let position_embedded = {
         let _m = b.enter("wpe");
         b.run(Op::Embedding, &[x.wpe, &row])
     };
     let sum = b.add(&embedded, &position_embedded);
-    let causal = masks::causal_mask(b, o, x.mask);
+    let causal = masks::causal_mask(b, o, x.mask, None);
     let mut hidden = {
         let _m = b.enter("drop");
         b.dropout(&sum, c.embd_pdrop)

@@ -145,6 +145,11 @@ pub enum Op {
         /// One past the last.
         end: i64,
     },
+    /// `a[..., :, ...]`: a slice of one whole dimension, without bounds. `[a] -> [out]`
+    All {
+        /// The dimension.
+        dim: i32,
+    },
     /// `.split(size, dim)` into equal parts. `[a] -> [out, ...]`
     Split {
         /// The dimension.
@@ -177,6 +182,8 @@ pub enum Op {
     },
     /// `mask.sum()` of a boolean mask: counted in int64. `[mask] -> [out]`
     CountTrue,
+    /// `torch.cumsum` of integers over the last dimension. `[a] -> [out]`
+    CumulativeSum,
     /// `mask.all()`. `[mask] -> [out]`
     AllTrue,
 }

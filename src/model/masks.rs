@@ -15,17 +15,30 @@ pub const TRANSFORMERS_5: Version = Version::new(5, 0);
 /// changed is not known, so that versions between are taken as the newer ones.
 pub const AFTER_5_12: Version = Version::new(5, 13);
 
-/// Makes the causal mask that attention gets: none at all for sdpa where no token is padding.
+/// `torch.arange(seq_len)`, which transformers 5 shifts by the tokens seen before.
+pub fn positions<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
+    let positions = b.fresh(&[o.seq_len], Dtype::I64);
+    if o.transformers < TRANSFORMERS_5 {
+        return positions;
+    }
+    b.fresh(&[o.seq_len], Dtype::I64)
+}
+
+/// Makes the causal mask that attention gets: none at all for sdpa where no token is padding and
+/// the window, if there is one, is longer than the sequence.
 ///
 /// Shapes: (batch, 1, seq_len, seq_len), in the model's dtype for eager attention.
 pub fn causal_mask<'b>(
     b: &'b Builder,
     o: &GraphOptions,
     attention_mask: Option<&Value<'b>>,
+    window: Option<u64>,
 ) -> Option<Value<'b>> {
     let (batch, seq) = (o.batch, o.seq_len);
     let as_bool = attention_mask.map(|_| b.fresh(&[batch, seq], Dtype::Bool));
-    if o.attention == Attention::Sdpa && o.attention_mask == AttentionMask::Ones {
+    let slides = window.is_some_and(|window| seq >= window);
+    let sdpa = o.attention == Attention::Sdpa;
+    if sdpa && !slides && o.attention_mask == AttentionMask::Ones {
         if o.transformers >= AFTER_5_12 {
             let _sum = b.run(Op::CountTrue, &as_bool.iter().collect::<Vec<_>>());
             b.scratch(&[], Dtype::Bool);
@@ -34,9 +47,8 @@ pub fn causal_mask<'b>(
         }
         return None;
     }
-    let mask =
-        if o.transformers >= TRANSFORMERS_5 { mask_by_broadcast(b, o) } else { mask_by_vmap(b, o) };
-    if o.attention == Attention::Sdpa {
+    let mask = boolean_mask(b, o, window.is_some());
+    if sdpa {
         return Some(mask);
     }
     // torch.where(mask, zeros(()), min_dtype): the number becomes a tensor of the mask's dtype.
@@ -45,66 +57,83 @@ pub fn causal_mask<'b>(
     Some(b.fresh(&[batch, 1, seq, seq], Dtype::Model))
 }
 
-/// transformers 5: mask functions applied to broadcast index tensors.
-fn mask_by_broadcast<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
+/// Applies mask functions to index tensors: broadcast in transformers 5, under four nested vmaps in
+/// transformers 4, where what is made from the queries' index has their size.
+fn boolean_mask<'b>(b: &'b Builder, o: &GraphOptions, slides: bool) -> Value<'b> {
     let (batch, seq) = (o.batch, o.seq_len);
-    let _batch_arange = b.fresh(&[batch], Dtype::I64);
-    let _head_arange = b.fresh(&[1], Dtype::I64);
+    let broadcasts = o.transformers >= TRANSFORMERS_5;
+    let _indices = index_tensors(b, o);
+    let ones =
+        || b.fresh(if broadcasts { &[] } else { std::slice::from_ref(&o.seq_len) }, Dtype::Bool);
+    let square = || b.fresh(&[1, 1, seq, seq], Dtype::Bool);
+    let causal = {
+        let all = ones();
+        let below = if slides {
+            // and_masks(kv > q - window, kv <= q)
+            let all = ones();
+            let within = {
+                let _first = b.fresh(&[seq], Dtype::I64);
+                square()
+            };
+            let narrowed = square();
+            drop((all, within));
+            let below = square();
+            let both = square();
+            drop((narrowed, below));
+            both
+        } else {
+            square()
+        };
+        let result = square();
+        drop((all, below));
+        result
+    };
+    let padding = {
+        // padding_mask[batch_idx, kv_idx]: both index tensors are expanded to a common shape, which
+        // for one sample is that of the keys'.
+        let _rows = b.fresh(&[batch, seq], Dtype::I64);
+        let _columns = (batch > 1).then(|| b.fresh(&[batch, seq], Dtype::I64));
+        b.fresh(&[batch, seq], Dtype::Bool)
+    };
+    let mask = b.fresh(&[batch, 1, seq, seq], Dtype::Bool);
+    drop((causal, padding));
+    mask
+}
+
+/// The index tensors of batch, heads, queries and keys, until the mask is made.
+fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions) -> Vec<Value<'b>> {
+    let index = |size: u64| b.fresh(&[size], Dtype::I64);
+    if o.transformers < TRANSFORMERS_5 {
+        // Queries are the cache positions, which are there.
+        let keys = index(o.seq_len);
+        let batch = index(o.batch);
+        return vec![keys, batch, index(1)];
+    }
     let shifted = || {
-        let arange = b.fresh(&[seq], Dtype::I64);
-        let shifted = b.fresh(&[seq], Dtype::I64);
+        let arange = index(o.seq_len);
+        let shifted = index(o.seq_len);
         drop(arange);
         shifted
     };
-    let _q_arange = shifted();
-    let _kv_arange = shifted();
-    let causal = {
-        let _true = b.fresh(&[1], Dtype::Bool);
-        let _below = b.fresh(&[1, 1, seq, seq], Dtype::Bool);
-        b.fresh(&[1, 1, seq, seq], Dtype::Bool)
-    };
-    let padding = {
-        // padding_mask[batch_idx, kv_idx]: both index tensors are expanded to a common shape.
-        let _rows = b.fresh(&[batch, seq], Dtype::I64);
-        let _columns = b.fresh(&[batch, seq], Dtype::I64);
-        b.fresh(&[batch, 1, 1, seq], Dtype::Bool)
-    };
-    let mask = b.fresh(&[batch, 1, seq, seq], Dtype::Bool);
-    drop((causal, padding));
-    mask
-}
-
-/// transformers 4: mask functions under four nested vmaps.
-fn mask_by_vmap<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
-    let (batch, seq) = (o.batch, o.seq_len);
-    let _kv_arange = b.fresh(&[seq], Dtype::I64);
-    let _batch_arange = b.fresh(&[batch], Dtype::I64);
-    let _head_arange = b.fresh(&[1], Dtype::I64);
-    let causal = b.fresh(&[seq, seq], Dtype::Bool);
-    let padding = b.fresh(&[batch, seq], Dtype::Bool);
-    let mask = b.fresh(&[batch, 1, seq, seq], Dtype::Bool);
-    drop((causal, padding));
-    mask
+    let batch = index(o.batch);
+    let heads = index(1);
+    let queries = shifted();
+    vec![batch, heads, queries, shifted()]
 }
 
 /// `x[..., :, ...]`: a slice of a whole dimension.
-pub fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32, size: i64) -> Value<'b> {
-    b.run(Op::Slice { dim, start: 0, end: size }, &[x])
+fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32) -> Value<'b> {
+    b.run(Op::All { dim }, &[x])
 }
 
 /// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.12.
-pub fn sliced_for_head<'b>(
-    b: &'b Builder,
-    o: &GraphOptions,
-    hidden: Value<'b>,
-    width: u64,
-) -> Value<'b> {
+pub fn sliced_for_head<'b>(b: &'b Builder, o: &GraphOptions, hidden: Value<'b>) -> Value<'b> {
     if o.transformers >= AFTER_5_12 {
         return hidden;
     }
-    let samples = whole(b, &hidden, 0, o.batch as i64);
-    let tokens = whole(b, &samples, 1, o.seq_len as i64);
-    whole(b, &tokens, 2, width as i64)
+    let samples = whole(b, &hidden, 0);
+    let tokens = whole(b, &samples, 1);
+    whole(b, &tokens, 2)
 }
 
 /// `repeat_kv`: (batch, kv_heads, seq_len, head_dim) to (batch, kv_heads x repeats, ...).
@@ -113,11 +142,11 @@ pub fn repeat_kv<'b>(b: &'b Builder, x: &Value<'b>, sizes: [u64; 4], repeats: u6
     let repeats = repeats as i64;
     // x[:, :, None, :, :]
     let wide = {
-        let rows = whole(b, x, 0, batch);
-        let columns = whole(b, &rows, 1, heads);
+        let rows = whole(b, x, 0);
+        let columns = whole(b, &rows, 1);
         let wide = b.run(Op::Unsqueeze { dim: 2 }, &[&columns]);
-        let steps = whole(b, &wide, 3, seq);
-        whole(b, &steps, 4, dim)
+        let steps = whole(b, &wide, 3);
+        whole(b, &steps, 4)
     };
     let expanded = b.run(
         Op::Expand { sizes: [batch, heads, repeats, seq, dim].into_iter().collect() },

@@ -1,11 +1,13 @@
 //! Architectures, built from operators into a graph. Knows no setup but what changes the graph.
 
+mod blocks;
 pub mod builder;
 pub mod config;
+pub mod decoder;
 mod gpt2;
 pub mod graph;
-mod llama;
 mod masks;
+mod opt;
 pub mod options;
 
 use config::ModelConfig;
@@ -17,7 +19,8 @@ use options::GraphOptions;
 /// The batch is `options.batch` samples of `options.seq_len` tokens with labels of the same size.
 pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
     match config {
-        ModelConfig::Llama(c) => llama::build(c, options),
+        ModelConfig::Decoder(c) => decoder::build(c, options),
+        ModelConfig::Opt(c) => opt::build(c, options),
         ModelConfig::Gpt2(c) => gpt2::build(c, options),
     }
 }

@@ -24,6 +24,9 @@ pub enum StepError {
     /// A setup that is part of the design and not yet of the code.
     #[error("{0} is not supported yet")]
     NotYet(String),
+    /// A `model_type` that transformers runs with eager attention only.
+    #[error("transformers refuses sdpa for {0}: its attention has to be eager")]
+    SdpaRefused(&'static str),
 }
 
 /// Returns the allocations of loading a model and of two optimizer steps.
@@ -51,19 +54,26 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {}
         Precision::AmpBf16 | Precision::AmpFp16 => return refuse("autocast".to_owned()),
     }
+    if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
+        return Err(StepError::SdpaRefused(model.model_type()));
+    }
     if setup.attention_mask != AttentionMask::Ones {
         return refuse("an attention mask with padding, or none at all,".to_owned());
     }
     match model {
-        ModelConfig::Llama(c) => {
-            if let Some(window) = c.sliding_window.filter(|&window| setup.seq_len >= window) {
-                return refuse(format!(
-                    "a sequence of {} with a sliding window of {window}",
-                    setup.seq_len
-                ));
+        ModelConfig::Decoder(c) => {
+            let head_dim = c.attention.head_dim;
+            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
+                return refuse(format!("a head size of {head_dim} in 16 bits"));
             }
-            if setup.precision != Precision::Fp32 && !c.head_dim.is_multiple_of(8) {
-                return refuse(format!("a head size of {} in 16 bits", c.head_dim));
+            if c.experts.is_some() {
+                return refuse("a mixture of experts".to_owned());
+            }
+        }
+        ModelConfig::Opt(c) => {
+            let head_dim = c.hidden_size / c.num_attention_heads.max(1);
+            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
+                return refuse(format!("a head size of {head_dim} in 16 bits"));
             }
         }
         ModelConfig::Gpt2(c) => {

@@ -276,6 +276,7 @@ impl<'g> Interpreter<'g, '_> {
                 let dim = args[0].sizes.index(*dim);
                 tape.slice(&args[0], dim, *start as u64, *end as u64)
             }
+            Op::All { dim } => tape.all(&args[0], args[0].sizes.index(*dim)),
             Op::Split { .. } => Rc::clone(&args[0]),
             Op::Softmax { in_f32 } => tape.softmax(&args[0], *in_f32),
             Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
@@ -286,6 +287,7 @@ impl<'g> Interpreter<'g, '_> {
                 tape.sdpa(&args[0], &args[1], &args[2], args.get(3), &call)
             }
             Op::CountTrue => tape.count_true(&args[0]),
+            Op::CumulativeSum => tape.cumulative_sum(&args[0]),
             Op::AllTrue => tape.all_true(&args[0]),
         }
     }

@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod families;
 mod read;
 mod refuse;
 
 use oomph::ingest::config_json::{self, Ingested};
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::{Gpt2Config, LlamaConfig, ModelConfig};
+use oomph::model::config::{DecoderConfig, Gpt2Config, ModelConfig};
 use serde_json::{Map, Value, json};
 
 fn map(value: Value) -> Map<String, Value> {
@@ -43,9 +44,9 @@ fn read(config: &Map<String, Value>) -> Ingested {
     config_json::from_map(config).unwrap_or_else(|e| panic!("{e}"))
 }
 
-fn llama(config: &Map<String, Value>) -> LlamaConfig {
+fn decoder(config: &Map<String, Value>) -> DecoderConfig {
     match read(config).config {
-        ModelConfig::Llama(c) => c,
+        ModelConfig::Decoder(c) => c,
         other => panic!("{other:?}"),
     }
 }

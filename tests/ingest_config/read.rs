@@ -2,10 +2,10 @@
 
 use oomph::ingest::config_json;
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::{Activation, LlamaFamily};
+use oomph::model::config::{Activation, Family, Window};
 use serde_json::json;
 
-use super::{gpt2, llama, map, read, refused, small, small_gpt2, without};
+use super::{decoder, gpt2, map, read, refused, small, small_gpt2, without};
 
 /// `sum(p.numel())` of these configurations, by transformers 5.23.0 and 4.56.2 alike (meta device).
 
@@ -45,7 +45,7 @@ fn parameter_counts_are_those_of_transformers() {
 #[test]
 fn unknown_keys_are_ignored() {
     let more = json!({"rope_theta": 5e5, "torch_dtype": "bfloat16", "invented": [1, {"a": null}]});
-    assert_eq!(llama(&small("llama", more)), llama(&small("llama", json!({}))));
+    assert_eq!(decoder(&small("llama", more)), decoder(&small("llama", json!({}))));
 }
 
 #[test]
@@ -59,37 +59,39 @@ fn a_default_is_noted_with_its_value() {
 
 #[test]
 fn null_and_missing_are_told_apart() {
-    let window = |config| llama(&config).sliding_window;
+    let window = |config| decoder(&config).window;
     assert_eq!(window(small("mistral", json!({"sliding_window": null}))), None);
-    assert_eq!(window(without("mistral", "sliding_window")), Some(4096));
+    let every_layer = Window { size: 4096, layers: vec![true, true] };
+    assert_eq!(window(without("mistral", "sliding_window")), Some(every_layer));
     let sixteen = json!({"num_attention_heads": 16, "num_key_value_heads": null});
-    assert_eq!(llama(&small("mistral", sixteen)).num_key_value_heads, 16);
+    assert_eq!(decoder(&small("mistral", sixteen)).attention.key_value_heads, 16);
 }
 
 #[test]
 fn each_familys_own_keys_are_honoured() {
     let biases = json!({"attention_bias": true, "mlp_bias": true, "sliding_window": 512});
-    let c = llama(&small("llama", biases.clone()));
-    assert!(c.attention_bias && c.mlp_bias && c.sliding_window.is_none());
-    let c = llama(&small("mistral", biases));
-    assert_eq!(c.family, LlamaFamily::Mistral);
-    assert!(!c.attention_bias && !c.mlp_bias && c.sliding_window == Some(512));
+    let c = decoder(&small("llama", biases.clone()));
+    assert!(c.attention.qkv_bias && c.attention.output_bias && c.mlp.bias && c.window.is_none());
+    let c = decoder(&small("mistral", biases));
+    assert_eq!(c.family, Family::Mistral);
+    assert!(!c.attention.qkv_bias && !c.attention.output_bias && !c.mlp.bias);
+    assert_eq!(c.window.map(|window| window.size), Some(512));
 }
 
 #[test]
 fn qwen2_slides_only_where_its_keys_say_so() {
     let window = |changes| {
-        let c = llama(&small("qwen2", changes));
-        (c.sliding_window, c.max_window_layers)
+        let window = decoder(&small("qwen2", changes)).window;
+        window.map(|window| (window.size, window.layers))
     };
-    assert_eq!(window(json!({"sliding_window": 64})), (None, None));
+    assert_eq!(window(json!({"sliding_window": 64})), None);
     let on = json!({"use_sliding_window": true, "sliding_window": 64, "max_window_layers": 1});
-    assert_eq!(window(on), (Some(64), Some(1)));
+    assert_eq!(window(on), Some((64, vec![false, true])));
     // 28, the default, is above the number of layers: none slides.
-    assert_eq!(window(json!({"use_sliding_window": true, "sliding_window": 64})), (None, None));
+    assert_eq!(window(json!({"use_sliding_window": true, "sliding_window": 64})), None);
     let listed = json!({"use_sliding_window": true, "sliding_window": 64,
-        "max_window_layers": 0, "layer_types": ["full_attention", "sliding_attention"]});
-    assert_eq!(window(listed), (Some(64), Some(1)));
+        "max_window_layers": 0, "layer_types": ["sliding_attention", "full_attention"]});
+    assert_eq!(window(listed), Some((64, vec![true, false])));
 }
 
 #[test]
@@ -102,7 +104,10 @@ fn activations_are_read_by_transformers_names() {
         ("gelu_pytorch_tanh", Activation::GeluPytorchTanh),
         ("relu", Activation::Relu),
     ] {
-        assert_eq!(llama(&small("llama", json!({"hidden_act": name}))).hidden_act, activation);
+        assert_eq!(
+            decoder(&small("llama", json!({"hidden_act": name}))).mlp.activation,
+            activation
+        );
     }
     let error = refused(&small("llama", json!({"hidden_act": "quick_gelu"})));
     assert_eq!(error.to_string(), "`hidden_act` is `quick_gelu`, which is not modelled");

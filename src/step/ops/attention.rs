@@ -50,6 +50,15 @@ enum Kernel {
 /// Evidence: shared/oracle/README.md, Versions, switch 1.
 const EFFICIENT_GROUPED: Version = Version::new(2, 14);
 
+/// A mask's rows are padded to a multiple of so many elements.
+///
+/// Source: PyTorch `attention.cpp` (`mem_eff_alignment`).
+const MASK_ALIGNMENT: u64 = 8;
+
+/// From this version on attention without dropout keeps its empty seeds on the device. Run on 2.8
+/// and 2.15; where between them it changed is not known.
+const SEEDS_ON_DEVICE: Version = Version::new(2, 15);
+
 impl Tape<'_> {
     fn choose(&self, q: &Tensor, head_dim: u64, call: &SdpaCall, masked: bool) -> Kernel {
         let (major, minor) = self.setup.gpu.compute_capability;
@@ -166,7 +175,9 @@ impl Tape<'_> {
     /// Gradients of query, key and value.
     pub fn flash_backward(&mut self, s: &FlashShape, grad: &Tensor, saved: &[Tensor]) -> Grads {
         let (q, k, v) = (&saved[0], &saved[1], &saved[2]);
-        let grad = if like_layout_is_dense(grad) { None } else { Some(self.turned_copy(grad)) };
+        let grad = (!like_layout_is_dense(grad)).then(|| self.turned_copy(grad));
+        let out = &saved[3];
+        let out = (!like_layout_is_dense(out)).then(|| self.turned_copy(out));
         let dq = self.empty_strided(q.sizes, like_layout(q), q.dtype);
         let dk = self.empty_strided(k.sizes, like_layout(k), k.dtype);
         let dv = self.empty_strided(v.sizes, like_layout(v), v.dtype);
@@ -178,7 +189,7 @@ impl Tape<'_> {
             let sizes = Dims::new(&[s.batch, s.keys, s.heads, s.head_dim]);
             (self.empty(sizes, q.dtype), self.empty(sizes, q.dtype))
         });
-        drop((grad, delta, dq_sum, expanded));
+        drop((grad, out, delta, dq_sum, expanded));
         Grads::from_iter([Some(dq), Some(dk), Some(dv)])
     }
 
@@ -200,7 +211,7 @@ impl Tape<'_> {
         let dropout = call.dropout > 0.0;
         let op = Backward::Efficient(EfficientShape { shape: s, dropout });
         let edge = self.record(op, &[q, k, v], &[q, k, v], &[(q.sizes, q.dtype)]);
-        let seed = (!dropout).then(|| {
+        let seed = (!dropout && self.setup.torch >= SEEDS_ON_DEVICE).then(|| {
             let scalar = Dims::new(&[]);
             (self.empty(scalar, DType::I64), self.empty(scalar, DType::I64))
         });
@@ -223,15 +234,25 @@ impl Tape<'_> {
         out
     }
 
-    /// A boolean mask becomes one that is added: minus infinity, zero, and the choice of them.
+    /// A boolean mask becomes one that is added: minus infinity where it is false.
+    ///
+    /// Source: `convert_boolean_attn_mask` and `pad_bias` in PyTorch's `attention.cpp`.
     fn additive_mask(&mut self, mask: &Tensor, dtype: DType) -> Tensor {
-        if mask.dtype != DType::Bool {
-            return mask.clone();
+        let mut out = mask.clone();
+        if mask.dtype == DType::Bool {
+            let scalar = Dims::new(&[]);
+            let numbers = (self.empty(scalar, dtype), self.empty(scalar, dtype));
+            out = self.empty(mask.sizes, dtype);
+            drop(numbers);
         }
-        let out = self.empty(mask.sizes, dtype);
-        let negated = self.empty(mask.sizes, DType::Bool);
-        drop(negated);
-        out
+        let last = out.sizes.len() - 1;
+        let keys = out.sizes.as_slice()[last];
+        if keys.is_multiple_of(MASK_ALIGNMENT) {
+            return out;
+        }
+        let mut padded = out.sizes;
+        padded.as_mut_slice()[last] = keys.next_multiple_of(MASK_ALIGNMENT);
+        self.empty(padded, out.dtype)
     }
 
     /// Gradients of query, key and value; keys and values of grouped heads are summed at the end.

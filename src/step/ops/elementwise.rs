@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::step::layout::{broadcast, elementwise_strides};
 use crate::step::ops::{Backward, Grads};
 use crate::step::reduce::{reduce_scratch, sum_to_mask};
+use crate::step::sort::scan_bytes;
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
 
@@ -193,6 +194,17 @@ impl Tape<'_> {
         let out = self.empty(Dims::new(&[]), DType::I64);
         let wide = self.empty(mask.sizes, DType::I64);
         self.reduction(&wide, (1 << mask.sizes.len()) - 1);
+        out
+    }
+
+    /// `torch.cumsum` of integers over the last dimension: one row alone is a CUB scan.
+    ///
+    /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).
+    pub fn cumulative_sum(&mut self, x: &Tensor) -> Tensor {
+        let out = self.empty(x.sizes, DType::I64);
+        if x.sizes.as_slice().last() == Some(&x.numel()) {
+            self.transient(scan_bytes(x.numel(), self.setup.torch));
+        }
         out
     }
 

@@ -17,7 +17,8 @@ impl Tape<'_> {
 
     /// `nn.functional.linear`
     ///
-    /// Source: PyTorch `Linear.cpp`: x is folded to two dimensions; a bias goes through `addmm`.
+    /// Source: PyTorch `Linear.cpp`: x is folded to two dimensions, where it has more; a bias goes
+    /// through `addmm`.
     pub fn linear(&mut self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let outputs = weight.sizes.as_slice()[0];
         let mut out_sizes = x.sizes;
@@ -25,6 +26,13 @@ impl Tape<'_> {
         out_sizes.as_mut_slice()[last] = outputs;
         let inputs = x.sizes.as_slice()[last];
         let rows = x.numel() / inputs.max(1);
+        if x.sizes.len() == 2 {
+            let turned = self.transpose(weight, 0, 1);
+            return match bias {
+                None => self.mm(x, &turned),
+                Some(bias) => self.addmm(bias, x, &turned),
+            };
+        }
         match bias {
             None => {
                 let turned = self.transpose(weight, 0, 1);

@@ -85,8 +85,8 @@ pub enum Backward {
     Bmm,
     /// `addmm`
     Addmm,
-    /// `softmax`
-    Softmax,
+    /// `softmax` of an input of that dtype.
+    Softmax(DType),
     /// `layer_norm`
     LayerNorm,
     /// Flash attention.
@@ -134,7 +134,7 @@ impl Tape<'_> {
             Backward::Mm => self.mm_backward(grad, saved, needs),
             Backward::Bmm => self.bmm_backward(grad, saved, needs),
             Backward::Addmm => self.addmm_backward(grad, saved, needs),
-            Backward::Softmax => one(self.softmax_backward(grad, saved)),
+            Backward::Softmax(dtype) => one(self.softmax_backward(grad, saved, *dtype)),
             Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),

@@ -44,15 +44,17 @@ impl Tape<'_> {
         let cast = (in_f32 && x.dtype == DType::Bf16).then(|| self.to(x, DType::F32));
         let input = cast.as_ref().unwrap_or(x);
         let dtype = if in_f32 { DType::F32 } else { x.dtype };
-        let edge = self.record(Backward::Softmax, &[input], &[], &[(x.sizes, dtype)]);
+        let op = Backward::Softmax(input.dtype);
+        let edge = self.record(op, &[input], &[], &[(x.sizes, dtype)]);
         let out = self.result(x.sizes, x.sizes.contiguous_strides(), dtype, edge);
         self.save_result(edge, &out);
         out
     }
 
-    /// The gradient, and a product of gradient and result that the kernel reads.
-    pub fn softmax_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
-        let out = self.empty(grad.sizes, grad.dtype);
+    /// The gradient, in the input's dtype, and a product of gradient and result that the kernel
+    /// reads.
+    pub fn softmax_backward(&mut self, grad: &Tensor, saved: &[Tensor], dtype: DType) -> Tensor {
+        let out = self.empty(grad.sizes, dtype);
         let strides = elementwise_strides(&[grad, &saved[0]], &grad.sizes);
         let product = self.empty_strided(grad.sizes, strides, grad.dtype);
         drop(product);

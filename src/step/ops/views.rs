@@ -8,8 +8,9 @@ use crate::step::setup::Version;
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Edge, Tensor};
 
-/// From this version on a slice of a whole dimension is the tensor itself; before, its backward
-/// copied the gradient into zeros. Run on 2.8 and 2.15; where between them it changed is not known.
+/// From this version on `:` alone is known to take the whole dimension, as it is; before, it was a
+/// slice up to the largest index, whose backward copied the gradient into zeros. Run on 2.8 and
+/// 2.15; where between them it changed is not known.
 const WHOLE_SLICE_IS_ITSELF: Version = Version::new(2, 15);
 
 impl Tape<'_> {
@@ -117,11 +118,26 @@ impl Tape<'_> {
     /// `x[..., start:end]` along one dimension.
     pub fn slice(&mut self, x: &Tensor, dim: usize, start: u64, end: u64) -> Tensor {
         let mut sizes = x.sizes;
-        let whole = start == 0 && end == sizes.as_slice()[dim];
-        if whole && self.setup.torch >= WHOLE_SLICE_IS_ITSELF {
-            return Rc::clone(x);
+        if start == 0 && end == sizes.as_slice()[dim] {
+            // Indexing returns no tensor twice: what it would return as it is becomes an alias.
+            let edge = self.record(Backward::Same, &[x], &[], &[(x.sizes, x.dtype)]);
+            return self.alias(x, x.sizes, x.strides, edge);
         }
         sizes.as_mut_slice()[dim] = end - start;
+        self.narrowed(x, sizes)
+    }
+
+    /// `x[..., :, ...]`: all of one dimension, without bounds.
+    pub fn all(&mut self, x: &Tensor, dim: usize) -> Tensor {
+        debug_assert!(dim < x.sizes.len());
+        if self.setup.torch >= WHOLE_SLICE_IS_ITSELF {
+            Rc::clone(x)
+        } else {
+            self.narrowed(x, x.sizes)
+        }
+    }
+
+    fn narrowed(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
         let op = Backward::Slice { sizes: x.sizes };
         let edge = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
         self.alias(x, sizes, x.strides, edge)

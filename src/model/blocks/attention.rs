@@ -1,0 +1,147 @@
+//! Attention between query, key and value: `sdpa_attention_forward`, `eager_attention_forward`.
+//!
+//! Source: transformers `integrations/sdpa_attention.py` and the models' own eager code.
+
+use crate::model::builder::{Builder, Value};
+use crate::model::graph::Op;
+use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::options::{Attention, GraphOptions, Version};
+
+/// How query, key and value meet.
+#[derive(Debug, Clone, Copy)]
+pub struct Attend<'a, 'b> {
+    /// The batch, the implementation, versions.
+    pub o: &'a GraphOptions,
+    /// Query heads.
+    pub heads: u64,
+    /// Key and value heads.
+    pub key_value_heads: u64,
+    /// Size of a head.
+    pub head_dim: u64,
+    /// Dropout on the probabilities.
+    pub dropout: f64,
+    /// Whether scores pass through a soft cap (eager only).
+    pub softcap: bool,
+    /// Whether the module knows groups of key and value heads (`num_key_value_groups`).
+    pub grouped: bool,
+    /// What is added to the scores, or chooses among them.
+    pub mask: Option<&'a Value<'b>>,
+}
+
+impl<'b> Attend<'_, 'b> {
+    /// Returns the result, (batch, seq_len, heads, head_dim), and the probabilities in eager code.
+    pub fn run(
+        &self,
+        b: &'b Builder,
+        q: &Value<'b>,
+        k: &Value<'b>,
+        v: &Value<'b>,
+    ) -> (Value<'b>, Option<Value<'b>>) {
+        match self.o.attention {
+            Attention::Sdpa => (self.sdpa(b, q, k, v), None),
+            Attention::Eager => {
+                let (attended, weights) = self.eager(b, q, k, v);
+                (attended, Some(weights))
+            }
+        }
+    }
+
+    fn repeats(&self) -> u64 {
+        self.heads / self.key_value_heads
+    }
+
+    /// Key and value for each query head; `None` where they are so already.
+    fn repeated(&self, b: &'b Builder, x: &Value<'b>) -> Option<Value<'b>> {
+        let sizes = [self.o.batch, self.key_value_heads, self.o.seq_len, self.head_dim];
+        (self.repeats() > 1).then(|| masks::repeat_kv(b, x, sizes, self.repeats()))
+    }
+
+    /// `use_gqa_in_sdpa`: without a mask, on a PyTorch that has it (2.5), and from transformers 5
+    /// on only for heads that a fast kernel takes.
+    fn leaves_groups_to_pytorch(&self) -> bool {
+        self.repeats() > 1
+            && self.grouped
+            && self.mask.is_none()
+            && self.o.torch >= Version::new(2, 5)
+            && (self.o.transformers < TRANSFORMERS_5 || self.head_dim <= 256)
+    }
+
+    fn sdpa(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>, v: &Value<'b>) -> Value<'b> {
+        let grouped = self.leaves_groups_to_pytorch();
+        let (wide_k, wide_v) =
+            if grouped { (None, None) } else { (self.repeated(b, k), self.repeated(b, v)) };
+        let (k, v) = (wide_k.as_ref().unwrap_or(k), wide_v.as_ref().unwrap_or(v));
+        let op = Op::Sdpa { dropout: self.dropout, causal: self.mask.is_none(), grouped };
+        let out = match self.mask {
+            Some(mask) => b.run(op, &[q, k, v, mask]),
+            None => b.run(op, &[q, k, v]),
+        };
+        let turned = b.transpose(&out, 1, 2);
+        drop(out);
+        b.contiguous(&turned)
+    }
+
+    fn eager(
+        &self,
+        b: &'b Builder,
+        q: &Value<'b>,
+        k: &Value<'b>,
+        v: &Value<'b>,
+    ) -> (Value<'b>, Value<'b>) {
+        let (wide_k, wide_v) = (self.repeated(b, k), self.repeated(b, v));
+        let (k, v) = (wide_k.as_ref().unwrap_or(k), wide_v.as_ref().unwrap_or(v));
+        let mut scores = {
+            let turned = b.transpose(k, 2, 3);
+            let product = b.run(Op::Matmul, &[q, &turned]);
+            drop(turned);
+            b.mul_number(&product)
+        };
+        if self.softcap {
+            scores = softcap(b, scores);
+        }
+        if let Some(mask) = self.mask {
+            scores = b.add(&scores, mask);
+        }
+        let soft = b.run(Op::Softmax { in_f32: true }, &[&scores]);
+        let narrow = b.run(Op::ToLike, &[&soft, q]);
+        drop((scores, soft));
+        let probabilities = b.dropout(&narrow, self.dropout);
+        drop(narrow);
+        let out = b.run(Op::Matmul, &[&probabilities, v]);
+        let turned = b.transpose(&out, 1, 2);
+        let flat = b.contiguous(&turned);
+        drop((out, turned));
+        (flat, probabilities)
+    }
+}
+
+/// `tanh(x / cap) * cap`, each step's input gone after it.
+pub fn softcap<'b>(b: &'b Builder, x: Value<'b>) -> Value<'b> {
+    let divided = b.mul_number(&x);
+    drop(x);
+    let tanh = b.run(Op::Tanh, &[&divided]);
+    drop(divided);
+    b.mul_number(&tanh)
+}
+
+/// `out.reshape(batch, seq_len, -1).contiguous()`
+pub fn joined_heads<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    attended: Value<'b>,
+    width: u64,
+) -> Value<'b> {
+    let folded = b.reshape(&attended, &[o.batch as i64, o.seq_len as i64, width as i64]);
+    drop(attended);
+    b.contiguous(&folded)
+}
+
+/// `x.view(batch, seq_len, heads, head_dim)`
+pub fn split_heads<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    x: Value<'b>,
+    [heads, head_dim]: [u64; 2],
+) -> Value<'b> {
+    b.view(&x, &[o.batch as i64, o.seq_len as i64, heads as i64, head_dim as i64])
+}

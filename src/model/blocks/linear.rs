@@ -1,0 +1,39 @@
+//! `nn.Linear`.
+
+use crate::model::builder::{Builder, Value};
+use crate::model::graph::Op;
+
+/// A linear layer's name and weights.
+#[derive(Debug)]
+pub struct Linear<'b> {
+    name: &'static str,
+    weight: Value<'b>,
+    bias: Option<Value<'b>>,
+}
+
+impl<'b> Linear<'b> {
+    /// Loads a layer's weights; `parent` is the path of the module that holds it.
+    pub fn load(
+        b: &'b Builder,
+        parent: &str,
+        name: &'static str,
+        [outputs, inputs]: [u64; 2],
+        bias: bool,
+    ) -> Linear<'b> {
+        let module = format!("{parent}.{name}");
+        Linear {
+            name,
+            weight: b.parameter(&module, &[outputs, inputs]),
+            bias: bias.then(|| b.parameter(&module, &[outputs])),
+        }
+    }
+
+    /// Runs it.
+    pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let _m = b.enter(self.name);
+        match &self.bias {
+            Some(bias) => b.run(Op::Linear, &[x, &self.weight, bias]),
+            None => b.run(Op::Linear, &[x, &self.weight]),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Rotary embeddings: the tables, and turning query and key by them.
+
+use crate::model::builder::{Builder, Value};
+use crate::model::decoder::architecture::Rotation;
+use crate::model::graph::{Dtype, Op};
+use crate::model::masks::AFTER_5_12;
+use crate::model::options::GraphOptions;
+
+/// Cosines and sines, (1, seq_len, rotary_dim).
+pub type Table<'b> = (Value<'b>, Value<'b>);
+
+/// Makes a table, in the model's dtype or in float32.
+pub fn table<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    rotary_dim: u64,
+    inv_freq: &Value<'b>,
+    dtype: Dtype,
+) -> Table<'b> {
+    let (seq, dim) = (o.seq_len, rotary_dim);
+    let (freqs, _positions) = if o.transformers >= AFTER_5_12 {
+        let _positions = b.fresh(&[1, seq, 1], Dtype::F32);
+        (b.fresh(&[1, seq, dim / 2], Dtype::F32), None)
+    } else {
+        // A matrix product of (1, dim / 2, 1) and (1, 1, seq_len), outside autograd.
+        let positions = b.fresh(&[1, 1, seq], Dtype::F32);
+        let columns = b.view(inv_freq, &[1, dim as i64 / 2, 1]);
+        let product = b.run(Op::Matmul, &[&columns, &positions]);
+        (b.transpose(&product, 1, 2), Some(positions))
+    };
+    let emb = b.run(Op::Cat { dim: -1 }, &[&freqs, &freqs]);
+    let scaled = || {
+        let raw = b.fresh(&[1, seq, dim], Dtype::F32);
+        let scaled = b.fresh(&[1, seq, dim], Dtype::F32);
+        drop(raw);
+        scaled
+    };
+    let cos = scaled();
+    let sin = scaled();
+    let cast = |x: &Value<'b>| b.run(Op::To { dtype }, &[x]);
+    let out = (cast(&cos), cast(&sin));
+    drop((freqs, emb, cos, sin));
+    out
+}
+
+/// A table seen by each head, and how it is applied.
+#[derive(Debug)]
+pub struct Rotary<'a, 'b> {
+    /// The table.
+    pub table: &'a Table<'b>,
+    /// How much of a head is turned, and joined with the rest.
+    pub rotation: Rotation,
+    /// Size of a head.
+    pub head_dim: u64,
+    /// How much of it is turned.
+    pub rotary_dim: u64,
+    /// Whether the table is in float32, and results are cast back.
+    pub cast_back: bool,
+}
+
+impl<'b> Rotary<'_, 'b> {
+    /// `apply_rotary_pos_emb`: query and key, (batch, heads, seq_len, head_dim) each.
+    pub fn apply(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>) -> (Value<'b>, Value<'b>) {
+        let cos = b.run(Op::Unsqueeze { dim: 1 }, &[&self.table.0]);
+        let sin = b.run(Op::Unsqueeze { dim: 1 }, &[&self.table.1]);
+        let turned = |x: &Value<'b>| self.turned(b, x, &cos, &sin);
+        match self.rotation {
+            Rotation::Whole => {
+                let (q_turned, k_turned) = (turned(q), turned(k));
+                if !self.cast_back {
+                    return (q_turned, k_turned);
+                }
+                (b.run(Op::ToLike, &[&q_turned, q]), b.run(Op::ToLike, &[&k_turned, k]))
+            }
+            Rotation::JoinedEach => {
+                let (q_part, q_rest) = self.parts(b, q);
+                let (k_part, k_rest) = self.parts(b, k);
+                let joined = |part: &Value<'b>, rest: &Value<'b>| {
+                    let turned = turned(part);
+                    b.run(Op::Cat { dim: -1 }, &[&turned, rest])
+                };
+                (joined(&q_part, &q_rest), joined(&k_part, &k_rest))
+            }
+            Rotation::JoinedLast => {
+                let (q_part, q_rest) = self.parts(b, q);
+                let (k_part, k_rest) = self.parts(b, k);
+                let (q_turned, k_turned) = (turned(&q_part), turned(&k_part));
+                let q_joined = b.run(Op::Cat { dim: -1 }, &[&q_turned, &q_rest]);
+                drop(q_turned);
+                let k_joined = b.run(Op::Cat { dim: -1 }, &[&k_turned, &k_rest]);
+                (q_joined, k_joined)
+            }
+        }
+    }
+
+    /// `x[..., :rotary_dim], x[..., rotary_dim:]`
+    fn parts(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Value<'b>) {
+        let (part, whole) = (self.rotary_dim as i64, self.head_dim as i64);
+        let slice = |start, end| b.run(Op::Slice { dim: -1, start, end }, &[x]);
+        (slice(0, part), slice(part, whole))
+    }
+
+    /// `(x * cos) + (rotate_half(x) * sin)`
+    fn turned(&self, b: &'b Builder, x: &Value<'b>, cos: &Value<'b>, sin: &Value<'b>) -> Value<'b> {
+        let plain = b.mul(x, cos);
+        let (half, whole) = ((self.rotary_dim / 2) as i64, self.rotary_dim as i64);
+        let rotated = {
+            let first = b.run(Op::Slice { dim: -1, start: 0, end: half }, &[x]);
+            let second = b.run(Op::Slice { dim: -1, start: half, end: whole }, &[x]);
+            let negated = b.run(Op::Neg, &[&second]);
+            b.run(Op::Cat { dim: -1 }, &[&negated, &first])
+        };
+        let turned = b.mul(&rotated, sin);
+        drop(rotated);
+        b.add(&plain, &turned)
+    }
+}

@@ -1,0 +1,340 @@
+//! One decoder layer: its weights, and the order of norms, attention, MLP and sums.
+
+use crate::model::blocks::attention::{self, Attend};
+use crate::model::blocks::linear::Linear;
+use crate::model::blocks::mlp::MlpBlock;
+use crate::model::blocks::norm::Norm;
+use crate::model::blocks::rotary::{Rotary, Table};
+use crate::model::builder::{Builder, Value};
+use crate::model::config::DecoderConfig;
+use crate::model::decoder::architecture::{
+    Architecture, NormKind, Projections, QkNorm, Residuals, Tables,
+};
+use crate::model::graph::Op;
+use crate::model::options::GraphOptions;
+
+/// A layer's weights, loaded in PyTorch's order.
+#[derive(Debug)]
+pub struct LayerWeights<'b> {
+    /// One fused, or query, key and value.
+    projections: Vec<Linear<'b>>,
+    output: Linear<'b>,
+    /// Of query and key, or none.
+    qk_norms: Option<(Norm<'b>, Norm<'b>)>,
+    mlp: MlpBlock<'b>,
+    norms: Vec<Norm<'b>>,
+}
+
+impl<'b> LayerWeights<'b> {
+    /// Loads layer `index`.
+    pub fn load(b: &'b Builder, c: &DecoderConfig, index: usize) -> LayerWeights<'b> {
+        let arch = c.architecture();
+        let layer = format!("{}.layers.{index}", arch.model);
+        let load_norms = || -> Vec<Norm<'b>> {
+            let names = arch.residuals.norms().iter();
+            names.map(|name| Norm::load(b, arch.norm, &layer, name, c.hidden_size)).collect()
+        };
+        let first_norms = arch.norms_first.then(load_norms);
+        let (projections, output, qk_norms) = attention_weights(b, c, arch, &layer);
+        let mlp = MlpBlock::load(
+            b,
+            arch.mlp,
+            c.mlp.activation,
+            &format!("{layer}.mlp"),
+            [c.hidden_size, c.mlp.intermediate_size],
+            c.mlp.bias,
+        );
+        let norms = first_norms.unwrap_or_else(load_norms);
+        LayerWeights { projections, output, qk_norms, mlp, norms }
+    }
+}
+
+type AttentionWeights<'b> = (Vec<Linear<'b>>, Linear<'b>, Option<(Norm<'b>, Norm<'b>)>);
+
+fn attention_weights<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    arch: &Architecture,
+    layer: &str,
+) -> AttentionWeights<'b> {
+    let a = &c.attention;
+    let module = format!("{layer}.{}", arch.attention);
+    let (queries, keys) = (a.heads * a.head_dim, a.key_value_heads * a.head_dim);
+    let project =
+        |name, outputs| Linear::load(b, &module, name, [outputs, c.hidden_size], a.qkv_bias);
+    let load_output =
+        || Linear::load(b, &module, arch.output, [c.hidden_size, queries], a.output_bias);
+    let (projections, output) = match arch.projections {
+        Projections::Separate => {
+            let q = project("q_proj", queries);
+            let k = project("k_proj", keys);
+            let v = project("v_proj", keys);
+            (vec![q, k, v], load_output())
+        }
+        Projections::Fused => {
+            let output = load_output();
+            (vec![project("qkv_proj", queries + 2 * keys)], output)
+        }
+        Projections::Interleaved => {
+            (vec![project("query_key_value", queries + 2 * keys)], load_output())
+        }
+    };
+    let norm = |name, width| {
+        let kind = match arch.norm {
+            NormKind::Layer => NormKind::Rms,
+            kind => kind,
+        };
+        Norm::load(b, kind, &module, name, width)
+    };
+    let qk_norms = match arch.qk_norm {
+        QkNorm::None => None,
+        QkNorm::HeadsFirst | QkNorm::HeadsLast => {
+            let q = norm("q_norm", a.head_dim);
+            Some((q, norm("k_norm", a.head_dim)))
+        }
+        QkNorm::Whole => {
+            let q = norm("q_norm", queries);
+            Some((q, norm("k_norm", keys)))
+        }
+    };
+    (projections, output, qk_norms)
+}
+
+/// A layer about to run.
+#[derive(Debug)]
+pub struct Layer<'a, 'b> {
+    /// Sizes.
+    pub c: &'a DecoderConfig,
+    /// The batch, the implementation, versions.
+    pub o: &'a GraphOptions,
+    /// Weights.
+    pub w: &'a LayerWeights<'b>,
+    /// Its cosines and sines.
+    pub table: &'a Table<'b>,
+    /// Its mask.
+    pub mask: Option<&'a Value<'b>>,
+}
+
+impl<'b> Layer<'_, 'b> {
+    /// Runs the layer.
+    pub fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        match self.c.architecture().residuals {
+            Residuals::PreNorm => self.pre_norm(b, input),
+            Residuals::PostNorm => self.post_norm(b, input),
+            Residuals::Sandwich => self.sandwich(b, input),
+            Residuals::Parallel => self.parallel(b, input),
+        }
+    }
+
+    fn norm(&self, b: &'b Builder, index: usize, x: &Value<'b>) -> Value<'b> {
+        self.w.norms[index].run(b, x)
+    }
+
+    /// `hidden_states, _ = self.self_attn(...)`: the weights stay until the layer returns.
+    fn attend(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
+        let _m = b.enter(self.c.architecture().attention);
+        self.attention(b, x)
+    }
+
+    fn feed(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let _m = b.enter("mlp");
+        let out = self.w.mlp.run(b, x);
+        self.own_dropout(b, out)
+    }
+
+    fn dropout(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        b.dropout(x, self.c.residual_dropout)
+    }
+
+    /// Dropout where attention and MLP do it themselves, on a name that is taken again.
+    fn own_dropout(&self, b: &'b Builder, x: Value<'b>) -> Value<'b> {
+        if self.c.architecture().own_dropout { self.dropout(b, &x) } else { x }
+    }
+
+    /// Dropout where the layer does it.
+    fn layer_dropout(&self, b: &'b Builder, x: &Value<'b>) -> Option<Value<'b>> {
+        (!self.c.architecture().own_dropout).then(|| self.dropout(b, x))
+    }
+
+    fn pre_norm(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        let normed = self.norm(b, 0, input);
+        let (attended, _weights) = self.attend(b, &normed);
+        drop(normed);
+        let residual = {
+            let dropped = self.layer_dropout(b, &attended);
+            b.add(input, dropped.as_ref().unwrap_or(&attended))
+        };
+        drop(attended);
+        let normed = self.norm(b, 1, &residual);
+        let fed = self.feed(b, &normed);
+        drop(normed);
+        let dropped = self.layer_dropout(b, &fed);
+        b.add(&residual, dropped.as_ref().unwrap_or(&fed))
+    }
+
+    fn post_norm(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        let (attended, _weights) = self.attend(b, input);
+        let normed = self.norm(b, 0, &attended);
+        drop(attended);
+        let residual = b.add(input, &normed);
+        drop(normed);
+        let fed = self.feed(b, &residual);
+        let normed = self.norm(b, 1, &fed);
+        drop(fed);
+        b.add(&residual, &normed)
+    }
+
+    fn sandwich(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        let normed = self.norm(b, 0, input);
+        let (attended, _weights) = self.attend(b, &normed);
+        drop(normed);
+        let normed = self.norm(b, 1, &attended);
+        drop(attended);
+        let residual = b.add(input, &normed);
+        drop(normed);
+        let normed = self.norm(b, 2, &residual);
+        let fed = self.feed(b, &normed);
+        drop(normed);
+        let normed = self.norm(b, 3, &fed);
+        drop(fed);
+        b.add(&residual, &normed)
+    }
+
+    fn parallel(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        let mut attended;
+        let _weights;
+        {
+            let normed = self.norm(b, 0, input);
+            (attended, _weights) = self.attend(b, &normed);
+        }
+        attended = self.dropout(b, &attended);
+        if self.c.parallel_residual {
+            let mut fed = {
+                let normed = self.norm(b, 1, input);
+                self.feed(b, &normed)
+            };
+            fed = self.dropout(b, &fed);
+            let sum = b.add(&fed, &attended);
+            return b.add(&sum, input);
+        }
+        attended = b.add(&attended, input);
+        let mut fed = {
+            let normed = self.norm(b, 1, &attended);
+            self.feed(b, &normed)
+        };
+        fed = self.dropout(b, &fed);
+        b.add(&fed, &attended)
+    }
+
+    fn attention(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
+        let (c, o) = (self.c, self.o);
+        let (arch, a) = (c.architecture(), &c.attention);
+        let (q, k, v, _fused) = self.projected(b, x);
+        let rotary = Rotary {
+            table: self.table,
+            rotation: arch.rotation,
+            head_dim: a.head_dim,
+            rotary_dim: a.rotary_dim,
+            cast_back: arch.tables == Tables::InF32,
+        };
+        let (q, k) = {
+            let turned = rotary.apply(b, &q, &k);
+            drop((q, k));
+            turned
+        };
+        let attend = Attend {
+            o,
+            heads: a.heads,
+            key_value_heads: a.key_value_heads,
+            head_dim: a.head_dim,
+            dropout: a.dropout,
+            softcap: a.softcap,
+            grouped: arch.grouped,
+            mask: self.mask,
+        };
+        let (attended, weights) = attend.run(b, &q, &k, &v);
+        let flat = attention::joined_heads(b, o, attended, a.heads * a.head_dim);
+        let projected = self.w.output.run(b, &flat);
+        drop(flat);
+        (self.own_dropout(b, projected), weights)
+    }
+
+    /// Query, key and value, (batch, heads, seq_len, head_dim), and a fused projection that stays a
+    /// name until attention returns.
+    fn projected(
+        &self,
+        b: &'b Builder,
+        x: &Value<'b>,
+    ) -> (Value<'b>, Value<'b>, Value<'b>, Option<Value<'b>>) {
+        let a = &self.c.attention;
+        let arch = self.c.architecture();
+        let split = |x: Value<'b>, heads| attention::split_heads(b, self.o, x, [heads, a.head_dim]);
+        let front = |x: Value<'b>| b.transpose(&x, 1, 2);
+        let (queries, keys) = (a.heads * a.head_dim, a.key_value_heads * a.head_dim);
+        let project = |index: usize| self.w.projections[index].run(b, x);
+        match arch.projections {
+            Projections::Separate => {
+                let (q, k, v) = self.separate(b, x);
+                (q, k, v, None)
+            }
+            Projections::Fused => {
+                let fused = project(0);
+                let cut = |start: u64, size: u64| {
+                    let (start, end) = (start as i64, (start + size) as i64);
+                    b.run(Op::Slice { dim: -1, start, end }, &[&fused])
+                };
+                let (q, k, v) = (cut(0, queries), cut(queries, keys), cut(queries + keys, keys));
+                let q = front(split(q, a.heads));
+                let k = front(split(k, a.key_value_heads));
+                let v = front(split(v, a.key_value_heads));
+                (q, k, v, Some(fused))
+            }
+            Projections::Interleaved => {
+                let sizes = [a.heads, 3 * a.head_dim];
+                let fused = front(attention::split_heads(b, self.o, project(0), sizes));
+                let mut parts =
+                    b.run_many(Op::Split { dim: -1, parts: 3 }, &[&fused], 3).into_iter();
+                let mut next = || parts.next().unwrap_or_else(|| b.transpose(&fused, 1, 2));
+                let (q, k, v) = (next(), next(), next());
+                (q, k, v, Some(fused))
+            }
+        }
+    }
+
+    fn separate(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Value<'b>, Value<'b>) {
+        let a = &self.c.attention;
+        let heads = |x: Value<'b>, heads| attention::split_heads(b, self.o, x, [heads, a.head_dim]);
+        let front = |x: Value<'b>| b.transpose(&x, 1, 2);
+        let project = |index: usize| self.w.projections[index].run(b, x);
+        let (key_heads, qk_norm) = (a.key_value_heads, self.c.architecture().qk_norm);
+        match (&self.w.qk_norms, qk_norm) {
+            (None, _) | (_, QkNorm::None) => {
+                let q = front(heads(project(0), a.heads));
+                let k = front(heads(project(1), key_heads));
+                (q, k, front(heads(project(2), key_heads)))
+            }
+            (Some((q_norm, k_norm)), QkNorm::HeadsLast) => {
+                let q = front(q_norm.run(b, &heads(project(0), a.heads)));
+                let k = front(k_norm.run(b, &heads(project(1), key_heads)));
+                (q, k, front(heads(project(2), key_heads)))
+            }
+            (Some((q_norm, k_norm)), QkNorm::HeadsFirst) => {
+                let q = front(heads(project(0), a.heads));
+                let k = front(heads(project(1), key_heads));
+                let v = front(heads(project(2), key_heads));
+                let q_normed = q_norm.run(b, &q);
+                drop(q);
+                let k_normed = k_norm.run(b, &k);
+                (q_normed, k_normed, v)
+            }
+            (Some((q_norm, k_norm)), QkNorm::Whole) => {
+                let q = q_norm.run(b, &project(0));
+                let k = k_norm.run(b, &project(1));
+                let v = project(2);
+                let q = front(heads(q, a.heads));
+                let k = front(heads(k, key_heads));
+                (q, k, front(heads(v, key_heads)))
+            }
+        }
+    }
+}

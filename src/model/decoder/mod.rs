@@ -1,0 +1,181 @@
+//! Decoders with rotary embeddings, out of shared blocks: embedding, layers, norm, head, loss.
+//!
+//! Source: transformers `models/*/modeling_*.py` of 4.56.2 and 5.23.0.
+
+pub mod architecture;
+mod layer;
+
+use architecture::{Architecture, EmbeddingScale, Masks, Tables};
+use layer::{Layer, LayerWeights};
+
+use crate::model::blocks::attention::softcap;
+use crate::model::blocks::norm::Norm;
+use crate::model::blocks::rotary::{self, Table};
+use crate::model::builder::{Builder, Value};
+use crate::model::config::DecoderConfig;
+use crate::model::graph::{Dtype, Graph, Op, ValueId};
+use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::options::{AttentionMask, GraphOptions};
+
+/// Builds the forward pass with its loss.
+pub fn build(c: &DecoderConfig, o: &GraphOptions) -> Graph {
+    let b = Builder::new();
+    let loss = forward(&b, c, o);
+    b.finish(loss)
+}
+
+struct Weights<'b> {
+    embedding: Value<'b>,
+    embedding_scale: Option<Value<'b>>,
+    layers: Vec<LayerWeights<'b>>,
+    norm: Norm<'b>,
+    /// Inverse frequencies, one for each table.
+    inv_freq: Vec<Value<'b>>,
+    head: Option<Value<'b>>,
+}
+
+impl<'b> Weights<'b> {
+    fn load(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) -> Weights<'b> {
+        let arch = c.architecture();
+        let embedding_name = format!("{}.{}", arch.model, arch.embedding);
+        let embedding = b.parameter(&embedding_name, &[c.vocab_size, c.hidden_size]);
+        let embedding_scale =
+            scaled_by_buffer(arch, o).then(|| b.buffer(&embedding_name, &[], Dtype::Model));
+        let layers =
+            (0..c.num_hidden_layers as usize).map(|i| LayerWeights::load(b, c, i)).collect();
+        let norm = Norm::load(b, arch.norm, arch.model, arch.last_norm, c.hidden_size);
+        let inv_freq = inverse_frequencies(b, c, o);
+        let head = (!c.tie_word_embeddings)
+            .then(|| b.parameter("lm_head", &[c.vocab_size, c.hidden_size]));
+        Weights { embedding, embedding_scale, layers, norm, inv_freq, head }
+    }
+}
+
+fn scaled_by_buffer(arch: &Architecture, o: &GraphOptions) -> bool {
+    match arch.embedding_scale {
+        EmbeddingScale::None => false,
+        EmbeddingScale::BufferFrom5 => o.transformers >= TRANSFORMERS_5,
+        EmbeddingScale::Buffer => true,
+    }
+}
+
+/// From transformers 5 on, `original_inv_freq` is a buffer of its own.
+fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) -> Vec<Value<'b>> {
+    let arch = c.architecture();
+    let tables = match arch.tables {
+        Tables::One | Tables::InF32 => 1,
+        Tables::ByLayerType => layer_types(c).len(),
+    };
+    let module = format!("{}.rotary_emb", arch.model);
+    let buffer = || b.buffer(&module, &[c.attention.rotary_dim / 2], Dtype::F32);
+    (0..tables)
+        .map(|_| {
+            let inv_freq = buffer();
+            if o.transformers >= TRANSFORMERS_5 {
+                buffer();
+            }
+            inv_freq
+        })
+        .collect()
+}
+
+/// Whether tables of full and of sliding layers are made, in that order.
+fn layer_types(c: &DecoderConfig) -> Vec<bool> {
+    let used = |slides| (0..c.num_hidden_layers as usize).any(|layer| c.slides(layer) == slides);
+    [false, true].into_iter().filter(|&slides| used(slides)).collect()
+}
+
+fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
+    let w = Weights::load(b, c, o);
+    let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
+    b.batch(&[o.batch, o.seq_len], Dtype::I64); // labels
+    let mask = (o.attention_mask != AttentionMask::None)
+        .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
+    let hidden = {
+        let _model = b.enter(c.architecture().model);
+        decoder(b, c, o, &w, &ids, mask.as_ref())
+    };
+    let hidden = masks::sliced_for_head(b, o, hidden);
+    let mut logits = {
+        let _head = b.enter("lm_head");
+        b.run(Op::Linear, &[&hidden, w.head.as_ref().unwrap_or(&w.embedding)])
+    };
+    if c.final_softcap {
+        logits = softcap(b, logits);
+    }
+    masks::causal_lm_loss(b, o, &logits, c.vocab_size).keep()
+}
+
+fn decoder<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    o: &GraphOptions,
+    w: &Weights<'b>,
+    ids: &Value<'b>,
+    mask: Option<&Value<'b>>,
+) -> Value<'b> {
+    let arch = c.architecture();
+    let embedded = embed(b, arch, w, ids);
+    let positions = masks::positions(b, o);
+    let window = c.window.as_ref().map(|window| window.size);
+    let (full, sliding) = match arch.masks {
+        Masks::One => {
+            let one = masks::causal_mask(b, o, mask, window);
+            if window.is_some() { (None, one) } else { (one, None) }
+        }
+        Masks::AsUsed | Masks::Both => {
+            let full = masks::causal_mask(b, o, mask, None);
+            (full, window.and_then(|size| masks::causal_mask(b, o, mask, Some(size))))
+        }
+    };
+    // `inputs_embeds` stays a name; `hidden_states` is another only where it is another tensor.
+    let mut hidden = (c.embedding_dropout > 0.0).then(|| b.dropout(&embedded, c.embedding_dropout));
+    let tables = tables(b, c, o, w);
+    if arch.embedding_scale == EmbeddingScale::BufferFrom5 && o.transformers < TRANSFORMERS_5 {
+        hidden = Some(b.mul_number(&embedded));
+    }
+    for (index, weights) in w.layers.iter().enumerate() {
+        let _m = b.enter(&format!("layers.{index}"));
+        let slides = c.slides(index);
+        let table = if slides { tables.last() } else { tables.first() };
+        let Some(table) = table else { continue };
+        let mask = if slides { sliding.as_ref() } else { full.as_ref() };
+        let layer = Layer { c, o, w: weights, table, mask };
+        // Until transformers 5, Gemma 3's layers are called with both tables.
+        let mut arguments = vec![&positions];
+        if o.transformers < TRANSFORMERS_5 {
+            arguments.extend(tables.iter().flat_map(|(cos, sin)| [cos, sin]));
+        }
+        let input = hidden.as_ref().unwrap_or(&embedded);
+        let out = b.layer(&arguments, || layer.forward(b, input));
+        hidden = Some(out);
+    }
+    w.norm.run(b, hidden.as_ref().unwrap_or(&embedded))
+}
+
+fn embed<'b>(b: &'b Builder, arch: &Architecture, w: &Weights<'b>, ids: &Value<'b>) -> Value<'b> {
+    let _m = b.enter(arch.embedding);
+    let rows = b.run(Op::Embedding, &[&w.embedding, ids]);
+    match &w.embedding_scale {
+        Some(scale) => b.mul(&rows, scale),
+        None => rows,
+    }
+}
+
+/// The tables of full and of sliding layers; one where both use the same.
+fn tables<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    o: &GraphOptions,
+    w: &Weights<'b>,
+) -> Vec<Table<'b>> {
+    let _m = b.enter("rotary_emb");
+    let dtype = match c.architecture().tables {
+        Tables::InF32 => Dtype::F32,
+        Tables::One | Tables::ByLayerType => Dtype::Model,
+    };
+    w.inv_freq
+        .iter()
+        .map(|inv_freq| rotary::table(b, o, c.attention.rotary_dim, inv_freq, dtype))
+        .collect()
+}
