@@ -206,7 +206,7 @@ impl Fits for OnDevice<'_> {
     fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
         let limit = self.job.settings.search_limit();
         let found = largest_micro_batch(self.capacity_bytes(), limit, |micro_batch| {
-            self.trace(micro_batch, accumulation).map(|trace| Trace::clone(&trace))
+            self.trace(micro_batch, accumulation)
         })?;
         Ok(found.micro_batch.map_or(0, MicroBatch::get))
     }

@@ -3,6 +3,7 @@
 //! A trace and its replay cost a millisecond or two, so the search is thrifty. The first trace
 //! already says roughly where the end is (`most_that_could_fit`); from there it closes in.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use crate::memory::allocator::{Capacity, round_request};
@@ -40,10 +41,10 @@ pub struct Largest {
 /// # Errors
 ///
 /// The first error of `trace_of`.
-pub fn largest_micro_batch<E>(
+pub fn largest_micro_batch<E, T: Borrow<Trace>>(
     capacity: Bytes,
     limit: MicroBatch,
-    trace_of: impl FnMut(MicroBatch) -> Result<Trace, E>,
+    trace_of: impl FnMut(MicroBatch) -> Result<T, E>,
 ) -> Result<Largest, E> {
     let mut search = Search { capacity, trace_of, known: BTreeMap::new(), bound: limit.get() };
     let largest = search.largest(limit.get())?;
@@ -111,7 +112,7 @@ struct Search<F> {
     bound: u64,
 }
 
-impl<E, F: FnMut(MicroBatch) -> Result<Trace, E>> Search<F> {
+impl<E, T: Borrow<Trace>, F: FnMut(MicroBatch) -> Result<T, E>> Search<F> {
     fn largest(&mut self, limit: u64) -> Result<u64, E> {
         if self.verdict(1)? == Verdict::DoesNotRun {
             return Ok(0);
@@ -165,8 +166,9 @@ impl<E, F: FnMut(MicroBatch) -> Result<Trace, E>> Search<F> {
         }
         let count = MicroBatch::new(micro_batch).unwrap_or(MicroBatch::ONE);
         let trace = (self.trace_of)(count)?;
-        self.bound = most_that_could_fit(&trace, micro_batch, self.capacity);
-        let replay = replay_on(&trace, self.capacity);
+        let trace = trace.borrow();
+        self.bound = most_that_could_fit(trace, micro_batch, self.capacity);
+        let replay = replay_on(trace, self.capacity);
         let clear = self.capacity - self.capacity.percent(CLEAR_PERCENT);
         let verdict = match replay.ran() {
             false => Verdict::DoesNotRun,

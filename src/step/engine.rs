@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::step::layout::elementwise_strides;
 use crate::step::ops::{Backward, Grads};
+use crate::step::repeat::Arrival;
 use crate::step::run::Interpreter;
 use crate::step::tape::Saved;
 use crate::step::tensor::Tensor;
@@ -152,8 +153,12 @@ impl Interpreter<'_, '_> {
         if tape.parameters[parameter].grad.is_some() {
             return;
         }
+        let event = tape.recorder.mark().events;
         let steal = Rc::strong_count(&grad) == 1 && grad.is_contiguous();
-        let grad = if steal { grad } else { tape.empty(grad.sizes, grad.dtype) };
-        tape.parameters[parameter].grad = Some(grad);
+        let kept = if steal { grad } else { tape.empty(grad.sizes, grad.dtype) };
+        if let Some(arrivals) = &mut tape.arrivals {
+            arrivals.push(Arrival::new(parameter, event, !steal, &kept));
+        }
+        tape.parameters[parameter].grad = Some(kept);
     }
 }

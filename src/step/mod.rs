@@ -6,6 +6,7 @@ mod layout;
 mod ops;
 mod optimizer;
 mod reduce;
+mod repeat;
 mod run;
 mod scratch;
 pub mod setup;

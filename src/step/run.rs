@@ -27,16 +27,38 @@ pub struct Interpreter<'g, 's> {
 
 /// Runs two optimizer steps and returns their trace.
 pub fn run(graph: &Graph, setup: &Setup) -> Trace {
+    run_with(graph, setup, Repeat::Recorded)
+}
+
+/// What a micro-step after the first does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// What the first recorded is recorded again, see [`repeat`](crate::step::repeat).
+    Recorded,
+    /// It is run: the slow way, for a test that both come to the same.
+    #[cfg_attr(not(test), expect(dead_code, reason = "what the recorded way is tested against"))]
+    Run,
+}
+
+fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
     let recorder = Recorder::new();
     recorder.set_modules(&graph.modules);
+    let micro_steps = u64::from(STEPS) * setup.accumulation.get();
+    recorder.reserve(graph.statements.len(), usize::try_from(micro_steps).unwrap_or(usize::MAX));
     let mut tape = Tape::new(setup, Rc::clone(&recorder));
     tape.logits = graph.logits;
+    tape.nodes.reserve(graph.statements.len());
     let mut run = Interpreter { graph, tape, values: vec![None; graph.value_count as usize] };
     run.load();
     let mut state = Vec::new();
+    let mut first = None;
     for _ in 0..STEPS {
         for _ in 0..setup.accumulation.get() {
-            run.micro_step();
+            match (&first, repeat) {
+                (Some(first), Repeat::Recorded) => run.repeat(first),
+                (None, Repeat::Recorded) => first = run.recorded_micro_step(),
+                (_, Repeat::Run) => run.micro_step(),
+            }
         }
         run.tape.begin(Phase::Optimizer);
         run.tape.optimizer_step(&mut state);
@@ -102,7 +124,8 @@ impl<'g> Interpreter<'g, '_> {
         }
     }
 
-    fn micro_step(&mut self) {
+    /// Runs a forward and a backward.
+    pub fn micro_step(&mut self) {
         self.tape.begin(Phase::Batch);
         for (value, sizes, dtype) in &self.graph.batch {
             let dtype = self.dtype(*dtype);
@@ -289,6 +312,65 @@ impl<'g> Interpreter<'g, '_> {
             Op::CountTrue => tape.count_true(&args[0]),
             Op::CumulativeSum => tape.cumulative_sum(&args[0]),
             Op::AllTrue => tape.all_true(&args[0]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::config_json;
+    use crate::model::options::GraphOptions;
+    use crate::profile::model::ModelProfile;
+    use crate::step::setup::{Attention, AttentionMask, GpuArch, Optimizer, Version};
+    use crate::units::{AccumulationSteps, MicroBatch};
+
+    fn setup(accumulation: u64, checkpointing: Checkpointing, torch: Version) -> Setup {
+        Setup {
+            micro_batch: MicroBatch::new(2).unwrap(),
+            accumulation: AccumulationSteps::new(accumulation).unwrap(),
+            seq_len: 64,
+            precision: Precision::Bf16,
+            optimizer: Optimizer::AdamW,
+            checkpointing,
+            attention: Attention::Sdpa,
+            attention_mask: AttentionMask::Ones,
+            torch,
+            transformers: Version::new(5, 23),
+            gpu: GpuArch::A100,
+        }
+    }
+
+    fn graph(model: &str, setup: &Setup) -> Graph {
+        let profile = ModelProfile::built_in(model).unwrap();
+        let config = config_json::from_map(&profile.config).unwrap().config;
+        let options = GraphOptions {
+            batch: setup.micro_batch.get(),
+            seq_len: setup.seq_len,
+            attention: setup.attention,
+            attention_mask: setup.attention_mask,
+            transformers: setup.transformers,
+            torch: setup.torch,
+        };
+        crate::model::build(&config, &options)
+    }
+
+    #[test]
+    fn a_repeated_micro_step_is_what_it_would_have_been() {
+        for model in ["gpt2", "qwen2.5-0.5b"] {
+            for torch in [Version::new(2, 8), Version::new(2, 15)] {
+                for accumulation in [1, 2, 4] {
+                    for checkpointing in [Checkpointing::None, Checkpointing::Full] {
+                        let setup = setup(accumulation, checkpointing, torch);
+                        let graph = graph(model, &setup);
+                        let repeated = run_with(&graph, &setup, Repeat::Recorded);
+                        let all_run = run_with(&graph, &setup, Repeat::Run);
+                        assert!(repeated.events == all_run.events, "{model} {setup:?}");
+                        assert!(repeated.blocks == all_run.blocks, "{model} {setup:?}");
+                        assert!(repeated.phases == all_run.phases, "{model} {setup:?}");
+                    }
+                }
+            }
         }
     }
 }

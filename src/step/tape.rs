@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::memory::trace::Phase;
 use crate::step::checkpoint::Frame;
 use crate::step::ops::Backward;
+use crate::step::repeat::Arrival;
 use crate::step::scratch::Scratch;
 use crate::step::setup::Setup;
 use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, TensorData};
@@ -67,6 +68,8 @@ pub struct Tape<'s> {
     pub checkpoint: Option<Checkpoint>,
     /// Whether backward runs, on autograd's own thread with its own cuBLAS handle.
     pub in_backward: bool,
+    /// Gradients that have come to their parameters, while the first micro-step is recorded.
+    pub arrivals: Option<Vec<Arrival>>,
 }
 
 /// What saving a tensor means inside a checkpointed layer.
@@ -91,6 +94,7 @@ impl<'s> Tape<'s> {
             grad_enabled: true,
             checkpoint: None,
             in_backward: false,
+            arrivals: None,
         }
     }
 

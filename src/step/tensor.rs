@@ -1,6 +1,7 @@
 //! Tensors without values: sizes, strides, dtype, and a storage that frees itself in the trace.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
@@ -150,8 +151,7 @@ pub struct Recorder {
     phase: Cell<Option<Phase>>,
     module: Cell<u32>,
     recomputing: Cell<bool>,
-    deaths: RefCell<Vec<Option<Phase>>>,
-    hints: RefCell<Vec<Hint>>,
+    finished: Cell<bool>,
 }
 
 /// What a block is known to be at birth.
@@ -159,8 +159,6 @@ pub struct Recorder {
 pub enum Hint {
     /// Nothing in particular.
     Tensor,
-    /// Born while a checkpointed layer is recomputed.
-    Recomputed,
     /// Logits or what has their size.
     Logits,
     /// Scratch of a kernel or of cuBLAS.
@@ -171,6 +169,15 @@ impl Recorder {
     /// Starts an empty trace.
     pub fn new() -> Rc<Recorder> {
         Rc::new(Recorder::default())
+    }
+
+    /// Makes room for so many micro-steps of a graph: about two blocks a statement, forward and
+    /// backward (room that is not used costs nothing, moving a trace that grows does).
+    pub fn reserve(&self, statements: usize, micro_steps: usize) {
+        let blocks = statements.saturating_mul(2).saturating_mul(micro_steps.min(16));
+        let mut trace = self.trace.borrow_mut();
+        trace.blocks.reserve(blocks);
+        trace.events.reserve(2 * blocks);
     }
 
     /// Names the modules; blocks refer to them by index.
@@ -201,54 +208,173 @@ impl Recorder {
         self.recomputing.set(recomputing);
     }
 
+    /// Returns how much is recorded.
+    pub fn mark(&self) -> Mark {
+        let trace = self.trace.borrow();
+        let (events, blocks) = (trace.events.len(), trace.blocks.len() as u32);
+        Mark { events, blocks, phases: trace.phases.len() }
+    }
+
+    /// Records again what was recorded between two marks, on new blocks, with `edits` in the order
+    /// of their places; returns the new block of each that was born there.
+    pub fn repeat(&self, from: Mark, to: Mark, edits: &[Edit]) -> Repeated {
+        let mut trace = self.trace.borrow_mut();
+        let Trace { blocks, events, phases, .. } = &mut *trace;
+        let mut made = Repeated { first: from.blocks, blocks: Vec::new() };
+        made.blocks.resize((to.blocks - from.blocks) as usize, NOT_MADE);
+        let mut edits = edits.iter().peekable();
+        let mut next_phase = from.phases;
+        for at in from.events..=to.events {
+            while let Some(Edit::Free(_, id)) = edits.next_if(|edit| edit.is_free_at(at)) {
+                events.push(Event::Free(made.of(*id)));
+            }
+            while next_phase < to.phases && phases[next_phase].0 == at {
+                phases.push((events.len(), phases[next_phase].1));
+                next_phase += 1;
+            }
+            if at == to.events {
+                break;
+            }
+            if edits.next_if(|edit| matches!(edit, Edit::Skip(skipped) if *skipped == at)).is_some()
+            {
+                continue;
+            }
+            let event = match events[at] {
+                Event::Alloc(id) => {
+                    let new = BlockId(blocks.len() as u32);
+                    blocks.push(blocks[id.0 as usize]);
+                    made.blocks[(id.0 - from.blocks) as usize] = new;
+                    Event::Alloc(new)
+                }
+                Event::Free(id) => Event::Free(made.of(id)),
+            };
+            events.push(event);
+        }
+        made
+    }
+
+    /// Returns the blocks born between two marks that are alive, with the events of their birth.
+    pub fn alive(&self, from: Mark, to: Mark) -> BTreeMap<BlockId, usize> {
+        let trace = self.trace.borrow();
+        let mut births = vec![None; (to.blocks - from.blocks) as usize];
+        for (at, event) in trace.events.iter().enumerate().take(to.events).skip(from.events) {
+            let (id, birth) = match *event {
+                Event::Alloc(id) => (id, Some(at)),
+                Event::Free(id) => (id, None),
+            };
+            if let Some(slot) = id.0.checked_sub(from.blocks) {
+                births[slot as usize] = birth;
+            }
+        }
+        let alive = births.into_iter().enumerate();
+        alive.filter_map(|(i, birth)| Some((BlockId(from.blocks + i as u32), birth?))).collect()
+    }
+
     fn allocate(&self, bytes: u64, hint: Hint) -> BlockId {
         let mut trace = self.trace.borrow_mut();
         let id = BlockId(trace.blocks.len() as u32);
         let phase = self.phase.get().unwrap_or(Phase::Load);
-        trace.blocks.push(Block {
-            bytes: Bytes::new(bytes),
-            category: Category::Temporaries,
-            phase,
-            module: self.module.get(),
-        });
+        // What is known at birth; the rest follows at the end.
+        let category = match hint {
+            Hint::Scratch => Category::Workspace,
+            Hint::Logits => Category::LogitsLoss,
+            Hint::Tensor if self.recomputing.get() => Category::Activations,
+            Hint::Tensor => Category::Temporaries,
+        };
+        let module = self.module.get();
+        trace.blocks.push(Block { bytes: Bytes::new(bytes), category, phase, module });
         trace.events.push(Event::Alloc(id));
-        let recomputed = self.recomputing.get() && hint == Hint::Tensor;
-        self.hints.borrow_mut().push(if recomputed { Hint::Recomputed } else { hint });
-        self.deaths.borrow_mut().push(None);
         id
     }
 
     fn free(&self, id: BlockId) {
-        // After `finish` there is no trace: what dies then lives on in it.
-        if let Some(death) = self.deaths.borrow_mut().get_mut(id.0 as usize) {
-            *death = self.phase.get();
+        // What dies after the end lives on in the trace.
+        if !self.finished.get() {
             self.trace.borrow_mut().events.push(Event::Free(id));
         }
     }
 
     /// Ends the trace: each block's category follows from its birth and its death.
     pub fn finish(&self) -> Trace {
+        self.finished.set(true);
         let mut trace = std::mem::take(&mut *self.trace.borrow_mut());
-        let deaths = std::mem::take(&mut *self.deaths.borrow_mut());
-        let hints = std::mem::take(&mut *self.hints.borrow_mut());
-        for ((block, death), hint) in trace.blocks.iter_mut().zip(deaths).zip(hints) {
-            block.category = categorize(block.phase, death, hint);
+        let mut deaths = vec![None; trace.blocks.len()];
+        let ends = trace.phases.iter().skip(1).map(|&(at, _)| at).chain([trace.events.len()]);
+        for (&(begin, phase), end) in trace.phases.iter().zip(ends) {
+            for event in &trace.events[begin..end] {
+                if let Event::Free(id) = event {
+                    deaths[id.0 as usize] = Some(phase);
+                }
+            }
+        }
+        for (block, death) in trace.blocks.iter_mut().zip(deaths) {
+            block.category = categorize(block.phase, death, block.category);
         }
         trace
     }
 }
 
-fn categorize(born: Phase, death: Option<Phase>, hint: Hint) -> Category {
-    match (born, death, hint) {
-        (_, _, Hint::Scratch) => Category::Workspace,
+/// A moment of a recording.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    /// Events so far.
+    pub events: usize,
+    phases: usize,
+    blocks: u32,
+}
+
+/// How a repetition differs from what was recorded.
+#[derive(Debug, Clone, Copy)]
+pub enum Edit {
+    /// Before this event, the block (as it was recorded) is freed.
+    Free(usize, BlockId),
+    /// This event, an allocation, is left out: what it made is still there.
+    Skip(usize),
+}
+
+impl Edit {
+    /// Returns the event that it is about, and its place among those about the same event.
+    pub fn order(&self) -> (usize, bool) {
+        match *self {
+            Edit::Free(at, _) => (at, false),
+            Edit::Skip(at) => (at, true),
+        }
+    }
+
+    fn is_free_at(&self, event: usize) -> bool {
+        matches!(self, Edit::Free(at, _) if *at == event)
+    }
+}
+
+/// The blocks of a repetition.
+#[derive(Debug)]
+pub struct Repeated {
+    first: u32,
+    blocks: Vec<BlockId>,
+}
+
+/// The block of an allocation that was left out.
+const NOT_MADE: BlockId = BlockId(u32::MAX);
+
+impl Repeated {
+    /// Returns the block that stands for one that was recorded.
+    pub fn of(&self, BlockId(id): BlockId) -> BlockId {
+        debug_assert!(self.first <= id, "what is repeated frees only what it allocated");
+        self.blocks[(id - self.first) as usize]
+    }
+}
+
+fn categorize(born: Phase, death: Option<Phase>, known: Category) -> Category {
+    match (born, death, known) {
+        (_, _, Category::Workspace) => Category::Workspace,
         (Phase::Load, ..) => Category::Parameters,
         (Phase::Batch, ..) => Category::Inputs,
         (_, Some(Phase::ZeroGrad), _) => Category::Gradients,
         (Phase::Optimizer, None, _) => Category::OptimizerState,
         (Phase::Optimizer, ..) => Category::OptimizerTemp,
-        (_, _, Hint::Logits) => Category::LogitsLoss,
+        (_, _, Category::LogitsLoss) => Category::LogitsLoss,
         (Phase::Forward, Some(Phase::Forward), _) => Category::Temporaries,
-        (Phase::Forward, ..) | (_, _, Hint::Recomputed) => Category::Activations,
+        (Phase::Forward, ..) | (_, _, Category::Activations) => Category::Activations,
         _ => Category::Temporaries,
     }
 }
@@ -267,6 +393,16 @@ impl Storage {
             let block = recorder.allocate(bytes, hint);
             Rc::new(Storage { block, recorder: Rc::clone(recorder) })
         })
+    }
+
+    /// Owns a block that is recorded already.
+    pub fn adopt(recorder: &Rc<Recorder>, block: BlockId) -> Rc<Storage> {
+        Rc::new(Storage { block, recorder: Rc::clone(recorder) })
+    }
+
+    /// Returns its block.
+    pub fn block(&self) -> BlockId {
+        self.block
     }
 }
 
