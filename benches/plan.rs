@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::process::{Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oomph::ingest::config_json;
@@ -72,8 +72,8 @@ fn row(name: &str, layers: u64) {
         accumulation: AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE),
         ..SETUP
     };
-    let made = |n| oomph::step::trace(&model, &at(n)).map(Rc::new).unwrap_or_default();
-    let trace: Rc<Trace> = made(MicroBatch::ONE);
+    let made = |n| oomph::step::trace(&model, &at(n)).map(Arc::new).unwrap_or_default();
+    let trace: Arc<Trace> = made(MicroBatch::ONE);
     let tracing = median(|| made(MicroBatch::ONE));
     let replay = median(|| replay_on(&trace, Bytes::gib(1 << 20)));
     let footprint = median(|| Footprint::of(&trace));
@@ -82,12 +82,12 @@ fn row(name: &str, layers: u64) {
     let limit = MicroBatch::new(1 << 20).unwrap_or(MicroBatch::ONE);
     let search = || largest_micro_batch(capacity, limit, |n| Ok::<_, Infallible>(made(n)));
     let largest = median(search);
-    let replays = search().map_or(0, |found| found.replays);
+    let traces = search().map_or(0, |found| found.traces);
     let events = trace.events.len();
     let each = |time: Duration| time.as_nanos() as f64 / events as f64;
     let once = (tracing + replay).as_secs_f64();
     println!(
-        "{:<16} {events:>7} {:>6} us {:>6.1} ns {:>6} us {:>6.1} ns {:>8.1} x {:>8.1} x of {replays}",
+        "{:<16} {events:>7} {:>6} us {:>6.1} ns {:>6} us {:>6.1} ns {:>8.1} x {:>8.1} x of {traces}",
         format!("{name}/{layers}"),
         tracing.as_micros(),
         each(tracing),

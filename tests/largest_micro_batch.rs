@@ -33,7 +33,7 @@ fn brute_force(model: ToyModel, capacity: Bytes, limit: u64) -> Option<MicroBatc
 
 #[test]
 fn the_search_finds_what_trying_all_finds() {
-    let mut replays = Vec::new();
+    let mut traces = Vec::new();
     for model in MODELS {
         let least = min_capacity(&model.trace(1)).unwrap();
         for per_mille in [990, 1000, 1010, 1100, 1250, 1500, 2000, 3100, 4700, 8000] {
@@ -41,26 +41,26 @@ fn the_search_finds_what_trying_all_finds() {
             let found = search(model, capacity, 64);
             let expected = brute_force(model, capacity, 64);
             assert_eq!(found.micro_batch, expected, "{model:?} on {capacity}");
-            replays.push(found.replays);
+            traces.push(found.traces);
         }
     }
-    replays.sort_unstable();
-    let (median, most) = (replays[replays.len() / 2], replays[replays.len() - 1]);
-    println!("replays: median {median}, most {most}");
-    assert!(median <= 8, "{replays:?}");
+    traces.sort_unstable();
+    let (median, most) = (traces[traces.len() / 2], traces[traces.len() - 1]);
+    println!("traces: median {median}, most {most}");
+    assert!(median <= 8, "{traces:?}");
 }
 
 #[test]
 fn no_micro_batch_runs_where_one_sample_does_not() {
     let found = search(MODELS[0], Bytes::mib(2), 64);
-    assert_eq!(found, Largest { micro_batch: None, replays: 1 });
+    assert_eq!(found, Largest { micro_batch: None, traces: 1 });
 }
 
 #[test]
 fn the_limit_is_taken_where_it_runs() {
     let found = search(MODELS[0], Bytes::gib(900), 48);
     assert_eq!(found.micro_batch, MicroBatch::new(48));
-    assert!(found.replays <= 5, "{}", found.replays);
+    assert!(found.traces <= 5, "{}", found.traces);
     assert_eq!(search(MODELS[0], Bytes::gib(900), 1).micro_batch, MicroBatch::new(1));
 }
 

@@ -1,14 +1,13 @@
 //! What runs, worked out from traces: the estimated side of [`Fits`].
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::job::Job;
 use crate::cli::target::ChosenGpu;
-use crate::memory::fit::{BeyondAnyDevice, replay_on};
+use crate::memory::fit::{BeyondAnyDevice, runs};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::largest_micro_batch;
 use crate::memory::trace::{Category, Event, Trace};
@@ -26,14 +25,19 @@ use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 /// gather; none of them moved after the sixth.
 pub const SETTLED: u64 = 6;
 
-/// Micro-batch, micro-steps, and their trace.
-type Kept = ((u64, u64), Rc<Trace>);
+/// A step that was looked at, by micro-batch and micro-steps.
+#[derive(Debug, Clone)]
+struct Kept {
+    sizes: (u64, u64),
+    trace: Arc<Trace>,
+    footprint: Option<Footprint>,
+}
 
-/// The most traces that are kept: a search looks again at its last few.
+/// The most steps that are kept: a search looks again at its last few.
 const KEPT: usize = 8;
 
 /// A job on one kind of GPU, or on a capacity alone.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct OnDevice<'a> {
     /// The job.
     pub job: &'a Job,
@@ -45,8 +49,8 @@ pub struct OnDevice<'a> {
     pub outside: OutsideAllocator,
     /// What the caching allocator may take, where that is known.
     pub capacity: Option<Capacity>,
-    /// Traces made lately, by micro-batch and micro-steps.
-    traces: RefCell<VecDeque<Kept>>,
+    /// Steps looked at lately.
+    kept: Mutex<VecDeque<Kept>>,
 }
 
 impl<'a> OnDevice<'a> {
@@ -56,8 +60,8 @@ impl<'a> OnDevice<'a> {
     /// When the step cannot be traced.
     pub fn new(job: &'a Job, gpu: Option<&'a ChosenGpu>) -> Result<OnDevice<'a>, CliError> {
         let (gradients, outside) = (Bytes::ZERO, OutsideAllocator::default());
-        let traces = RefCell::default();
-        let mut device = OnDevice { job, gpu, gradients, outside, capacity: None, traces };
+        let kept = Mutex::default();
+        let mut device = OnDevice { job, gpu, gradients, outside, capacity: None, kept };
         // Only replicas keep their gradients twice; a trace is not made for nothing.
         if job.data_parallel().get() > 1 {
             let trace = device.trace(MicroBatch::ONE, AccumulationSteps::ONE)?;
@@ -82,21 +86,43 @@ impl<'a> OnDevice<'a> {
         &self,
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
-    ) -> Result<Rc<Trace>, CliError> {
+    ) -> Result<Arc<Trace>, CliError> {
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
         let accumulation = accumulation.min(settled);
-        let key = (micro_batch.get(), accumulation.get());
-        if let Some((_, trace)) = self.traces.borrow().iter().find(|(known, _)| *known == key) {
-            return Ok(Rc::clone(trace));
+        let sizes = (micro_batch.get(), accumulation.get());
+        if let Some(known) = self.kept().iter().find(|known| known.sizes == sizes) {
+            return Ok(Arc::clone(&known.trace));
         }
         let setup = self.setup(micro_batch, accumulation);
-        let trace = Rc::new(step::trace(&self.job.model.config, &setup)?);
-        let mut traces = self.traces.borrow_mut();
-        traces.push_back((key, Rc::clone(&trace)));
-        if traces.len() > KEPT {
-            traces.pop_front();
+        let trace = Arc::new(step::trace(&self.job.model.config, &setup)?);
+        let mut kept = self.kept();
+        kept.push_back(Kept { sizes, trace: Arc::clone(&trace), footprint: None });
+        if kept.len() > KEPT {
+            kept.pop_front();
         }
         Ok(trace)
+    }
+
+    /// Returns what a step of these sizes needs, with no more micro-steps than change anything.
+    fn footprint(
+        &self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Footprint, CliError> {
+        let trace = self.trace(micro_batch, accumulation)?;
+        let same = |known: &&mut Kept| Arc::ptr_eq(&known.trace, &trace);
+        if let Some(Kept { footprint: Some(known), .. }) = self.kept().iter_mut().find(same) {
+            return Ok(known.clone());
+        }
+        let footprint = Footprint::of(&trace)?;
+        if let Some(known) = self.kept().iter_mut().find(same) {
+            known.footprint = Some(footprint.clone());
+        }
+        Ok(footprint)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the memory of a step of these sizes.
@@ -108,7 +134,7 @@ impl<'a> OnDevice<'a> {
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
     ) -> Result<Estimate, CliError> {
-        let footprint = Footprint::of(&*self.trace(micro_batch, accumulation)?)?;
+        let footprint = self.footprint(micro_batch, accumulation)?;
         Ok(self.with(footprint, micro_batch, accumulation))
     }
 
@@ -123,7 +149,7 @@ impl<'a> OnDevice<'a> {
         accumulation: AccumulationSteps,
     ) -> Result<Estimate, CliError> {
         let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
-        let footprint = Footprint::of(&*self.trace(micro_batch, accumulation.min(two))?)?;
+        let footprint = self.footprint(micro_batch, accumulation.min(two))?;
         if accumulation > two && footprint.peak_reserved > self.capacity_bytes() {
             return self.estimate(micro_batch, accumulation);
         }
@@ -220,13 +246,21 @@ impl Fits for OnDevice<'_> {
             return Ok(false);
         }
         let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
-        let trace = self.trace(micro_batch, accumulation.min(two))?;
-        let replay = replay_on(&trace, self.capacity_bytes());
-        // Where nothing is refused, more micro-steps change nothing: peak reserved is the same.
-        if accumulation <= two || !replay.ran() || replay.retries == 0 {
-            return Ok(replay.ran());
+        if accumulation == AccumulationSteps::ONE {
+            // The search for what does run starts at one sample: its trace is no loss.
+            let of_one = self.trace(MicroBatch::ONE, two)?;
+            if least_of_many(&of_one, micro_batch) > self.capacity_bytes() {
+                return Ok(false);
+            }
+            let trace = self.trace(micro_batch, accumulation)?;
+            return Ok(runs(&trace, self.capacity_bytes()));
         }
-        Ok(replay_on(&*self.trace(micro_batch, accumulation)?, self.capacity_bytes()).ran())
+        // Where nothing is refused, more micro-steps change nothing: peak reserved is the same.
+        let footprint = self.footprint(micro_batch, accumulation.min(two))?;
+        if footprint.peak_reserved <= self.capacity_bytes() {
+            return Ok(true);
+        }
+        Ok(runs(&*self.trace(micro_batch, accumulation)?, self.capacity_bytes()))
     }
 }
 
@@ -281,6 +315,13 @@ pub fn kinds(gpus: &[ChosenGpu]) -> Vec<&ChosenGpu> {
 /// Returns the device with the least capacity, the first of equals.
 pub fn weakest<'a, 'b>(devices: &'b [OnDevice<'a>]) -> Option<&'b OnDevice<'a>> {
     devices.iter().min_by_key(|device| device.capacity_bytes())
+}
+
+/// Returns what a micro-batch takes at least, judged by the trace of one sample: its logits are in
+/// proportion, and the parameters are there.
+fn least_of_many(of_one: &Trace, micro_batch: MicroBatch) -> Bytes {
+    let logits = most_at_once(of_one, Category::LogitsLoss).get().saturating_mul(micro_batch.get());
+    Bytes::new(logits.saturating_add(most_at_once(of_one, Category::Parameters).get()))
 }
 
 /// Returns the most bytes of a category that are alive at once, as requested.

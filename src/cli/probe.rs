@@ -150,7 +150,7 @@ fn one(
     interrupt: &Interrupt,
 ) -> Result<(GpuAnswer, u8), CliError> {
     let settings = &job.settings;
-    let mut traces = |micro_batch: MicroBatch| -> Result<Trace, StepError> {
+    let traces = |micro_batch: MicroBatch| -> Result<Trace, StepError> {
         let setup = step::setup::Setup { gpu: gpu.arch, ..settings.at(micro_batch, accumulation) };
         step::trace(&job.model.config, &setup)
     };
@@ -175,9 +175,9 @@ fn one(
     let mut watch = Watch::new(gpu.index);
     let mut progress = |progress| watch.see(progress);
     let probed = if gpu.simulated {
-        probe_simulated(gpu.free, &request, &mut traces, &mut progress).map_err(ProbeError::Trace)
+        probe_simulated(gpu.free, &request, &traces, &mut progress).map_err(ProbeError::Trace)
     } else {
-        probe_gpu(&gpu.uuid, &request, interrupt, &mut traces, &mut progress)
+        probe_gpu(&gpu.uuid, &request, interrupt, &traces, &mut progress)
     };
     watch.clear();
     let (outcome, code) = match probed {

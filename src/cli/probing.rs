@@ -74,13 +74,13 @@ impl<'a, 'b> Probing<'a, 'b> {
     ) -> Result<Option<(ProbeRequest, Probed)>, CliError> {
         let request = self.request(gpu, gradients);
         let (settings, model) = (&self.job.settings, &self.job.model.config);
-        let mut traces = |micro_batch: MicroBatch| {
+        let traces = |micro_batch: MicroBatch| {
             let at = settings.at(micro_batch, accumulation);
             step::trace(model, &step::setup::Setup { gpu: gpu.arch, ..at })
         };
         let mut watch = Watch::new(gpu.index);
         let result =
-            probe_gpu(&gpu.uuid, &request, &self.interrupt, &mut traces, &mut |p| watch.see(p));
+            probe_gpu(&gpu.uuid, &request, &self.interrupt, &traces, &mut |p| watch.see(p));
         watch.clear();
         match result {
             Ok(probed) => {

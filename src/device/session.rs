@@ -11,8 +11,7 @@ use super::nvml_failure::NvmlFailure;
 use super::prober::CudaProber;
 use super::sim::SimProber;
 use crate::memory::allocator::GRANULE;
-use crate::memory::trace::Trace;
-use crate::probe::run::{Found, Progress, RunError, Terms, largest_micro_batch};
+use crate::probe::run::{Found, Progress, RunError, Terms, Traces, largest_micro_batch};
 use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::units::{Bytes, MicroBatch};
 
@@ -109,11 +108,11 @@ pub enum ProbeError<T> {
 /// # Errors
 ///
 /// See [`ProbeError`]. "Not even micro-batch 1 fits" is an answer.
-pub fn probe_gpu<T>(
+pub fn probe_gpu<T: Send>(
     uuid: &str,
     request: &ProbeRequest,
     interrupt: &Interrupt,
-    traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    traces: &Traces<T>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Probed, ProbeError<T>> {
     let stop = || interrupt.caught().is_some();
@@ -159,10 +158,10 @@ pub fn probe_gpu<T>(
 /// # Errors
 ///
 /// When the step of a micro-batch cannot be worked out.
-pub fn probe_simulated<T>(
+pub fn probe_simulated<T: Send>(
     free: Bytes,
     request: &ProbeRequest,
-    traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    traces: &Traces<T>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Probed, T> {
     let mut prober = SimProber::new(free, request.outside);

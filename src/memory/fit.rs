@@ -14,7 +14,7 @@ use crate::units::Bytes;
 /// How many copies of itself a replay leaves on its way, for later ones to start from.
 ///
 /// A copy costs about 2% of a replay, and each start from one saves all that lies before it.
-const COPIES: usize = 16;
+const COPIES: usize = 8;
 
 /// A step that no device can run: it asks for more than [`Capacity::UNLIMITED`] holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

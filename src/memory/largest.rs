@@ -1,12 +1,13 @@
 //! The largest micro-batch that runs on a capacity: it and all smaller ones.
 //!
-//! A trace and its replay cost a millisecond or two, so the search is thrifty. The first trace
-//! already says roughly where the end is (`most_that_could_fit`); from there it closes in.
+//! A trace and its replay cost some milliseconds, so the search is thrifty: the first trace already
+//! says roughly where the end is (`most_that_could_fit`), a failure says how much more it would
+//! have taken, and two neighbours are looked at at once where there are two cores.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use crate::memory::allocator::{Capacity, round_request};
+use crate::memory::allocator::{Capacity, Replay, round_request};
 use crate::memory::fit::replay_on;
 use crate::memory::trace::{Category, Event, Trace};
 use crate::units::{Bytes, MicroBatch};
@@ -22,17 +23,20 @@ const CLEAR_RUNS: u64 = 3;
 /// parameters and optimizer state outweigh activations).
 const CLEAR_PERCENT: f64 = 5.0;
 
+/// As [`CLEAR_PERCENT`], where one is enough: more than twice what fragmentation moves.
+const VERY_CLEAR_PERCENT: f64 = 10.0;
+
 /// How many traces may say where to look next; after that steps double, and halve once the end is
 /// enclosed, so that a bound that creeps cannot make the search long.
-const TRUSTED_BOUNDS: usize = 3;
+const TRUSTED_BOUNDS: usize = 4;
 
 /// What the search found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Largest {
     /// The largest micro-batch that runs, and all smaller ones do; `None` if one sample does not.
     pub micro_batch: Option<MicroBatch>,
-    /// Traces made and replayed.
-    pub replays: usize,
+    /// Traces made.
+    pub traces: usize,
 }
 
 /// Finds the largest micro-batch, `limit` at most, that runs on `capacity`, it and all smaller
@@ -41,14 +45,14 @@ pub struct Largest {
 /// # Errors
 ///
 /// The first error of `trace_of`.
-pub fn largest_micro_batch<E, T: Borrow<Trace>>(
+pub fn largest_micro_batch<E: Send, T: Borrow<Trace>>(
     capacity: Bytes,
     limit: MicroBatch,
-    trace_of: impl FnMut(MicroBatch) -> Result<T, E>,
+    trace_of: impl Fn(MicroBatch) -> Result<T, E> + Sync,
 ) -> Result<Largest, E> {
-    let mut search = Search { capacity, trace_of, known: BTreeMap::new(), bound: limit.get() };
+    let mut search = Search { capacity, trace_of, known: BTreeMap::new() };
     let largest = search.largest(limit.get())?;
-    Ok(Largest { micro_batch: MicroBatch::new(largest), replays: search.known.len() })
+    Ok(Largest { micro_batch: MicroBatch::new(largest), traces: search.known.len() })
 }
 
 /// Returns the largest micro-batch whose tensors could fit, judged by the trace of another one.
@@ -96,6 +100,9 @@ fn grows(category: Category) -> bool {
 /// How a micro-batch ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
+    /// It took so much less than the capacity that all smaller ones run, see
+    /// [`VERY_CLEAR_PERCENT`].
+    VeryClear,
     /// It took clearly less than the capacity, see [`CLEAR_PERCENT`].
     Clear,
     /// It ran.
@@ -104,35 +111,53 @@ enum Verdict {
     DoesNotRun,
 }
 
-struct Search<F> {
-    capacity: Bytes,
-    trace_of: F,
-    known: BTreeMap<u64, Verdict>,
-    /// What the trace looked at last says of where the end is.
+/// What the trace of one micro-batch says.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    verdict: Verdict,
+    /// What it took, up to where it ran out of memory if it did.
+    peak_reserved: Bytes,
+    /// Where its trace says that the end is.
     bound: u64,
 }
 
-impl<E, T: Borrow<Trace>, F: FnMut(MicroBatch) -> Result<T, E>> Search<F> {
+struct Search<F> {
+    capacity: Bytes,
+    trace_of: F,
+    known: BTreeMap<u64, Known>,
+}
+
+impl<E: Send, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E> + Sync> Search<F> {
     fn largest(&mut self, limit: u64) -> Result<u64, E> {
-        if self.verdict(1)? == Verdict::DoesNotRun {
+        let one = self.look(1, None)?;
+        if one.verdict == Verdict::DoesNotRun {
             return Ok(0);
         }
-        let found = self.close_in(limit)?;
+        let found = self.close_in(limit, one.bound)?;
         self.walk_down(found)
     }
 
     /// Returns a micro-batch that runs while the next one does not, or `limit`.
-    fn close_in(&mut self, limit: u64) -> Result<u64, E> {
+    fn close_in(&mut self, limit: u64, bound: u64) -> Result<u64, E> {
         let (mut runs, mut fails) = (1, limit.saturating_add(1));
-        let mut next = self.bound;
+        let mut next = bound;
         let mut step = 1;
         while fails - runs > 1 {
             next = next.clamp(runs + 1, fails - 1);
-            let ran = self.verdict(next)? != Verdict::DoesNotRun;
+            // Bounds are mostly a little high, so the one below is wanted next.
+            let beside = Some(next - 1).filter(|&beside| beside > runs && next < limit);
+            let known = self.look(next, beside)?;
+            let ran = known.verdict != Verdict::DoesNotRun;
             *(if ran { &mut runs } else { &mut fails }) = next;
             let enclosed = runs > 1 && fails <= limit;
-            if self.known.len() <= TRUSTED_BOUNDS && runs < self.bound && self.bound < fails {
-                next = self.bound;
+            let trusted = self.known.len() <= TRUSTED_BOUNDS && fails - runs > 1;
+            let guess = match trusted {
+                true if ran => known.bound,
+                true => self.by_reserved(runs, next)?,
+                false => 0,
+            };
+            if runs < guess && guess < fails {
+                next = guess;
             } else if enclosed {
                 next = runs + (fails - runs) / 2;
             } else {
@@ -143,11 +168,28 @@ impl<E, T: Borrow<Trace>, F: FnMut(MicroBatch) -> Result<T, E>> Search<F> {
         Ok(runs)
     }
 
+    /// Returns where the line through what two micro-batches reserve meets the capacity, one more:
+    /// cached segments are given back before memory runs out, so that a little more runs.
+    fn by_reserved(&self, runs: u64, fails: u64) -> Result<u64, E> {
+        let low = self.known.get(&runs).map_or(0, |known| known.peak_reserved.get());
+        let trace = (self.trace_of)(MicroBatch::new(fails).unwrap_or(MicroBatch::ONE))?;
+        let high = replay_on(trace.borrow(), Capacity::UNLIMITED).peak_reserved.get();
+        let left = u128::from(self.capacity.get().saturating_sub(low));
+        let slope = u128::from(high.saturating_sub(low)).max(1);
+        Ok(runs + (left * u128::from(fails - runs) / slope) as u64 + 1)
+    }
+
     /// Looks below for one that does not run, until all the rest is clear.
     fn walk_down(&mut self, found: u64) -> Result<u64, E> {
         let (mut largest, mut clear, mut next) = (found, 0, found);
         while next > 0 && clear < CLEAR_RUNS {
-            match self.verdict(next)? {
+            let known = self.known.get(&next).copied();
+            let known = match known {
+                Some(known) => known,
+                None => self.look(next, Some(next - 1).filter(|&below| below > 0))?,
+            };
+            match known.verdict {
+                Verdict::VeryClear => break,
                 Verdict::Clear => clear += 1,
                 Verdict::Tight => clear = 0,
                 Verdict::DoesNotRun => {
@@ -160,22 +202,44 @@ impl<E, T: Borrow<Trace>, F: FnMut(MicroBatch) -> Result<T, E>> Search<F> {
         Ok(largest)
     }
 
-    fn verdict(&mut self, micro_batch: u64) -> Result<Verdict, E> {
-        if let Some(&verdict) = self.known.get(&micro_batch) {
-            return Ok(verdict);
+    /// Returns what is known of a micro-batch; where that takes a trace, and a second core has
+    /// nothing to do, it looks at the one that may be wanted next.
+    fn look(&mut self, micro_batch: u64, beside: Option<u64>) -> Result<Known, E> {
+        if let Some(&known) = self.known.get(&micro_batch) {
+            return Ok(known);
         }
+        let two_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let beside = beside.filter(|size| two_cores && !self.known.contains_key(size));
+        let (known, other) = std::thread::scope(|scope| {
+            let this = &*self;
+            let other = beside.map(|size| (size, scope.spawn(move || this.examine(size))));
+            (this.examine(micro_batch), other.map(|(size, thread)| (size, thread.join())))
+        });
+        // What nobody asked for yet may fail in peace: it is asked again when it is wanted.
+        if let Some((size, Ok(Ok(other)))) = other {
+            self.known.insert(size, other);
+        }
+        let known = known?;
+        self.known.insert(micro_batch, known);
+        Ok(known)
+    }
+
+    fn examine(&self, micro_batch: u64) -> Result<Known, E> {
         let count = MicroBatch::new(micro_batch).unwrap_or(MicroBatch::ONE);
         let trace = (self.trace_of)(count)?;
         let trace = trace.borrow();
-        self.bound = most_that_could_fit(trace, micro_batch, self.capacity);
+        let bound = most_that_could_fit(trace, micro_batch, self.capacity);
         let replay = replay_on(trace, self.capacity);
-        let clear = self.capacity - self.capacity.percent(CLEAR_PERCENT);
-        let verdict = match replay.ran() {
-            false => Verdict::DoesNotRun,
-            true if replay.peak_reserved <= clear => Verdict::Clear,
-            true => Verdict::Tight,
-        };
-        self.known.insert(micro_batch, verdict);
-        Ok(verdict)
+        Ok(Known { verdict: self.verdict(&replay), peak_reserved: replay.peak_reserved, bound })
+    }
+
+    fn verdict(&self, replay: &Replay) -> Verdict {
+        let below = |percent| self.capacity - self.capacity.percent(percent);
+        match replay.peak_reserved {
+            _ if !replay.ran() => Verdict::DoesNotRun,
+            taken if taken <= below(VERY_CLEAR_PERCENT) => Verdict::VeryClear,
+            taken if taken <= below(CLEAR_PERCENT) => Verdict::Clear,
+            _ => Verdict::Tight,
+        }
     }
 }

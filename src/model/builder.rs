@@ -60,11 +60,17 @@ impl Drop for Scope<'_> {
     }
 }
 
+/// Statements that most models stay below: moving a graph that grows costs more than its making.
+const ROOM: usize = 8192;
+
 impl Builder {
     /// Starts an empty graph.
     pub fn new() -> Builder {
         let builder = Builder::default();
-        builder.graph.borrow_mut().modules.push(String::new());
+        let mut graph = builder.graph.borrow_mut();
+        graph.modules.push(String::new());
+        graph.statements.reserve(ROOM);
+        drop(graph);
         builder
     }
 

@@ -66,6 +66,9 @@ pub enum Progress {
     Tried(Tried),
 }
 
+/// What makes the step of a micro-batch.
+pub type Traces<'a, T> = dyn Fn(MicroBatch) -> Result<Trace, T> + Sync + 'a;
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunError<P, T> {
@@ -85,10 +88,10 @@ pub enum RunError<P, T> {
 /// # Errors
 ///
 /// When the device breaks, or a trace cannot be made. Out of memory is an answer.
-pub fn largest_micro_batch<P: Prober, T>(
+pub fn largest_micro_batch<P: Prober, T: Send>(
     prober: &mut P,
     terms: &Terms,
-    traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    traces: &Traces<T>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, RunError<P::Error, T>> {
     let free_before = prober.free().map_err(RunError::Prober)?;
@@ -127,7 +130,7 @@ pub fn largest_micro_batch<P: Prober, T>(
 struct Run<'a, P, T> {
     prober: &'a mut P,
     terms: &'a Terms,
-    traces: &'a mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    traces: &'a Traces<'a, T>,
     progress: &'a mut dyn FnMut(Progress),
     tried: Vec<Tried>,
 }
@@ -173,12 +176,12 @@ impl<P: Prober, T> Run<'_, P, T> {
 }
 
 /// Finds the answer on a simulated device; the search on the real one starts there.
-fn simulate<T>(
+fn simulate<T: Send>(
     capacity: Bytes,
     terms: &Terms,
-    traces: &mut dyn FnMut(MicroBatch) -> Result<Trace, T>,
+    traces: &Traces<T>,
 ) -> Result<Option<MicroBatch>, T> {
-    let guess = simulated_largest(capacity, terms.limit, &mut *traces)?.micro_batch;
+    let guess = simulated_largest(capacity, terms.limit, traces)?.micro_batch;
     if terms.granule <= GRANULE {
         return Ok(guess);
     }

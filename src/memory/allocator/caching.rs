@@ -11,6 +11,16 @@ use crate::units::Bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockHandle(u32);
 
+impl BlockHandle {
+    /// Names no block (an `Option` would take twice the memory, and replays copy many).
+    pub(super) const NONE: BlockHandle = BlockHandle(NONE);
+
+    /// Whether it names a block.
+    pub(super) fn is_some(self) -> bool {
+        self != BlockHandle::NONE
+    }
+}
+
 /// No block: the end of a segment.
 const NONE: u32 = u32::MAX;
 
@@ -116,6 +126,24 @@ impl<S: SegmentSource> CachingAllocator<S> {
         self.statistics.peak_allocated =
             self.statistics.peak_allocated.max(self.statistics.allocated);
         Ok(BlockHandle(taken))
+    }
+
+    /// Allocates and frees at once where a cached block serves, and returns what was taken; `None`,
+    /// and nothing done, where none does.
+    ///
+    /// What is split off joins again, so that the pool is as it was.
+    pub(super) fn pass(&mut self, requested: Bytes) -> Option<Bytes> {
+        if requested == Bytes::ZERO || requested > BEYOND_ANY_DEVICE {
+            return None;
+        }
+        let size = round_request(requested);
+        let kind = if size <= SMALL_REQUEST { PoolKind::Small } else { PoolKind::Large };
+        let whole = self.pool(kind).best_fit(size.get())?;
+        let splits = worth_splitting(kind, whole - size.get());
+        let taken = if splits { size } else { Bytes::new(whole) };
+        let statistics = &mut self.statistics;
+        statistics.peak_allocated = statistics.peak_allocated.max(statistics.allocated + taken);
+        Some(taken)
     }
 
     /// Takes a block back into its pool, joined with its free neighbours.

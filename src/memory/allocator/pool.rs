@@ -37,6 +37,11 @@ impl Pool {
         Some(FreeBlock { size: found, address, block })
     }
 
+    /// Returns the size of the smallest block of at least `size`.
+    pub fn best_fit(&self, size: u64) -> Option<u64> {
+        self.sizes.get(self.class(size)).copied()
+    }
+
     /// Adds a block.
     pub fn insert(&mut self, free: FreeBlock) {
         let class = self.class(free.size);

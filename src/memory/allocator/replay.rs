@@ -68,7 +68,7 @@ pub fn replay<S: SegmentSource>(trace: &Trace, source: &mut S) -> Result<Replay,
 pub(in crate::memory) struct Run<'t, S> {
     trace: &'t Trace,
     allocator: CachingAllocator<S>,
-    places: Vec<Option<BlockHandle>>,
+    places: Vec<BlockHandle>,
     next_event: usize,
     peak_event: usize,
 }
@@ -79,7 +79,7 @@ impl<'t, S: SegmentSource> Run<'t, S> {
         Run {
             trace,
             allocator: CachingAllocator::new(source),
-            places: vec![None; trace.blocks.len()],
+            places: vec![BlockHandle::NONE; trace.blocks.len()],
             next_event: 0,
             peak_event: 0,
         }
@@ -95,6 +95,11 @@ impl<'t, S: SegmentSource> Run<'t, S> {
         let trace = self.trace;
         let end = end.min(trace.events.len());
         while self.next_event < end {
+            if let Some((id, bytes)) = self.passing(end) {
+                taken(id, bytes);
+                self.next_event += 2;
+                continue;
+            }
             match trace.events[self.next_event] {
                 Event::Alloc(id) => match self.allocate(id) {
                     Ok(Bytes::ZERO) => {}
@@ -104,7 +109,8 @@ impl<'t, S: SegmentSource> Run<'t, S> {
                 },
                 Event::Free(id) => {
                     let place = self.places.get_mut(id.0 as usize);
-                    if let Some(handle) = place.and_then(Option::take) {
+                    let handle = place.map(|place| std::mem::replace(place, BlockHandle::NONE));
+                    if let Some(handle) = handle.filter(|handle| handle.is_some()) {
                         self.allocator.free(handle);
                     }
                 }
@@ -112,6 +118,23 @@ impl<'t, S: SegmentSource> Run<'t, S> {
             self.next_event += 1;
         }
         Ok(Outcome::Ran)
+    }
+
+    /// Takes a block that is freed at once, as workspaces are: where a cached block serves it,
+    /// nothing is left of it but perhaps a peak.
+    fn passing(&mut self, end: usize) -> Option<(BlockId, Bytes)> {
+        let Event::Alloc(id) = self.trace.events[self.next_event] else { return None };
+        let next = self.next_event + 1;
+        if next >= end || self.trace.events[next] != Event::Free(id) {
+            return None;
+        }
+        let bytes = self.trace.blocks.get(id.0 as usize)?.bytes;
+        let peak = self.allocator.statistics().peak_allocated;
+        let taken = self.allocator.pass(bytes)?;
+        if self.allocator.statistics().peak_allocated > peak {
+            self.peak_event = self.next_event;
+        }
+        Some((id, taken))
     }
 
     fn allocate(&mut self, id: BlockId) -> Result<Bytes, Refusal<S::Error>> {
@@ -122,7 +145,7 @@ impl<'t, S: SegmentSource> Run<'t, S> {
         }
         let peak = self.allocator.statistics().peak_allocated;
         let handle = self.allocator.allocate(block.bytes)?;
-        self.places[index] = Some(handle);
+        self.places[index] = handle;
         if self.allocator.statistics().peak_allocated > peak {
             self.peak_event = self.next_event;
         }
