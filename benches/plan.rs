@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use oomph::ingest::config_json;
@@ -72,8 +72,8 @@ fn row(name: &str, layers: u64) {
         accumulation: AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE),
         ..SETUP
     };
-    let made = |n| oomph::step::trace(&model, &at(n)).map(Arc::new).unwrap_or_default();
-    let trace: Arc<Trace> = made(MicroBatch::ONE);
+    let made = |n| oomph::step::trace(&model, &at(n)).map(Rc::new).unwrap_or_default();
+    let trace: Rc<Trace> = made(MicroBatch::ONE);
     let tracing = median(|| made(MicroBatch::ONE));
     let replay = median(|| replay_on(&trace, Bytes::gib(1 << 20)));
     let footprint = median(|| Footprint::of(&trace));

@@ -1,7 +1,8 @@
 //! What runs, worked out from traces: the estimated side of [`Fits`].
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
@@ -29,7 +30,7 @@ pub const SETTLED: u64 = 6;
 #[derive(Debug, Clone)]
 struct Kept {
     sizes: (u64, u64),
-    trace: Arc<Trace>,
+    trace: Rc<Trace>,
     footprint: Option<Footprint>,
 }
 
@@ -50,7 +51,7 @@ pub struct OnDevice<'a> {
     /// What the caching allocator may take, where that is known.
     pub capacity: Option<Capacity>,
     /// Steps looked at lately.
-    kept: Mutex<VecDeque<Kept>>,
+    kept: RefCell<VecDeque<Kept>>,
 }
 
 impl<'a> OnDevice<'a> {
@@ -60,7 +61,7 @@ impl<'a> OnDevice<'a> {
     /// When the step cannot be traced.
     pub fn new(job: &'a Job, gpu: Option<&'a ChosenGpu>) -> Result<OnDevice<'a>, CliError> {
         let (gradients, outside) = (Bytes::ZERO, OutsideAllocator::default());
-        let kept = Mutex::default();
+        let kept = RefCell::default();
         let mut device = OnDevice { job, gpu, gradients, outside, capacity: None, kept };
         // Only replicas keep their gradients twice; a trace is not made for nothing.
         if job.data_parallel().get() > 1 {
@@ -86,17 +87,17 @@ impl<'a> OnDevice<'a> {
         &self,
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
-    ) -> Result<Arc<Trace>, CliError> {
+    ) -> Result<Rc<Trace>, CliError> {
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
         let accumulation = accumulation.min(settled);
         let sizes = (micro_batch.get(), accumulation.get());
-        if let Some(known) = self.kept().iter().find(|known| known.sizes == sizes) {
-            return Ok(Arc::clone(&known.trace));
+        if let Some(known) = self.kept.borrow().iter().find(|known| known.sizes == sizes) {
+            return Ok(Rc::clone(&known.trace));
         }
         let setup = self.setup(micro_batch, accumulation);
-        let trace = Arc::new(step::trace(&self.job.model.config, &setup)?);
-        let mut kept = self.kept();
-        kept.push_back(Kept { sizes, trace: Arc::clone(&trace), footprint: None });
+        let trace = Rc::new(step::trace(&self.job.model.config, &setup)?);
+        let mut kept = self.kept.borrow_mut();
+        kept.push_back(Kept { sizes, trace: Rc::clone(&trace), footprint: None });
         if kept.len() > KEPT {
             kept.pop_front();
         }
@@ -110,19 +111,15 @@ impl<'a> OnDevice<'a> {
         accumulation: AccumulationSteps,
     ) -> Result<Footprint, CliError> {
         let trace = self.trace(micro_batch, accumulation)?;
-        let same = |known: &&mut Kept| Arc::ptr_eq(&known.trace, &trace);
-        if let Some(Kept { footprint: Some(known), .. }) = self.kept().iter_mut().find(same) {
+        let same = |known: &&mut Kept| Rc::ptr_eq(&known.trace, &trace);
+        if let Some(Kept { footprint: Some(known), .. }) = self.kept.borrow_mut().iter_mut().find(same) {
             return Ok(known.clone());
         }
         let footprint = Footprint::of(&trace)?;
-        if let Some(known) = self.kept().iter_mut().find(same) {
+        if let Some(known) = self.kept.borrow_mut().iter_mut().find(same) {
             known.footprint = Some(footprint.clone());
         }
         Ok(footprint)
-    }
-
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the memory of a step of these sizes.

@@ -108,7 +108,7 @@ pub enum ProbeError<T> {
 /// # Errors
 ///
 /// See [`ProbeError`]. "Not even micro-batch 1 fits" is an answer.
-pub fn probe_gpu<T: Send>(
+pub fn probe_gpu<T>(
     uuid: &str,
     request: &ProbeRequest,
     interrupt: &Interrupt,
@@ -158,7 +158,7 @@ pub fn probe_gpu<T: Send>(
 /// # Errors
 ///
 /// When the step of a micro-batch cannot be worked out.
-pub fn probe_simulated<T: Send>(
+pub fn probe_simulated<T>(
     free: Bytes,
     request: &ProbeRequest,
     traces: &Traces<T>,

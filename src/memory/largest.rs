@@ -1,8 +1,9 @@
 //! The largest micro-batch that runs on a capacity: it and all smaller ones.
 //!
 //! A trace and its replay cost some milliseconds, so the search is thrifty: the first trace already
-//! says roughly where the end is (`most_that_could_fit`), a failure says how much more it would
-//! have taken, and two neighbours are looked at at once where there are two cores.
+//! says roughly where the end is ([`Growth`]), and two failures in a row say how much
+//! more it would have taken. (Two looks at once on two cores saved nothing: what a fresh thread
+//! touches is new memory, and that is a third of the time.)
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ const CLEAR_PERCENT: f64 = 5.0;
 /// As [`CLEAR_PERCENT`], where one is enough: more than twice what fragmentation moves.
 const VERY_CLEAR_PERCENT: f64 = 10.0;
 
+/// As [`VERY_CLEAR_PERCENT`], where what is taken is read off the line through two sizes that ran.
+const CLEAR_BY_LINE_PERCENT: f64 = 12.0;
+
 /// How many traces may say where to look next; after that steps double, and halve once the end is
 /// enclosed, so that a bound that creeps cannot make the search long.
 const TRUSTED_BOUNDS: usize = 4;
@@ -45,22 +49,32 @@ pub struct Largest {
 /// # Errors
 ///
 /// The first error of `trace_of`.
-pub fn largest_micro_batch<E: Send, T: Borrow<Trace>>(
+pub fn largest_micro_batch<E, T: Borrow<Trace>>(
     capacity: Bytes,
     limit: MicroBatch,
-    trace_of: impl Fn(MicroBatch) -> Result<T, E> + Sync,
+    trace_of: impl Fn(MicroBatch) -> Result<T, E>,
 ) -> Result<Largest, E> {
     let mut search = Search { capacity, trace_of, known: BTreeMap::new() };
     let largest = search.largest(limit.get())?;
     Ok(Largest { micro_batch: MicroBatch::new(largest), traces: search.known.len() })
 }
 
-/// Returns the largest micro-batch whose tensors could fit, judged by the trace of another one.
+/// What the tensors of a trace say of other micro-batches.
+#[derive(Debug, Clone, Copy)]
+struct Growth {
+    /// The largest micro-batch whose tensors could fit.
+    bound: u64,
+    /// What one sample adds where memory is tightest.
+    per_sample: Bytes,
+}
+
+/// Returns how the tensors of a trace grow with the micro-batch.
 ///
-/// At each moment activations, logits, temporaries and inputs are taken to grow with the
-/// micro-batch, and all else to stay. Fragmentation is left out, so this is mostly a little high.
-fn most_that_could_fit(trace: &Trace, micro_batch: u64, capacity: Bytes) -> u64 {
+/// At each moment activations, logits, temporaries and inputs are taken to grow with it, and all
+/// else to stay. Fragmentation is left out, so the bound is mostly a little high.
+fn growth(trace: &Trace, micro_batch: u64, capacity: Bytes) -> Growth {
     let (mut fixed, mut growing, mut most) = (0u64, 0u64, u64::MAX);
+    let mut tightest = 0;
     for event in &trace.events {
         let (id, born) = match *event {
             Event::Alloc(id) => (id, true),
@@ -79,9 +93,10 @@ fn most_that_could_fit(trace: &Trace, micro_batch: u64, capacity: Bytes) -> u64 
         let needed = u128::from(growing) * u128::from(most);
         if growing > 0 && needed > u128::from(left) * u128::from(micro_batch) {
             most = (u128::from(left) * u128::from(micro_batch) / u128::from(growing)) as u64;
+            tightest = growing;
         }
     }
-    most
+    Growth { bound: most, per_sample: Bytes::new(tightest / micro_batch.max(1)) }
 }
 
 fn grows(category: Category) -> bool {
@@ -117,8 +132,8 @@ struct Known {
     verdict: Verdict,
     /// What it took, up to where it ran out of memory if it did.
     peak_reserved: Bytes,
-    /// Where its trace says that the end is.
-    bound: u64,
+    /// What its trace says of other micro-batches.
+    growth: Growth,
 }
 
 struct Search<F> {
@@ -127,33 +142,30 @@ struct Search<F> {
     known: BTreeMap<u64, Known>,
 }
 
-impl<E: Send, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E> + Sync> Search<F> {
+impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
     fn largest(&mut self, limit: u64) -> Result<u64, E> {
-        let one = self.look(1, None)?;
-        if one.verdict == Verdict::DoesNotRun {
-            return Ok(0);
-        }
-        let found = self.close_in(limit, one.bound)?;
+        let bound = growth(self.trace(1)?.borrow(), 1, self.capacity).bound;
+        let found = self.close_in(limit, bound)?;
         self.walk_down(found)
     }
 
-    /// Returns a micro-batch that runs while the next one does not, or `limit`.
+    /// Returns a micro-batch that runs while the next one does not, or `limit`; 0 if none does.
     fn close_in(&mut self, limit: u64, bound: u64) -> Result<u64, E> {
-        let (mut runs, mut fails) = (1, limit.saturating_add(1));
+        let (mut runs, mut fails) = (0, limit.saturating_add(1));
         let mut next = bound;
         let mut step = 1;
         while fails - runs > 1 {
             next = next.clamp(runs + 1, fails - 1);
-            // Bounds are mostly a little high, so the one below is wanted next.
-            let beside = Some(next - 1).filter(|&beside| beside > runs && next < limit);
-            let known = self.look(next, beside)?;
+            let known = self.look(next)?;
             let ran = known.verdict != Verdict::DoesNotRun;
             *(if ran { &mut runs } else { &mut fails }) = next;
-            let enclosed = runs > 1 && fails <= limit;
+            let enclosed = runs > 0 && fails <= limit;
             let trusted = self.known.len() <= TRUSTED_BOUNDS && fails - runs > 1;
             let guess = match trusted {
-                true if ran => known.bound,
-                true => self.by_reserved(runs, next)?,
+                true if ran => known.growth.bound,
+                // Bounds are mostly a little high.
+                true if self.known.len() == 1 => next - 1,
+                true => self.by_reserved(next, known.growth)?,
                 false => 0,
             };
             if runs < guess && guess < fails {
@@ -168,27 +180,22 @@ impl<E: Send, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E> + Sync> Search
         Ok(runs)
     }
 
-    /// Returns where the line through what two micro-batches reserve meets the capacity, one more:
-    /// cached segments are given back before memory runs out, so that a little more runs.
-    fn by_reserved(&self, runs: u64, fails: u64) -> Result<u64, E> {
-        let low = self.known.get(&runs).map_or(0, |known| known.peak_reserved.get());
-        let trace = (self.trace_of)(MicroBatch::new(fails).unwrap_or(MicroBatch::ONE))?;
-        let high = replay_on(trace.borrow(), Capacity::UNLIMITED).peak_reserved.get();
-        let left = u128::from(self.capacity.get().saturating_sub(low));
-        let slope = u128::from(high.saturating_sub(low)).max(1);
-        Ok(runs + (left * u128::from(fails - runs) / slope) as u64 + 1)
+    /// Returns a micro-batch that is about the largest that reserves no more than the capacity,
+    /// judged by one that did not run.
+    fn by_reserved(&self, failed: u64, growth: Growth) -> Result<u64, E> {
+        let reserved = replay_on(self.trace(failed)?.borrow(), Capacity::UNLIMITED).peak_reserved;
+        let over = reserved.saturating_sub(self.capacity).get();
+        Ok(failed.saturating_sub((over / growth.per_sample.get().max(1)).max(1)))
     }
 
     /// Looks below for one that does not run, until all the rest is clear.
     fn walk_down(&mut self, found: u64) -> Result<u64, E> {
         let (mut largest, mut clear, mut next) = (found, 0, found);
         while next > 0 && clear < CLEAR_RUNS {
-            let known = self.known.get(&next).copied();
-            let known = match known {
-                Some(known) => known,
-                None => self.look(next, Some(next - 1).filter(|&below| below > 0))?,
-            };
-            match known.verdict {
+            if !self.known.contains_key(&next) && self.is_clear_by_line(found, next)? {
+                break;
+            }
+            match self.look(next)?.verdict {
                 Verdict::VeryClear => break,
                 Verdict::Clear => clear += 1,
                 Verdict::Tight => clear = 0,
@@ -202,35 +209,37 @@ impl<E: Send, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E> + Sync> Search
         Ok(largest)
     }
 
-    /// Returns what is known of a micro-batch; where that takes a trace, and a second core has
-    /// nothing to do, it looks at the one that may be wanted next.
-    fn look(&mut self, micro_batch: u64, beside: Option<u64>) -> Result<Known, E> {
+    /// Whether a micro-batch is clear of the capacity by the line through one sample and `found`.
+    ///
+    /// What one sample adds can't be read off one trace: some temporaries are as large as weights.
+    fn is_clear_by_line(&mut self, found: u64, size: u64) -> Result<bool, E> {
+        let (low, high) = (self.look(1)?, self.look(found)?);
+        let (low, high) = (low.peak_reserved.get(), high.peak_reserved.get());
+        let slope = u128::from(high.saturating_sub(low)) / u128::from((found - 1).max(1));
+        let taken = u128::from(low) + slope * u128::from(size - 1);
+        let clear = self.capacity - self.capacity.percent(CLEAR_BY_LINE_PERCENT);
+        Ok(taken <= u128::from(clear.get()))
+    }
+
+    /// Returns what is known of a micro-batch, looked at where it is new.
+    fn look(&mut self, micro_batch: u64) -> Result<Known, E> {
         if let Some(&known) = self.known.get(&micro_batch) {
             return Ok(known);
         }
-        let two_cores = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
-        let beside = beside.filter(|size| two_cores && !self.known.contains_key(size));
-        let (known, other) = std::thread::scope(|scope| {
-            let this = &*self;
-            let other = beside.map(|size| (size, scope.spawn(move || this.examine(size))));
-            (this.examine(micro_batch), other.map(|(size, thread)| (size, thread.join())))
-        });
-        // What nobody asked for yet may fail in peace: it is asked again when it is wanted.
-        if let Some((size, Ok(Ok(other)))) = other {
-            self.known.insert(size, other);
-        }
-        let known = known?;
+        let known = self.examine(micro_batch)?;
         self.known.insert(micro_batch, known);
         Ok(known)
     }
 
     fn examine(&self, micro_batch: u64) -> Result<Known, E> {
-        let count = MicroBatch::new(micro_batch).unwrap_or(MicroBatch::ONE);
-        let trace = (self.trace_of)(count)?;
-        let trace = trace.borrow();
-        let bound = most_that_could_fit(trace, micro_batch, self.capacity);
-        let replay = replay_on(trace, self.capacity);
-        Ok(Known { verdict: self.verdict(&replay), peak_reserved: replay.peak_reserved, bound })
+        let trace = self.trace(micro_batch)?;
+        let growth = growth(trace.borrow(), micro_batch, self.capacity);
+        let replay = replay_on(trace.borrow(), self.capacity);
+        Ok(Known { verdict: self.verdict(&replay), peak_reserved: replay.peak_reserved, growth })
+    }
+
+    fn trace(&self, micro_batch: u64) -> Result<T, E> {
+        (self.trace_of)(MicroBatch::new(micro_batch).unwrap_or(MicroBatch::ONE))
     }
 
     fn verdict(&self, replay: &Replay) -> Verdict {

@@ -67,7 +67,7 @@ pub enum Progress {
 }
 
 /// What makes the step of a micro-batch.
-pub type Traces<'a, T> = dyn Fn(MicroBatch) -> Result<Trace, T> + Sync + 'a;
+pub type Traces<'a, T> = dyn Fn(MicroBatch) -> Result<Trace, T> + 'a;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub enum RunError<P, T> {
 /// # Errors
 ///
 /// When the device breaks, or a trace cannot be made. Out of memory is an answer.
-pub fn largest_micro_batch<P: Prober, T: Send>(
+pub fn largest_micro_batch<P: Prober, T>(
     prober: &mut P,
     terms: &Terms,
     traces: &Traces<T>,
@@ -176,7 +176,7 @@ impl<P: Prober, T> Run<'_, P, T> {
 }
 
 /// Finds the answer on a simulated device; the search on the real one starts there.
-fn simulate<T: Send>(
+fn simulate<T>(
     capacity: Bytes,
     terms: &Terms,
     traces: &Traces<T>,
