@@ -42,7 +42,14 @@ const SETUP: Setup = Setup {
 fn main() {
     println!(
         "{:<16} {:>7} {:>9} {:>9} {:>9} {:>9} {:>10} {:>20}",
-        "model", "events", "trace", "an event", "replay", "an event", "footprint", "largest micro-batch"
+        "model",
+        "events",
+        "trace",
+        "an event",
+        "replay",
+        "an event",
+        "footprint",
+        "largest micro-batch"
     );
     for (name, layers) in [("llama-3.2-1b", 16), ("llama-3.1-8b", 32), ("llama-3.1-8b", 126)] {
         row(name, layers);
@@ -64,7 +71,7 @@ fn row(name: &str, layers: u64) {
     let Ok(profile) = ModelProfile::built_in(name) else { return println!("{name}: no profile") };
     let Ok(read) = config_json::from_map(&profile.config) else { return println!("{name}: ?") };
     let mut model = read.config;
-    if let ModelConfig::Llama(config) = &mut model {
+    if let ModelConfig::Decoder(config) = &mut model {
         config.num_hidden_layers = layers;
     }
     let at = |micro_batch: MicroBatch| Setup {

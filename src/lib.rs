@@ -2,7 +2,7 @@
 //! replays it by PyTorch's own allocator rules, and plans micro-batch and accumulation on it.
 //!
 //! Modules point down this list only: `cli`, `report`, `device`, `ingest`, `profile`, `probe`,
-//! `plan`, `memory`, `step`, `model`, `units`. See docs/design.md.
+//! `plan`, `memory`, `step`, `model`, `trace`, `units`. See docs/design.md.
 
 pub mod cli;
 pub mod device;
@@ -14,4 +14,5 @@ pub mod probe;
 pub mod profile;
 pub mod report;
 pub mod step;
+pub mod trace;
 pub mod units;

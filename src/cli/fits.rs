@@ -112,7 +112,9 @@ impl<'a> OnDevice<'a> {
     ) -> Result<Footprint, CliError> {
         let trace = self.trace(micro_batch, accumulation)?;
         let same = |known: &&mut Kept| Rc::ptr_eq(&known.trace, &trace);
-        if let Some(Kept { footprint: Some(known), .. }) = self.kept.borrow_mut().iter_mut().find(same) {
+        if let Some(Kept { footprint: Some(known), .. }) =
+            self.kept.borrow_mut().iter_mut().find(same)
+        {
             return Ok(known.clone());
         }
         let footprint = Footprint::of(&trace)?;

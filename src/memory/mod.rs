@@ -7,4 +7,4 @@ pub mod allocator;
 pub mod fit;
 pub mod footprint;
 pub mod largest;
-pub mod trace;
+pub use crate::trace;

@@ -14,9 +14,9 @@ mod sort;
 mod tape;
 mod tensor;
 
-use crate::memory::trace::Trace;
 use crate::model::config::ModelConfig;
 use crate::model::options::GraphOptions;
+use crate::trace::Trace;
 use setup::{Attention, AttentionMask, Precision, Setup};
 
 /// What the step's model does not cover.

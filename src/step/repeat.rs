@@ -8,9 +8,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::memory::trace::BlockId;
 use crate::step::run::Interpreter;
 use crate::step::tensor::{DType, Dims, Edit, Mark, Storage, Tensor, TensorData};
+use crate::trace::BlockId;
 
 /// The first micro-step, as it was recorded.
 #[derive(Debug)]

@@ -5,13 +5,13 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::memory::trace::{Phase, Trace};
 use crate::model::graph::{Dtype, Graph, Op, Statement, ValueId};
 use crate::step::checkpoint::Frame;
 use crate::step::ops::attention::SdpaCall;
 use crate::step::setup::{Checkpointing, Precision, Setup};
 use crate::step::tape::{Checkpoint, Parameter, Tape};
 use crate::step::tensor::{DType, Dims, Recorder, Tensor, TensorData};
+use crate::trace::{Phase, Trace};
 
 /// Optimizer steps in a trace: the first makes the optimizer's state, the second is like all others.
 const STEPS: u32 = 2;

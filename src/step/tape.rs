@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::memory::trace::Phase;
 use crate::step::checkpoint::Frame;
 use crate::step::ops::Backward;
 use crate::step::repeat::Arrival;
 use crate::step::scratch::Scratch;
 use crate::step::setup::Setup;
 use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, TensorData};
+use crate::trace::Phase;
 
 /// A tensor that a node keeps for its backward.
 #[derive(Debug)]

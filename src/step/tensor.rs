@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use crate::model::graph::Sizes;
+use crate::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use crate::units::Bytes;
 
 /// An element type, as the device holds it.

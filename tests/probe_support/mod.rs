@@ -112,14 +112,14 @@ pub fn probing_process() {
     };
     let hold_before: usize = hold_before.parse().unwrap();
     let interrupt = Interrupt::watch().unwrap();
-    let mut traces = |size| Ok::<_, Infallible>(step(size));
+    let traces = |size| Ok::<_, Infallible>(step(size));
     let mut progress = |progress| {
         if matches!(progress, Progress::Trying { replay, .. } if replay == hold_before) {
             println!("\n{HOLDING}");
             let _ = std::io::stdin().read(&mut [0]);
         }
     };
-    match probe_gpu(uuid, &request, &interrupt, &mut traces, &mut progress) {
+    match probe_gpu(uuid, &request, &interrupt, &traces, &mut progress) {
         Ok(probed) => {
             let Probed { found, context, kept_free, granule, warning, .. } = probed;
             let steady = found.free_after == found.free_before;
