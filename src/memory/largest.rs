@@ -1,7 +1,7 @@
 //! The largest micro-batch that runs on a capacity: it and all smaller ones.
 //!
 //! A trace and its replay cost some milliseconds, so the search is thrifty: the first trace already
-//! says roughly where the end is ([`Growth`]), and two failures in a row say how much
+//! says roughly where the end is (`Growth`), and two failures in a row say how much
 //! more it would have taken. (Two looks at once on two cores saved nothing: what a fresh thread
 //! touches is new memory, and that is a third of the time.)
 
