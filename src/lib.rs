@@ -1,8 +1,8 @@
 //! A GPU memory planner: models a training step as the sequence of allocations that PyTorch makes,
 //! replays it by PyTorch's own allocator rules, and plans micro-batch and accumulation on it.
 //!
-//! Modules point down this list only: `cli`, `report`, `device`, `ingest`, `profile`, `probe`,
-//! `plan`, `memory`, `step`, `model`, `trace`, `units`. See docs/design.md.
+//! Modules point down this list only: `cli`, `report`, `device`, `ingest`, `trial`, `profile`,
+//! `probe`, `plan`, `memory`, `step`, `model`, `trace`, `units`. See docs/design.md.
 
 pub mod cli;
 pub mod device;
@@ -15,4 +15,5 @@ pub mod profile;
 pub mod report;
 pub mod step;
 pub mod trace;
+pub mod trial;
 pub mod units;

@@ -83,7 +83,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
     ("check job.yaml", 2, &["not yet"]),
     ("trial -- python train.py", 2, &["not yet", "oomph probe"]),
-    ("run --gpu sim:t4 -- python train.py", 2, &["not yet"]),
     ("capture model.py:make", 2, &["not yet"]),
     ("schema plan", 2, &["not yet"]),
     ("profiles show nope", 2, &["nope", "profiles list"]),

@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::cli::{estimate, gpus, later, plan, probe, profiles};
+use crate::cli::{estimate, gpus, later, plan, probe, profiles, run};
 
 /// Plan GPU memory before a training job starts
 ///
@@ -44,6 +44,8 @@ pub enum Command {
     Probe(probe::Args),
     /// Plan micro-batch and accumulation for an effective batch
     Plan(plan::Args),
+    /// Run any command once on simulated GPUs: its peak, and whether it runs out of memory
+    Run(run::Args),
     /// List or show what is built in: models and GPUs
     Profiles(profiles::Args),
     /// (not yet) Wait until GPU memory is free
@@ -58,9 +60,6 @@ pub enum Command {
     /// (not yet) Search with the real training command as the judge
     #[command(hide = true, disable_help_flag = true)]
     Trial(later::Args),
-    /// (not yet) Run a command on simulated GPUs
-    #[command(hide = true, disable_help_flag = true)]
-    Run(later::Args),
     /// (not yet) Capture the trace of a PyTorch model
     #[command(hide = true, disable_help_flag = true)]
     Capture(later::Args),

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod probe;
 pub mod probing;
 pub mod profiles;
+pub mod run;
 pub mod settings;
 pub mod setup;
 pub mod support;
@@ -36,6 +37,7 @@ use crate::cli::args::{Cli, Command};
 use crate::cli::error::CliError;
 use crate::cli::output::{Answer, Style};
 use crate::device::child;
+use crate::trial::guard;
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
@@ -51,7 +53,10 @@ pub fn main() -> ExitCode {
         let arguments: Vec<OsString> = std::env::args_os().collect();
         match child::arguments(&arguments) {
             Some(arguments) => child::main(&arguments),
-            None => run(arguments),
+            None => match guard::arguments(&arguments) {
+                Some(arguments) => guard::main(&arguments),
+                None => run(arguments),
+            },
         }
     });
     ExitCode::from(code.unwrap_or(exit::BROKEN))
@@ -116,6 +121,7 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
         Command::Probe(args) => probe::run(args, style),
         Command::Plan(args) => plan::run(args, style),
         Command::Profiles(args) => profiles::run(args, style),
+        Command::Run(args) => run::run(args, style),
         Command::Wait(_) => {
             Err(later::not_yet("wait", "`oomph gpus` shows what is free and who holds the rest"))
         }
@@ -129,7 +135,6 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
             "trial",
             "`oomph probe MODEL` measures without the training command",
         )),
-        Command::Run(_) => Err(later::not_yet("run", "`oomph estimate MODEL` needs no GPU either")),
         Command::Capture(_) => {
             Err(later::not_yet("capture", "MODEL may be a config.json of a known architecture"))
         }

@@ -13,5 +13,5 @@ pub mod prober;
 mod processes;
 pub mod session;
 pub mod sim;
-pub mod virtual_library;
+pub use crate::trial::virtual_library;
 mod wire;

@@ -8,4 +8,5 @@ pub mod json;
 pub mod plan;
 pub mod probe;
 pub mod profiles;
+pub mod run;
 pub mod text;

@@ -1,0 +1,199 @@
+//! The verdict on a run: did it run, did the GPU's memory run out, or was it something else?
+
+use crate::trial::launch::{Ended, How, Seen};
+use crate::trial::messages::Memory;
+use crate::trial::outcome::{Ending, Verdict};
+use crate::trial::reports::Report;
+
+/// A verdict and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, in words.
+    pub reason: String,
+    /// What to keep in mind about it.
+    pub warnings: Vec<String>,
+}
+
+/// Judges a run by how it ended, what it printed, and what its processes reported.
+pub fn judge(ended: &Ended, reports: &[Report]) -> Judged {
+    let seen = &ended.seen;
+    let ooms: u64 = reports.iter().map(Report::ooms).sum();
+    let judged = |verdict, reason: String| Judged { verdict, reason, warnings: Vec::new() };
+    let ran = match (ended.how, ended.ending) {
+        (How::UntilSeen, _) => {
+            Some(format!("printed `{}`, then ended", seen.until.as_deref().unwrap_or_default()))
+        }
+        (_, Some(Ending::Exit(0))) => Some("ended with exit code 0".to_owned()),
+        _ => None,
+    };
+    if let Some(reason) = ran {
+        let warnings = caught(seen, ooms).into_iter().collect();
+        return Judged { warnings, ..judged(Verdict::Ran, reason) };
+    }
+    let died = how_it_died(ended);
+    if let Some(why) = out_of_memory(ended, reports, ooms) {
+        return judged(Verdict::OutOfMemory, format!("{why}; {died}"));
+    }
+    if ended.how == How::TimedOut {
+        return judged(Verdict::TimedOut, "time was up before it ended".to_owned());
+    }
+    let host = seen.messages.iter().find(|said| said.message.memory == Memory::Host);
+    let killed = ended.ending.map(Ending::code) == Some(128 + 9);
+    match host {
+        Some(said) => judged(
+            Verdict::Failed,
+            format!("the machine's own memory ran out, not the GPU's: `{}`; {died}", said.line),
+        ),
+        None if killed => judged(
+            Verdict::Failed,
+            format!("{died}: not by oomph; the kernel does so when the machine's memory runs out"),
+        ),
+        None => judged(Verdict::Failed, died),
+    }
+}
+
+/// What makes it out of memory, or nothing.
+fn out_of_memory(ended: &Ended, reports: &[Report], ooms: u64) -> Option<String> {
+    let uncaught = reports.iter().find(|report| report.ended_out_of_memory());
+    let said = ended.seen.messages.iter().find(|said| said.message.memory == Memory::Device);
+    if let Some(said) = said.filter(|_| uncaught.is_some()) {
+        return Some(format!("printed `{}`", said.line));
+    }
+    if let Some(report) = uncaught {
+        let text = report.exception.as_ref().map_or("", |exception| exception.text.as_str());
+        return Some(format!("process {} raised `{}`", report.pid, first_line(text)));
+    }
+    // Printed, but whoever printed it went on: time that is up then says nothing.
+    if ended.how == How::TimedOut {
+        return None;
+    }
+    // A process that caught it and then ended with another exception failed of that one.
+    let mut met = reports.iter().filter(|report| report.ooms() > 0).peekable();
+    let caught = met.peek().is_some() && met.all(|report| report.exception.is_some());
+    if caught {
+        return None;
+    }
+    match said {
+        Some(said) => Some(format!("printed `{}`", said.line)),
+        None if ooms > 0 => Some("PyTorch raised an out-of-memory error".to_owned()),
+        None => None,
+    }
+}
+
+/// What to say of a run that met the end of memory and went on.
+fn caught(seen: &Seen, ooms: u64) -> Option<String> {
+    let said = seen.messages.iter().find(|said| said.message.memory == Memory::Device);
+    match (ooms, said) {
+        (0, None) => None,
+        (0, Some(said)) => Some(format!(
+            "it printed `{}` and went on: its sizes may not be those asked for",
+            said.line
+        )),
+        (n, _) => Some(format!(
+            "it ran out of memory {n} time{} and went on: its sizes may not be those asked for",
+            if n == 1 { "" } else { "s" }
+        )),
+    }
+}
+
+fn how_it_died(ended: &Ended) -> String {
+    match ended.ending {
+        Some(Ending::Exit(code)) => format!("ended with exit code {code}"),
+        Some(Ending::Signal(signal)) => format!("ended by {}", signal_name(signal)),
+        None => "its guard process was killed".to_owned(),
+    }
+}
+
+/// Returns a signal's name: `SIGSEGV`.
+pub fn signal_name(signal: i32) -> String {
+    signal_hook::low_level::signal_name(signal)
+        .map_or_else(|| format!("signal {signal}"), ToOwned::to_owned)
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::trial::launch::Said;
+    use crate::trial::messages;
+    use crate::trial::reports::{Device, Exception};
+
+    const OOM: &str = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB.";
+
+    fn ended(how: How, ending: Ending, lines: &[&str]) -> Ended {
+        let said = |line: &&str| {
+            Some(Said { message: messages::find(line.as_bytes())?, line: (*line).to_owned() })
+        };
+        let messages = lines.iter().filter_map(said).collect();
+        let seen = Seen { messages, ..Seen::default() };
+        Ended { how, ending: Some(ending), elapsed: Duration::ZERO, seen }
+    }
+
+    fn report(ooms: u64, exception: Option<&str>) -> Report {
+        Report {
+            pid: 7,
+            devices: Some(vec![Device { ooms, ..Device::default() }]),
+            exception: exception
+                .map(|name| Exception { types: vec![name.to_owned()], text: String::new() }),
+            ..Report::default()
+        }
+    }
+
+    fn verdict(ended: &Ended, reports: &[Report]) -> Verdict {
+        judge(ended, reports).verdict
+    }
+
+    #[test]
+    fn exit_0_ran_even_when_memory_ran_out_on_the_way_with_a_warning() {
+        let judged = judge(&ended(How::ByItself, Ending::Exit(0), &[OOM]), &[report(2, None)]);
+        assert_eq!(judged.verdict, Verdict::Ran);
+        assert!(judged.warnings[0].contains("2 times"), "{:?}", judged.warnings);
+        let plain = judge(&ended(How::ByItself, Ending::Exit(0), &[]), &[report(0, None)]);
+        assert_eq!(plain.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_printed_or_raised_makes_it_out_of_memory() {
+        let failed = |lines: &[&str]| ended(How::ByItself, Ending::Exit(1), lines);
+        assert_eq!(verdict(&failed(&[OOM]), &[]), Verdict::OutOfMemory);
+        assert_eq!(verdict(&failed(&[]), &[report(1, None)]), Verdict::OutOfMemory);
+        let raised = report(1, Some("torch.OutOfMemoryError"));
+        assert_eq!(verdict(&failed(&[]), &[raised]), Verdict::OutOfMemory);
+        assert_eq!(verdict(&failed(&["ValueError: x"]), &[]), Verdict::Failed);
+    }
+
+    #[test]
+    fn caught_and_then_failed_otherwise_is_a_failure() {
+        let failed = ended(How::ByItself, Ending::Exit(1), &[OOM]);
+        let other = report(1, Some("builtins.ValueError"));
+        assert_eq!(verdict(&failed, std::slice::from_ref(&other)), Verdict::Failed);
+        // Of two ranks, one raised it and the other lost its peer.
+        let raised = report(1, Some("torch.OutOfMemoryError"));
+        assert_eq!(verdict(&failed, &[other, raised]), Verdict::OutOfMemory);
+    }
+
+    #[test]
+    fn a_time_out_is_no_verdict_unless_a_process_died_of_it() {
+        let ended = ended(How::TimedOut, Ending::Signal(15), &[OOM]);
+        assert_eq!(verdict(&ended, &[]), Verdict::TimedOut);
+        let raised = report(1, Some("torch.OutOfMemoryError"));
+        assert_eq!(verdict(&ended, &[raised]), Verdict::OutOfMemory);
+    }
+
+    #[test]
+    fn the_machines_own_memory_is_not_the_gpus() {
+        let line = "RuntimeError: DefaultCPUAllocator: can't allocate memory: 1 bytes";
+        let judged = judge(&ended(How::ByItself, Ending::Exit(1), &[line]), &[]);
+        assert_eq!(judged.verdict, Verdict::Failed);
+        assert!(judged.reason.contains("machine's own memory"));
+        let killed = judge(&ended(How::ByItself, Ending::Signal(9), &[]), &[]);
+        assert!(killed.reason.contains("SIGKILL") && killed.reason.contains("kernel"));
+    }
+}

@@ -1,0 +1,128 @@
+//! What a run came to, as plain data: what `report` renders, programs read and trials keep.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Bytes;
+
+/// How the command itself ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// With an exit code.
+    Exit(i32),
+    /// By a signal.
+    Signal(i32),
+}
+
+impl Ending {
+    /// Returns the exit code as a shell gives it: 128 and the signal's number for a signal.
+    pub const fn code(self) -> i32 {
+        match self {
+            Ending::Exit(code) => code,
+            Ending::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The command ended with 0, or printed what was waited for.
+    Ran,
+    /// The GPU's memory ran out.
+    OutOfMemory,
+    /// Anything else went wrong.
+    Failed,
+    /// Time was up, and nothing was decided.
+    TimedOut,
+}
+
+impl Verdict {
+    /// Returns the name used in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Ran => "ran",
+            Verdict::OutOfMemory => "out_of_memory",
+            Verdict::Failed => "failed",
+            Verdict::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// A GPU and the most that was in use on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuPeak {
+    /// Its number.
+    pub index: u32,
+    /// Product name.
+    pub name: String,
+    /// UUID.
+    pub uuid: String,
+    /// Whether oomph made it up.
+    pub simulated: bool,
+    /// All of its memory.
+    pub total_bytes: Bytes,
+    /// What the command could take.
+    pub free_bytes: Bytes,
+    /// What all of the command's processes held at once, at most.
+    pub peak_bytes: Bytes,
+}
+
+/// A process and the most that it held on one GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessPeak {
+    /// Process id.
+    pub pid: u32,
+    /// Rank, where it is one of several.
+    pub rank: Option<u64>,
+    /// The GPU's number.
+    pub gpu: u32,
+    /// Context and allocations together, as the device counts them.
+    pub peak_device_bytes: Bytes,
+    /// PyTorch's `max_memory_allocated`, where it is a PyTorch program that could tell.
+    pub peak_allocated_bytes: Option<Bytes>,
+    /// PyTorch's `max_memory_reserved`.
+    pub peak_reserved_bytes: Option<Bytes>,
+    /// How often PyTorch gave cached memory back and asked again.
+    pub allocation_retries: Option<u64>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// How the command ended; `None` when that was not seen.
+    pub ending: Option<Ending>,
+    /// What it came to.
+    pub verdict: Verdict,
+    /// Why that is so, in words.
+    pub reason: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Every GPU.
+    pub gpus: Vec<GpuPeak>,
+    /// Every process that held memory of a GPU, a row a GPU.
+    pub processes: Vec<ProcessPeak>,
+    /// Versions of what the program has imported, and of the CUDA runtime that it met.
+    pub versions: BTreeMap<String, String>,
+    /// What could not be trusted, and what to keep in mind.
+    pub warnings: Vec<String>,
+    /// The last lines that the command printed.
+    pub tail: Vec<String>,
+}
+
+impl Outcome {
+    /// Returns the GPU that came nearest to its end.
+    pub fn tightest(&self) -> Option<&GpuPeak> {
+        self.gpus.iter().min_by_key(|gpu| gpu.free_bytes.saturating_sub(gpu.peak_bytes))
+    }
+
+    /// Returns whether PyTorch had to give cached memory back to go on.
+    pub fn was_tight(&self) -> bool {
+        self.processes.iter().any(|process| process.allocation_retries.is_some_and(|n| n > 0))
+    }
+}

@@ -1,0 +1,88 @@
+//! All descendants of this process, and their end.
+//!
+//! This process is their subreaper: whoever loses its parent becomes a child of this process, so
+//! that nobody gets away, whatever sessions and groups they make.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
+
+/// How often it is looked whether all are gone.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a killed process may take: one that waits for a disk cannot die before it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns every descendant of this process that has not ended.
+pub fn descendants() -> Vec<Pid> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if let Some((state, parent)) = state_and_parent(pid)
+            && !matches!(state, 'Z' | 'X' | 'x')
+        {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let mut found = Vec::new();
+    let mut look_at = vec![std::process::id()];
+    while let Some(parent) = look_at.pop() {
+        for pid in children.remove(&parent).unwrap_or_default() {
+            look_at.push(pid);
+            found.extend(i32::try_from(pid).ok().and_then(Pid::from_raw));
+        }
+    }
+    found
+}
+
+/// Returns the state letter and the parent of a process (proc(5), `/proc/PID/stat`).
+fn state_and_parent(pid: u32) -> Option<(char, u32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name may hold anything: count from its closing parenthesis.
+    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.next()?.parse().ok()?))
+}
+
+/// Ends all descendants: asks first where `grace` is not zero, then kills; `reaped` is told of
+/// every child that ends. Returns whether all are gone.
+pub fn end_all(grace: Duration, mut reaped: impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
+    if !grace.is_zero() && reap(&mut reaped) {
+        for pid in descendants() {
+            let _ = kill_process(pid, Signal::TERM);
+            // What is stopped hears of it when it goes on.
+            let _ = kill_process(pid, Signal::CONT);
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < grace && reap(&mut reaped) {
+            std::thread::sleep(LOOK);
+        }
+    }
+    let begun = Instant::now();
+    while reap(&mut reaped) {
+        for pid in descendants() {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(LOOK);
+    }
+    true
+}
+
+/// Takes in the children that have ended; returns whether any are left.
+pub fn reap(reaped: &mut impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) => reaped(pid, status),
+            Ok(None) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
