@@ -3,7 +3,7 @@
 //! These types only come into being as arguments of exported functions, whose callers promise that
 //! a pointer is null or good for its type, as the drivers' headers ask.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_void};
 
 /// A pointer argument was null.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,26 @@ impl Text {
         }
         // SAFETY: not null, so the caller vouches that it ends in NUL.
         Ok(unsafe { CStr::from_ptr(self.0) }.to_string_lossy().into_owned())
+    }
+}
+
+impl Out<c_void> {
+    /// Writes a structure of which only the bytes are known.
+    pub fn set_bytes(&self, bytes: &[u8]) -> Result<(), NullPointer> {
+        if self.0.is_null() {
+            return Err(NullPointer);
+        }
+        // SAFETY: the caller vouches for room for the structure, whose bytes these are.
+        unsafe { self.0.cast::<u8>().copy_from(bytes.as_ptr(), bytes.len()) };
+        Ok(())
+    }
+}
+
+impl<T> Out<T> {
+    /// Writes the answer if the caller wants one.
+    pub fn set_if_wanted(&self, value: T) {
+        // Not wanted is no failure.
+        let _ = self.set(value);
     }
 }
 

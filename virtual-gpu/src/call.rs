@@ -1,16 +1,19 @@
 //! One driver call: its number, its faults, its line in the log. Every exported name comes by here.
 
+use std::cell::OnceCell;
 use std::fmt::{Display, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use crate::c::NullPointer;
 use crate::cuda::{self, Cuda};
 use crate::machine::{Fault, Locked, Machine, Scenario};
 use crate::nvml::{self, Nvml};
+use crate::{aground, fork, nccl, runtime};
 
 /// What a call comes to: nothing, or the code that it returns.
 pub type Outcome = Result<(), Code>;
@@ -32,15 +35,21 @@ const NULL_POINTER: Code = Code(u32::MAX);
 /// A library of NVIDIA's, with its own codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interface {
-    /// libcuda.so.1
+    /// libcuda.so.1 and libcudart.so, whose codes are the same where both have them.
     Cuda,
     /// libnvidia-ml.so.1
     Nvml,
+    /// libnccl.so.2
+    Nccl,
 }
 
 impl Interface {
     fn of(name: &str) -> Interface {
-        if name.starts_with("nvml") { Interface::Nvml } else { Interface::Cuda }
+        match &name[..4.min(name.len())] {
+            "nvml" => Interface::Nvml,
+            "nccl" => Interface::Nccl,
+            _ => Interface::Cuda,
+        }
     }
 
     /// What real libraries answer on a machine without the kernel's driver.
@@ -48,6 +57,7 @@ impl Interface {
         match self {
             Interface::Cuda => cuda::error::NO_DEVICE.0,
             Interface::Nvml => nvml::error::DRIVER_NOT_LOADED.0,
+            Interface::Nccl => nccl::error::UNHANDLED_CUDA_ERROR.0,
         }
     }
 
@@ -55,6 +65,7 @@ impl Interface {
         match self {
             Interface::Cuda => cuda::error::INVALID_VALUE,
             Interface::Nvml => nvml::error::INVALID_ARGUMENT,
+            Interface::Nccl => nccl::error::INVALID_ARGUMENT,
         }
     }
 }
@@ -72,6 +83,26 @@ struct Driver {
 
 static DRIVER: Mutex<Option<Driver>> = Mutex::new(None);
 
+/// Whether calls are counted, logged or may fail: [`UNKNOWN`], [`UNWATCHED`] or [`WATCHED`].
+static WATCH: AtomicU8 = AtomicU8::new(UNKNOWN);
+const UNKNOWN: u8 = 0;
+const UNWATCHED: u8 = 1;
+const WATCHED: u8 = 2;
+
+/// The machine's shared state, locked when it is first looked at within a call.
+pub struct Ledger<'a> {
+    machine: &'a Machine,
+    locked: OnceCell<Locked<'a>>,
+}
+
+impl<'a> Deref for Ledger<'a> {
+    type Target = Locked<'a>;
+
+    fn deref(&self) -> &Locked<'a> {
+        self.locked.get_or_init(|| self.machine.lock().unwrap_or_else(|e| give_up(&e.to_string())))
+    }
+}
+
 /// What the body of a call works on.
 pub struct Call<'a> {
     /// The exported name.
@@ -79,12 +110,13 @@ pub struct Call<'a> {
     /// What the scenario says.
     pub scenario: &'a Scenario,
     /// Memory and neighbours.
-    pub machine: Locked<'a>,
+    pub machine: Ledger<'a>,
     /// This process' CUDA.
     pub cuda: &'a mut Cuda,
     /// This process' NVML.
     pub nvml: &'a mut Nvml,
-    notes: String,
+    /// The log's `key=value` pairs, where there is a log.
+    notes: Option<String>,
 }
 
 impl Call<'_> {
@@ -93,6 +125,7 @@ impl Call<'_> {
         let all = match Interface::of(self.name) {
             Interface::Cuda => "cuda",
             Interface::Nvml => "nvml",
+            Interface::Nccl => "nccl",
         };
         let failing = self.scenario.failing(place).iter();
         match failing.into_iter().find(|(name, _)| name == self.name || name == all) {
@@ -103,8 +136,10 @@ impl Call<'_> {
 
     /// Adds `key=value` to the call's line in the log.
     pub fn note(&mut self, key: &str, value: impl Display) {
-        // Writing to a String cannot fail.
-        let _ = write!(self.notes, " {key}={value}");
+        if let Some(notes) = &mut self.notes {
+            // Writing to a String cannot fail.
+            let _ = write!(notes, " {key}={value}");
+        }
     }
 
     /// Adds an address to the call's line in the log.
@@ -121,26 +156,27 @@ pub fn dispatch(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> 
         return interface.no_driver();
     };
     let Driver { machine, log, cuda, nvml } = driver;
-    let locked = machine.lock().unwrap_or_else(|e| give_up(&e.to_string()));
-    let number = locked.count_call();
+    let ledger = Ledger { machine, locked: OnceCell::new() };
+    let watched = WATCH.load(Ordering::Relaxed) == WATCHED;
+    let number = if watched { ledger.count_call() } else { 0 };
     let line = |notes: &str, result: &dyn Display| {
         format!("{number} {} {name}{notes} = {result}\n", std::process::id())
     };
-    match locked.apply_rules(name) {
+    match if watched { ledger.apply_rules(name) } else { None } {
         Some(Fault::Return(code)) => {
-            append(log.as_mut(), &line(" fault", &code));
+            append(log.as_mut(), || line(" fault", &code));
             code
         }
         None => {
             let scenario = &machine.scenario;
-            let notes = String::new();
-            let mut call = Call { name, scenario, machine: locked, cuda, nvml, notes };
+            let notes = watched.then(String::new);
+            let mut call = Call { name, scenario, machine: ledger, cuda, nvml, notes };
             let code = match body(&mut call) {
                 Ok(()) => 0,
                 Err(NULL_POINTER) => interface.null_pointer().0,
                 Err(Code(code)) => code,
             };
-            append(log.as_mut(), &line(&call.notes, &code));
+            append(log.as_mut(), || line(call.notes.as_deref().unwrap_or_default(), &code));
             code
         }
         Some(end) => {
@@ -149,13 +185,46 @@ pub fn dispatch(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> 
                 Fault::Segfault => "segfault",
                 _ => "hang",
             };
-            append(log.as_mut(), &line(" fault", &word));
+            append(log.as_mut(), || line(" fault", &word));
             // Nobody else has to wait for a process that hangs or dies here.
-            drop(locked);
+            drop(ledger);
             drop(guard);
-            run_aground(end)
+            aground::run_aground(end)
         }
     }
+}
+
+/// Runs `body` as a part of a call that is counted elsewhere, or nowhere.
+pub fn enter(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> u32 {
+    let mut guard = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(driver) = opened(&mut guard) else {
+        return Interface::of(name).no_driver();
+    };
+    let Driver { machine, cuda, nvml, .. } = driver;
+    let ledger = Ledger { machine, locked: OnceCell::new() };
+    let scenario = &machine.scenario;
+    let mut call = Call { name, scenario, machine: ledger, cuda, nvml, notes: None };
+    match body(&mut call) {
+        Ok(()) => 0,
+        Err(NULL_POINTER) => Interface::of(name).null_pointer().0,
+        Err(Code(code)) => code,
+    }
+}
+
+/// Whether each call has to come by [`dispatch`]: the scenario logs calls or lets them fail.
+pub fn is_watched() -> bool {
+    match WATCH.load(Ordering::Relaxed) {
+        UNKNOWN => {
+            let mut guard = DRIVER.lock().unwrap_or_else(PoisonError::into_inner);
+            opened(&mut guard).is_some() && WATCH.load(Ordering::Relaxed) == WATCHED
+        }
+        watch => watch == WATCHED,
+    }
+}
+
+/// Waits for the calls of other threads, and keeps them out until the guard drops.
+pub fn pause() -> MutexGuard<'static, impl Sized> {
+    DRIVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the driver, opened at the first call of a process (or of a fork of one).
@@ -165,6 +234,9 @@ fn opened<'a>(guard: &'a mut MutexGuard<'_, Option<Driver>>) -> Option<&'a mut D
         let machine = Machine::open(Path::new(&path)).unwrap_or_else(|e| give_up(&e));
         check_names(&machine.scenario);
         cuda::forget_thread();
+        fork::stay_whole();
+        let watched = machine.scenario.is_watched();
+        WATCH.store(if watched { WATCHED } else { UNWATCHED }, Ordering::Relaxed);
         let log = machine.scenario.log.as_ref().map(|path| {
             let opened = OpenOptions::new().append(true).create(true).open(path);
             opened.unwrap_or_else(|e| give_up(&format!("{}: {e}", path.display())))
@@ -176,11 +248,16 @@ fn opened<'a>(guard: &'a mut MutexGuard<'_, Option<Driver>>) -> Option<&'a mut D
 
 /// Refuses a scenario that speaks of calls that there are not: its faults would never come.
 fn check_names(scenario: &Scenario) {
-    let exported = || cuda::EXPORTS.iter().chain(nvml::EXPORTS).map(|(name, _)| *name);
+    let lists =
+        [cuda::exports(), nvml::EXPORTS.to_vec(), nccl::EXPORTS.to_vec(), runtime::exports()];
+    let exported = || lists.iter().flat_map(|list| list.iter()).map(|(name, _)| *name);
     for name in scenario.names() {
         let known = match name.strip_suffix('*') {
             Some(start) => exported().any(|exported| exported.starts_with(start)),
-            None => ["cuda", "nvml"].contains(&name) || exported().any(|exported| exported == name),
+            None => {
+                ["cuda", "nvml", "nccl"].contains(&name)
+                    || exported().any(|exported| exported == name)
+            }
         };
         if !known {
             give_up(&format!("the scenario speaks of `{name}`, which is not exported"));
@@ -189,35 +266,11 @@ fn check_names(scenario: &Scenario) {
 }
 
 /// Appends one line by one write, so that no line of another process gets in between.
-fn append(log: Option<&mut File>, line: &str) {
+fn append(log: Option<&mut File>, line: impl FnOnce() -> String) {
     if let Some(file) = log
-        && let Err(error) = file.write_all(line.as_bytes())
+        && let Err(error) = file.write_all(line().as_bytes())
     {
         give_up(&format!("the call log: {error}"));
-    }
-}
-
-/// Does what the caller does not come back from.
-fn run_aground(end: Fault) -> ! {
-    unsafe extern "C" {
-        fn kill(pid: i32, signal: i32) -> i32;
-    }
-    const SIGKILL: i32 = 9;
-    match end {
-        Fault::Kill => {
-            // SAFETY: a system call; it ends this process.
-            unsafe { kill(std::process::id() as i32, SIGKILL) };
-        }
-        Fault::Segfault => {
-            let nowhere: *mut u8 = std::ptr::without_provenance_mut(std::hint::black_box(8));
-            // SAFETY: not sound, and meant so: the page at address zero is never mapped, so this
-            // is the invalid access that the scenario asks for.
-            unsafe { nowhere.write_volatile(1) };
-        }
-        _ => {}
-    }
-    loop {
-        std::thread::sleep(Duration::from_secs(3600));
     }
 }
 
@@ -226,30 +279,3 @@ pub fn give_up(reason: &str) -> ! {
     eprintln!("oomph virtual GPU: {reason}");
     std::process::abort()
 }
-
-/// An exported name and the address of its code.
-pub type Export = (&'static str, *const ());
-
-/// Makes one exported C function a line, each going through [`dispatch`] to a function of the
-/// form `fn(&mut Call, arguments...) -> Outcome`, and the list of them.
-macro_rules! exports {
-    ($($name:ident($($argument:ident: $type:ty),*) => $implementation:path;)*) => {
-        $(
-            /// Answers as the driver's header says.
-            ///
-            /// # Safety
-            ///
-            /// Pointers are null or good for what the header says.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C" fn $name($($argument: $type),*) -> u32 {
-                $crate::call::dispatch(stringify!($name), |call| {
-                    $implementation(call $(, $argument)*)
-                })
-            }
-        )*
-
-        /// Every name that this module exports.
-        pub const EXPORTS: &[$crate::call::Export] = &[$((stringify!($name), $name as *const ())),*];
-    };
-}
-pub(crate) use exports;

@@ -6,9 +6,22 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]
 
+mod aground;
 mod c;
 mod call;
 mod cuda;
+mod exports;
+mod fork;
+mod image;
+mod libraries;
 #[allow(dead_code, unused_imports, reason = "its readers' half is for oomph and the tests")]
 mod machine;
+mod mapped;
+mod memory;
+mod nccl;
+mod note;
 mod nvml;
+mod oracle;
+mod runtime;
+mod start;
+mod unanswered;

@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::mem::ManuallyDrop;
 
 use super::error;
 use crate::c::{In, Out};
 use crate::call::{Call, Code, Outcome};
+use crate::runtime;
 
 /// A process' contexts, by handle.
 #[derive(Default)]
@@ -28,7 +30,15 @@ struct Context {
 
 thread_local! {
     /// The thread's stack of contexts, the current one last; zero is none.
-    static STACK: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    ///
+    /// Without a destructor: libraries call CUDA while a thread ends, after destructors have run.
+    static STACK: ManuallyDrop<RefCell<Vec<u64>>> =
+        const { ManuallyDrop::new(RefCell::new(Vec::new())) };
+}
+
+/// Looks at this thread's stack, or changes it.
+fn with_stack<T>(body: impl FnOnce(&mut Vec<u64>) -> T) -> T {
+    STACK.with(|stack| body(&mut stack.borrow_mut()))
 }
 
 impl Contexts {
@@ -42,7 +52,7 @@ impl Call<'_> {
     /// Returns the current context's handle and place; 201 when there is none or it is gone.
     pub fn current_context(&self) -> Result<(u64, usize), Code> {
         self.initialized()?;
-        let handle = STACK.with_borrow(|stack| stack.last().copied()).unwrap_or(0);
+        let handle = with_stack(|stack| stack.last().copied()).unwrap_or(0);
         let context = self.cuda.contexts.live.get(&handle).ok_or(error::INVALID_CONTEXT)?;
         Ok((handle, context.place))
     }
@@ -71,20 +81,55 @@ impl Call<'_> {
         Ok(handle)
     }
 
+    /// Makes the primary context of a device current, and makes it first if need be.
+    pub fn enter_primary(&mut self, ordinal: i32) -> Result<(u64, usize), Code> {
+        let place = self.device(ordinal)?;
+        self.works_at(place)?;
+        let handle = match self.cuda.contexts.primary(place) {
+            Some(handle) => handle,
+            None => {
+                let flags = self.cuda.contexts.primary_flags.get(&place).copied().unwrap_or(0);
+                self.make_context(ordinal, flags, Some(1))?
+            }
+        };
+        with_stack(|stack| {
+            stack.pop();
+            stack.push(handle);
+        });
+        Ok((handle, place))
+    }
+
+    /// Tells the runtime which device this thread is on now.
+    fn follow(&self) {
+        let top = with_stack(|stack| stack.last().copied());
+        if let Some(context) = top.and_then(|top| self.cuda.contexts.live.get(&top)) {
+            runtime::state::set_device(context.ordinal);
+        }
+    }
+
+    /// Ends the primary context of a place.
+    pub fn end_primary(&mut self, place: usize) {
+        if let Some(handle) = self.cuda.contexts.primary(place) {
+            self.end_context(handle);
+        }
+    }
+
     /// Takes a context away with all that was allocated in it.
     fn end_context(&mut self, handle: u64) {
         if let Some(context) = self.cuda.contexts.live.remove(&handle) {
             for taken in self.cuda.memory.remove_all_of(handle) {
                 self.machine.give_back(context.place, taken);
             }
+            self.cuda.pools.forget_place(context.place);
             self.machine.remove_context(context.place);
+            runtime::state::forget_contexts();
         }
     }
 }
 
 /// Empties this thread's stack: after a fork its handles mean nothing.
 pub fn forget_thread() {
-    STACK.with_borrow_mut(Vec::clear);
+    with_stack(|stack| stack.clear());
 }
 
 /// `cuDevicePrimaryCtxRetain`
@@ -122,9 +167,7 @@ pub fn release_primary(call: &mut Call, device: i32) -> Outcome {
 /// `cuDevicePrimaryCtxReset`: ends the context however often it is retained.
 pub fn reset_primary(call: &mut Call, device: i32) -> Outcome {
     let place = call.device(device)?;
-    if let Some(handle) = call.cuda.contexts.primary(place) {
-        call.end_context(handle);
-    }
+    call.end_primary(place);
     Ok(())
 }
 
@@ -147,7 +190,8 @@ pub fn set_primary_flags(call: &mut Call, device: i32, flags: u32) -> Outcome {
 /// `cuCtxCreate_v2`: the new context is current.
 pub fn create(call: &mut Call, context: Out<u64>, flags: u32, device: i32) -> Outcome {
     let handle = call.make_context(device, flags, None)?;
-    STACK.with_borrow_mut(|stack| stack.push(handle));
+    with_stack(|stack| stack.push(handle));
+    call.follow();
     call.note("context", handle);
     Ok(context.set(handle)?)
 }
@@ -183,7 +227,7 @@ pub fn destroy(call: &mut Call, context: u64) -> Outcome {
         Some(Context { retained: None, .. }) => call.end_context(context),
         _ => return Err(error::INVALID_CONTEXT),
     }
-    STACK.with_borrow_mut(|stack| {
+    with_stack(|stack| {
         if stack.last() == Some(&context) {
             stack.pop();
         }
@@ -198,19 +242,20 @@ pub fn set_current(call: &mut Call, context: u64) -> Outcome {
     if context != 0 && !call.cuda.contexts.live.contains_key(&context) {
         return Err(error::INVALID_CONTEXT);
     }
-    STACK.with_borrow_mut(|stack| {
+    with_stack(|stack| {
         stack.pop();
         if context != 0 {
             stack.push(context);
         }
     });
+    call.follow();
     Ok(())
 }
 
 /// `cuCtxGetCurrent`
 pub fn current(call: &mut Call, context: Out<u64>) -> Outcome {
     call.initialized()?;
-    Ok(context.set(STACK.with_borrow(|stack| stack.last().copied()).unwrap_or(0))?)
+    Ok(context.set(with_stack(|stack| stack.last().copied()).unwrap_or(0))?)
 }
 
 /// `cuCtxPushCurrent_v2`
@@ -220,14 +265,16 @@ pub fn push(call: &mut Call, context: u64) -> Outcome {
     if !call.cuda.contexts.live.contains_key(&context) {
         return Err(error::INVALID_CONTEXT);
     }
-    STACK.with_borrow_mut(|stack| stack.push(context));
+    with_stack(|stack| stack.push(context));
+    call.follow();
     Ok(())
 }
 
 /// `cuCtxPopCurrent_v2`
 pub fn pop(call: &mut Call, context: Out<u64>) -> Outcome {
     call.initialized()?;
-    let top = STACK.with_borrow_mut(Vec::pop).ok_or(error::INVALID_CONTEXT)?;
+    let top = with_stack(|stack| stack.pop()).ok_or(error::INVALID_CONTEXT)?;
+    call.follow();
     if context.is_null() { Ok(()) } else { Ok(context.set(top)?) }
 }
 

@@ -2,10 +2,10 @@
 
 use std::ffi::c_char;
 
-use super::{error, visible};
+use super::{error, generation, limit, visible};
 use crate::c::{Out, Text};
 use crate::call::{Call, Code, Outcome};
-use crate::machine::Scenario;
+use crate::machine::Gpu;
 
 /// `cuInit`
 pub fn init(call: &mut Call, flags: u32) -> Outcome {
@@ -64,7 +64,7 @@ pub fn card_uuid(call: &mut Call, uuid: Out<[u8; 16]>, device: i32) -> Outcome {
 }
 
 /// Returns the sixteen bytes that `GPU-` or `MIG-` and 32 hexadecimal digits spell.
-fn uuid_bytes(text: &str) -> [u8; 16] {
+pub fn uuid_bytes(text: &str) -> [u8; 16] {
     let digits: Vec<u8> =
         text[4.min(text.len())..].chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
     let mut bytes = [0; 16];
@@ -77,13 +77,12 @@ fn uuid_bytes(text: &str) -> [u8; 16] {
 /// `cuDeviceTotalMem_v2`: CUDA does not count what the driver keeps.
 pub fn total_memory(call: &mut Call, bytes: Out<usize>, device: i32) -> Outcome {
     let place = call.device(device)?;
-    Ok(bytes.set(usable_memory(call.scenario, place))?)
+    Ok(bytes.set(limit::total(call.scenario, place) as usize)?)
 }
 
-/// What CUDA calls the total of a place.
-pub fn usable_memory(scenario: &Scenario, place: usize) -> usize {
-    let (total, reserved) = scenario.memory(place);
-    total.saturating_sub(reserved) as usize
+/// The memory clock that goes with the bandwidth: two transfers a cycle.
+pub fn memory_clock_khz(gpu: &Gpu) -> u64 {
+    gpu.bandwidth * 8 / (2 * u64::from(gpu.bus_bits)) / 1000
 }
 
 /// `cuDeviceGetAttribute`: what the scenario says, common values of today's cards, or zero.
@@ -93,6 +92,7 @@ pub fn attribute(call: &mut Call, value: Out<i32>, attribute: u32, device: i32) 
     let of = &call.scenario.places[place];
     let gpu = &call.scenario.gpus[of.gpu];
     let sms = of.mig.as_ref().map_or(gpu.sms, |mig| mig.sms);
+    let limits = generation::limits(gpu.capability);
     // Numbers: cuda.h, CUdevice_attribute.
     let answer = match attribute {
         0 | 160.. => return Err(error::INVALID_VALUE),
@@ -111,13 +111,24 @@ pub fn attribute(call: &mut Call, value: Out<i32>, attribute: u32, device: i32) 
         18 => i32::from(gpu.integrated),
         20 => gpu.compute_mode as i32,
         33 => of.gpu as i32 + 1,
+        36 => memory_clock_khz(gpu) as i32,
+        37 => gpu.bus_bits as i32,
         38 => gpu.l2 as i32,
-        39 => 2048,
-        19 | 31 | 41 | 78 | 83 | 102 | 115 => 1,
+        39 => limits.threads as i32,
+        // Kernels at once, an address space for all, priorities, managed memory, preemption,
+        // cooperative launches, virtual memory, pools.
+        15 | 19 | 31 | 41 | 78 | 79 | 80 | 83 | 89 | 90 | 91 | 95 | 99 | 102 | 115 => 1,
         40 => 3,
         75 => gpu.capability.0 as i32,
         76 => gpu.capability.1 as i32,
-        106 => 32,
+        81 => limits.shared_memory as i32,
+        97 => limits.shared_memory_of_block as i32,
+        106 => limits.blocks as i32,
+        108 => (gpu.l2 * 3 / 4) as i32,
+        109 => 128 << 20,
+        111 => limits.shared_memory_reserved as i32,
+        // Clusters of blocks and tensor maps came with Hopper.
+        120 | 127 => i32::from(gpu.capability.0 >= 9),
         _ => 0,
     };
     Ok(value.set(answer)?)

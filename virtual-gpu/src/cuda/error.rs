@@ -19,6 +19,14 @@ pub const NO_DEVICE: Code = Code(100);
 pub const INVALID_DEVICE: Code = Code(101);
 /// `CUDA_ERROR_INVALID_CONTEXT`
 pub const INVALID_CONTEXT: Code = Code(201);
+/// `CUDA_ERROR_UNSUPPORTED_LIMIT`
+pub const UNSUPPORTED_LIMIT: Code = Code(215);
+/// `CUDA_ERROR_PEER_ACCESS_UNSUPPORTED`
+pub const PEER_ACCESS_UNSUPPORTED: Code = Code(217);
+/// `CUDA_ERROR_INVALID_HANDLE`
+pub const INVALID_HANDLE: Code = Code(400);
+/// `CUDA_ERROR_NOT_SUPPORTED`
+pub const NOT_SUPPORTED: Code = Code(801);
 /// `CUDA_ERROR_NOT_FOUND`
 pub const NOT_FOUND: Code = Code(500);
 
@@ -30,6 +38,11 @@ pub fn name(call: &mut Call, code: u32, text: Out<*const c_char>) -> Outcome {
 /// `cuGetErrorString`
 pub fn description(call: &mut Call, code: u32, text: Out<*const c_char>) -> Outcome {
     answer(call, code, text, |row| row.2)
+}
+
+/// Returns what a code means in words.
+pub fn words(code: u32) -> Option<&'static CStr> {
+    CODES.iter().find(|row| row.0 == code).map(|row| row.2)
 }
 
 fn answer(
@@ -76,7 +89,11 @@ const CODES: &[Row] = &[
     (206, c"CUDA_ERROR_UNMAP_FAILED", c"unmap failed"),
     (207, c"CUDA_ERROR_ARRAY_IS_MAPPED", c"array is mapped"),
     (208, c"CUDA_ERROR_ALREADY_MAPPED", c"already mapped"),
-    (209, c"CUDA_ERROR_NO_BINARY_FOR_GPU", c"no binary for gpu"),
+    (
+        209,
+        c"CUDA_ERROR_NO_BINARY_FOR_GPU",
+        c"no kernel image is available for execution on the device",
+    ),
     (210, c"CUDA_ERROR_ALREADY_ACQUIRED", c"already acquired"),
     (211, c"CUDA_ERROR_NOT_MAPPED", c"resource not mapped"),
     (212, c"CUDA_ERROR_NOT_MAPPED_AS_ARRAY", c"not mapped as array"),

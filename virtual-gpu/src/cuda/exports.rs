@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_void};
 
 use super::{context, device, error, memory, proc_address, virtual_memory};
 use crate::c::{In, Out, Text};
-use crate::call::exports;
+use crate::exports::exports;
 use virtual_memory::{AccessDescription, AllocationProperties, Location};
 
 exports! {

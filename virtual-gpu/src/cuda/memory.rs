@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{device, error};
+use super::{error, limit};
 use crate::c::Out;
-use crate::call::{Call, Outcome};
+use crate::call::{Call, Code, Outcome};
+use crate::memory::arena;
 
 /// A process' allocations, by address.
 #[derive(Default)]
@@ -38,10 +39,10 @@ pub fn info(call: &mut Call, free: Out<usize>, total: Out<usize>) -> Outcome {
     let (_, place) = call.current_context()?;
     call.works_at(place)?;
     call.machine.reap();
-    let available = call.machine.available(place);
+    let available = call.available(place);
     call.note("free", available);
     free.set(available as usize)?;
-    Ok(total.set(device::usable_memory(call.scenario, place))?)
+    Ok(total.set(limit::total(call.scenario, place) as usize)?)
 }
 
 /// `cuMemAlloc_v2`: nothing is an invalid value, too much is out of memory.
@@ -52,17 +53,38 @@ pub fn allocate(call: &mut Call, address: Out<u64>, bytes: usize) -> Outcome {
     if bytes == 0 || address.is_null() {
         return Err(error::INVALID_VALUE);
     }
-    let bytes = bytes as u64;
-    let taken = call.machine.take(place, bytes).map_err(|_| error::OUT_OF_MEMORY)?;
-    let granularity = call.scenario.gpu_at(place).granularity;
-    let Some(start) = call.cuda.addresses.take(taken, granularity) else {
-        call.machine.give_back(place, taken);
-        return Err(error::OUT_OF_MEMORY);
-    };
-    call.note("taken", taken);
-    call.note_address(start);
-    call.cuda.memory.0.insert(start, Allocation { bytes, taken, context, place });
+    let start = call.allocate_in(context, place, bytes as u64)?;
     Ok(address.set(start)?)
+}
+
+impl Call<'_> {
+    /// Takes memory in a context; returns its address.
+    pub fn allocate_in(&mut self, context: u64, place: usize, bytes: u64) -> Result<u64, Code> {
+        let taken = self.take(place, bytes)?;
+        let granularity = self.scenario.gpu_at(place).granularity;
+        let Some(start) = self.cuda.addresses.take(taken, granularity) else {
+            self.machine.give_back(place, taken);
+            return Err(error::OUT_OF_MEMORY);
+        };
+        self.note("taken", taken);
+        self.note_address(start);
+        self.cuda.memory.0.insert(start, Allocation { bytes, taken, context, place });
+        Ok(start)
+    }
+
+    /// Gives an allocation back by its start.
+    pub fn free_at(&mut self, address: u64) -> Outcome {
+        let allocation = self.cuda.memory.0.remove(&address).ok_or(error::INVALID_VALUE)?;
+        self.machine.give_back(allocation.place, allocation.taken);
+        arena::discard(address, allocation.taken);
+        Ok(())
+    }
+
+    /// Returns the allocation that an address lies in: start, bytes and place.
+    pub fn range_around(&self, address: u64) -> Option<(u64, u64, usize)> {
+        let (base, bytes) = self.cuda.memory.around(address)?;
+        Some((base, bytes, self.cuda.memory.0[&base].place))
+    }
 }
 
 /// `cuMemFree_v2`: an address that is not the start of an allocation is an invalid value.
@@ -70,9 +92,7 @@ pub fn free(call: &mut Call, address: u64) -> Outcome {
     call.note_address(address);
     let (_, place) = call.current_context()?;
     call.works_at(place)?;
-    let allocation = call.cuda.memory.0.remove(&address).ok_or(error::INVALID_VALUE)?;
-    call.machine.give_back(allocation.place, allocation.taken);
-    Ok(())
+    call.free_at(address)
 }
 
 /// `cuMemGetAddressRange_v2`

@@ -2,17 +2,32 @@
 
 mod addresses;
 mod context;
-mod device;
+pub mod device;
 pub mod error;
 mod exports;
+mod function;
+pub mod generation;
+pub mod limit;
 mod memory;
-mod proc_address;
+mod names;
+mod operations;
+pub mod pool;
+mod pool_exports;
+pub mod proc_address;
 mod virtual_memory;
 mod visible;
+mod work;
+
+use std::collections::BTreeMap;
 
 use crate::call::{Call, Code};
+use crate::exports::Export;
 pub use context::forget_thread;
-pub use exports::EXPORTS;
+
+/// Every name of the driver that is exported.
+pub fn exports() -> Vec<Export> {
+    [exports::EXPORTS, operations::EXPORTS, pool_exports::EXPORTS, names::EXPORTS].concat()
+}
 
 /// What one process knows of CUDA. Nothing of it survives a fork, as with the real driver.
 #[derive(Default)]
@@ -20,19 +35,24 @@ pub struct Cuda {
     /// Places by device ordinal, once `cuInit` has succeeded.
     visible: Option<Vec<usize>>,
     contexts: context::Contexts,
-    addresses: addresses::Addresses,
+    pub addresses: addresses::Addresses,
     memory: memory::Allocations,
-    virtual_memory: virtual_memory::VirtualMemory,
+    pub virtual_memory: virtual_memory::VirtualMemory,
+    pub pools: pool::Pools,
+    /// Managed memory: bytes by address.
+    pub managed: BTreeMap<u64, u64>,
+    /// Handles of modules and functions so far.
+    handles: u64,
 }
 
 impl Call<'_> {
     /// Fails with 3 before `cuInit`.
-    fn initialized(&self) -> Result<&[usize], Code> {
+    pub fn initialized(&self) -> Result<&[usize], Code> {
         self.cuda.visible.as_deref().ok_or(error::NOT_INITIALIZED)
     }
 
     /// Returns the place of a device ordinal.
-    fn device(&mut self, ordinal: i32) -> Result<usize, Code> {
+    pub fn device(&mut self, ordinal: i32) -> Result<usize, Code> {
         self.note("device", ordinal);
         let visible = self.initialized()?;
         let place = usize::try_from(ordinal).ok().and_then(|index| visible.get(index));

@@ -1,6 +1,6 @@
 //! `cuGetProcAddress`: exported names by their plain names and a CUDA version.
 
-use super::{EXPORTS, error};
+use super::{error, exports};
 use crate::c::{Out, Text};
 use crate::call::{Call, Outcome};
 
@@ -54,10 +54,11 @@ pub fn find_v1(
     }
 }
 
-fn address(symbol: &str, version: i32) -> Option<*const ()> {
+/// Returns an exported function by its plain name, as a version of CUDA means it.
+pub fn address(symbol: &str, version: i32) -> Option<*const ()> {
     let later = SINCE.iter().find(|(name, since, _)| *name == symbol && version >= *since);
-    let exported =
-        |wanted: &str| EXPORTS.iter().find(|(name, _)| *name == wanted).map(|(_, at)| *at);
+    let names = exports();
+    let exported = |wanted: &str| names.iter().find(|(name, _)| *name == wanted).map(|(_, at)| *at);
     match later {
         Some((.., name)) => exported(name),
         None => exported(symbol).or_else(|| exported(&format!("{symbol}_v2"))),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::error;
 use crate::c::{In, Out};
 use crate::call::{Call, Code, Outcome};
+use crate::memory::arena;
 
 /// `CUmemLocation`
 #[repr(C)]
@@ -75,6 +76,12 @@ impl VirtualMemory {
     pub fn around(&self, address: u64) -> Option<(u64, u64)> {
         let (start, mapping) = self.mapped.range(..=address).next_back()?;
         (address - start < mapping.bytes).then_some((*start, mapping.bytes))
+    }
+
+    /// Returns the place of the memory that is mapped at an address.
+    pub fn place_around(&self, address: u64) -> Option<usize> {
+        let (start, _) = self.around(address)?;
+        self.physical.get(&self.mapped[&start].handle).map(|physical| physical.place)
     }
 
     /// Whether the whole range lies in one reservation.
@@ -197,7 +204,7 @@ pub fn create(
     if bytes == 0 || !bytes.is_multiple_of(granularity) || flags != 0 || handle.is_null() {
         return Err(error::INVALID_VALUE);
     }
-    call.machine.take(place, bytes).map_err(|_| error::OUT_OF_MEMORY)?;
+    call.take(place, bytes)?;
     let memory = &mut call.cuda.virtual_memory;
     memory.made += 1;
     let made = 0xfeed_0000 + memory.made * 16;
@@ -252,6 +259,7 @@ pub fn unmap(call: &mut Call, address: u64, bytes: usize) -> Outcome {
     call.initialized()?;
     for start in call.cuda.virtual_memory.mappings(address, bytes as u64)? {
         if let Some(mapping) = call.cuda.virtual_memory.mapped.remove(&start) {
+            arena::discard(start, mapping.bytes);
             call.settle(mapping.handle);
         }
     }

@@ -23,8 +23,16 @@ pub struct Gpu {
     pub l2: u64,
     /// Boost clock.
     pub clock_mhz: u32,
+    /// Bits of the memory bus.
+    pub bus_bits: u32,
+    /// Bytes a second between the card and its memory.
+    pub bandwidth: u64,
     /// What each context takes.
     pub context: u64,
+    /// What each communicator of NCCL takes for its buffers.
+    pub nccl: u64,
+    /// The workspace that is assumed of each of cuDNN's convolutions.
+    pub convolution: u64,
     /// Compute mode, NVML's numbers: 0 default, 2 prohibited, 3 exclusive process.
     pub compute_mode: u32,
     /// Memory that is the host's (CUDA's attribute 18).
@@ -89,7 +97,11 @@ impl Gpu {
             sms: line.number("sms")?.unwrap_or(108) as u32,
             l2: line.size("l2")?.unwrap_or(40 << 20),
             clock_mhz: line.number("clock")?.unwrap_or(1410) as u32,
+            bus_bits: line.number("bus")?.unwrap_or(5120) as u32,
+            bandwidth: line.number("bandwidth")?.unwrap_or(1_555_000_000_000),
             context: line.size("context")?.unwrap_or(0),
+            nccl: line.size("nccl")?.unwrap_or(0),
+            convolution: line.size("convolution")?.unwrap_or(0),
             compute_mode: line.parsed("mode", mode)?.unwrap_or(0),
             integrated: line.flag("integrated"),
             overcommit: line.flag("overcommit"),
@@ -98,6 +110,9 @@ impl Gpu {
             failing: line.parsed("failing", names_and_codes)?.unwrap_or_default(),
             process_memory: !line.flag("no-process-memory"),
         };
+        if gpu.bus_bits == 0 {
+            return Err("bus=0".to_owned());
+        }
         if gpu.granularity == 0 || gpu.reserved > gpu.total {
             return Err("granularity=0, or reserved= above total=".to_owned());
         }

@@ -164,6 +164,11 @@ impl Locked<'_> {
         Ok(taken)
     }
 
+    /// Bytes of allocations that this process holds at `place`.
+    pub fn allocated(&self, place: usize) -> u64 {
+        self.own(place).map_or(0, |holder| holder.allocated.load(SeqCst))
+    }
+
     /// Gives `taken` bytes back.
     pub fn give_back(&self, place: usize, taken: u64) {
         if let Some(holder) = self.own(place) {

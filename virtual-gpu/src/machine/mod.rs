@@ -16,6 +16,7 @@ mod table;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use card::Gpu;
 pub use ledger::{Holding, Kind};
 pub use peaks::{Peaks, PlacePeak, ProcessPeak};
 pub use process::Identity;

@@ -214,6 +214,11 @@ impl Scenario {
         format!("0000:{:02x}:00.0", gpu + 1)
     }
 
+    /// Whether calls are logged, or may fail or have effects of their own.
+    pub fn is_watched(&self) -> bool {
+        self.log.is_some() || self.names().next().is_some()
+    }
+
     /// Every name that faults, steals and failing cards speak of, for a check that there is such.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let failing = (0..self.places.len()).flat_map(|place| self.failing(place));

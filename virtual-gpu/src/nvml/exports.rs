@@ -1,15 +1,16 @@
 //! The exported names of libnvidia-ml.so.1, as nvml.h of CUDA 13 has them.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 
-use super::{Handle, device, memory, mig, system};
+use super::{Handle, device, link, memory, mig, system};
 use crate::c::{Out, Text};
-use crate::call::exports;
+use crate::exports::exports;
 use device::{Attributes, PciInfo};
 use memory::{Memory, MemoryV2, ProcessInfo, ProcessInfoV1};
 
 exports! {
     nvmlInit_v2() => system::init;
+    nvmlInit() => system::init;
     nvmlInitWithFlags(flags: u32) => system::init_with_flags;
     nvmlShutdown() => system::shutdown;
     nvmlSystemGetDriverVersion(text: Out<c_char>, length: u32) => system::driver_version;
@@ -65,4 +66,19 @@ exports! {
     nvmlDeviceIsMigDeviceHandle(device: Handle, is_instance: Out<u32>) => mig::is_instance;
     nvmlDeviceGetGpuInstanceId(device: Handle, id: Out<u32>) => mig::gpu_instance_id;
     nvmlDeviceGetComputeInstanceId(device: Handle, id: Out<u32>) => mig::compute_instance_id;
+
+    nvmlDeviceGetP2PStatus(device: Handle, peer: Handle, index: u32, status: Out<u32>)
+        => link::peer_status;
+    nvmlDeviceGetNvLinkState(device: Handle) => link::none;
+    nvmlDeviceGetNvLinkVersion(device: Handle) => link::none;
+    nvmlDeviceGetNvLinkCapability(device: Handle) => link::none;
+    nvmlDeviceGetNvLinkRemoteDeviceType(device: Handle) => link::none;
+    nvmlDeviceGetNvLinkRemotePciInfo_v2(device: Handle) => link::none;
+    nvmlDeviceGetGpuFabricInfoV(device: Handle) => link::none;
+    nvmlDeviceGetFieldValues(device: Handle) => link::none;
+    nvmlDeviceGetUtilizationRates(device: Handle, rates: Out<c_void>) => link::utilization;
+    nvmlDeviceGetPowerUsage(device: Handle) => link::unmeasured;
+    nvmlDeviceGetTemperature(device: Handle) => link::unmeasured;
+    nvmlDeviceGetClockInfo(device: Handle) => link::unmeasured;
+    nvmlDeviceGetTotalEnergyConsumption(device: Handle) => link::unmeasured;
 }

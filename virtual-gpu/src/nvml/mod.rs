@@ -3,6 +3,7 @@
 mod device;
 pub mod error;
 mod exports;
+mod link;
 mod memory;
 mod mig;
 mod system;

@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""Runs the memory oracle on the simulated GPU, and compares with what it gave on its own driver.
+
+    on_virtual_gpu.py --oracle DIR --python VENV/bin/python [--library FILE] [--gpu a100-80gb]
+                      [--only ID,ID] [--stride N] [--min-capacity] [--out FILE] CASES.jsonl
+
+DIR holds oracle.py. CASES.jsonl has a case and its result a line. On `--gpu` (a file of
+profiles/gpus/) other than the A100 the table says what differs, and nothing fails. The card has
+4 TiB, as the oracle's own has when nothing limits it. Exit code 1: a peak is not equal.
+"""
+import argparse, json, os, pathlib, subprocess, sys, tempfile, tomllib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FIELDS = ["peak_allocated", "peak_requested", "peak_reserved"]
+
+
+def newest_library():
+    built = ROOT.glob("target/*/build/oomph-*/out/libvirtual_gpu.so")
+    found = sorted(built, key=lambda path: path.stat().st_mtime)
+    if not found:
+        sys.exit("no libvirtual_gpu.so under target/: run cargo build first, or name one by --library")
+    return found[-1]
+
+
+def scenario(gpu):
+    p = tomllib.loads((ROOT / "profiles/gpus" / f"{gpu}.toml").read_text())
+    return (f'gpu name="{p["product_name"]}" total=4TiB capability={p["compute_capability"]} sms={p["sm_count"]} '
+            f'l2={p["l2_bytes"]} clock={p["boost_clock_mhz"]} bandwidth={p["memory_bandwidth_bytes_per_second"]}\n')
+
+
+def install(folder, library, gpu):
+    """Lays the library and a scenario out as the launcher does; returns the environment."""
+    target = folder / "libvirtual_gpu.so"
+    target.write_bytes(library.read_bytes())
+    (folder / "driver").mkdir()
+    for name in ["libcuda.so", "libcuda.so.1", "libnvidia-ml.so", "libnvidia-ml.so.1"]:
+        (folder / "driver" / name).symlink_to("../libvirtual_gpu.so")
+    (folder / "scenario").write_text(scenario(gpu))
+    return dict(os.environ, NULLCUDA_SO=str(target), OOMPH_VIRTUAL_GPU=str(folder / "scenario"))
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("cases"), a.add_argument("--oracle", required=True), a.add_argument("--python", required=True)
+    a.add_argument("--library", type=pathlib.Path), a.add_argument("--gpu", default="a100-80gb")
+    a.add_argument("--only"), a.add_argument("--stride", type=int, default=1)
+    a.add_argument("--min-capacity", action="store_true"), a.add_argument("--out")
+    a = a.parse_args()
+    wanted = [json.loads(line) for line in open(a.cases) if line.strip()][:: a.stride]
+    if a.only:
+        wanted = [case for case in wanted if case["id"] in a.only.split(",")]
+    fields = FIELDS + (["min_capacity"] if a.min_capacity else [])
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        environment = install(folder, a.library or newest_library(), a.gpu)
+        inputs = folder / "cases.jsonl"
+        inputs.write_text("".join(
+            json.dumps({k: v for k, v in case.items() if k != "result"} | {"min_capacity": a.min_capacity}) + "\n"
+            for case in wanted))
+        run = [a.python, str(pathlib.Path(a.oracle) / "oracle.py"), str(inputs)]
+        got = subprocess.run(run, env=environment, stdout=subprocess.PIPE, text=True, cwd=folder)
+    if a.out:
+        pathlib.Path(a.out).write_text(got.stdout)
+    results = {row["id"]: row["result"] for row in map(json.loads, got.stdout.splitlines())}
+    equal = 0
+    print("| case |", " | ".join(fields), "|\n|---|" + "---|" * len(fields))
+    for case in wanted:
+        here, there = results.get(case["id"], {"error": "no result"}), case["result"]
+        same = all(here.get(f) == there.get(f) for f in fields)
+        equal += same
+        cells = ["equal" if here.get(f) == there.get(f) else f"{here.get(f)} ({there.get(f)})" for f in fields]
+        note = "" if "error" not in here else " " + here["error"].strip().splitlines()[-1][:200]
+        print(f"| {case['id']} | " + " | ".join(cells) + " |" + note, flush=True)
+    print(f"\n{equal} of {len(wanted)} equal to the byte, {a.gpu}")
+    sys.exit(0 if equal == len(wanted) or a.gpu != "a100-80gb" else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+//! The program's kernels: which fat binaries it has registered, and for which cards they are.
+
+mod fatbin;
+mod registry;
+
+pub use registry::{
+    Verdict, kernel, pause, register_function, register_module, register_variable,
+    unregister_module, variable,
+};

@@ -1,0 +1,83 @@
+//! cuDNN 9 (9.10 and 9.26). Descriptors are never read, so that making one is no more than a handle.
+
+use crate::unanswered::{device_work, unanswered};
+
+device_work! {
+    cudnnActivationBackward cudnnActivationForward cudnnAddTensor cudnnBatchNormalizationBackward
+    cudnnBatchNormalizationBackwardEx cudnnBatchNormalizationForwardInference
+    cudnnBatchNormalizationForwardTraining cudnnBatchNormalizationForwardTrainingEx cudnnCTCLoss
+    cudnnCTCLoss_v8 cudnnConvolutionBackwardBias cudnnConvolutionBackwardData
+    cudnnConvolutionBackwardFilter cudnnConvolutionBiasActivationForward cudnnConvolutionForward
+    cudnnDestroy cudnnDestroyActivationDescriptor cudnnDestroyCTCLossDescriptor
+    cudnnDestroyConvolutionDescriptor cudnnDestroyDropoutDescriptor cudnnDestroyFilterDescriptor
+    cudnnDestroyLRNDescriptor cudnnDestroyOpTensorDescriptor cudnnDestroyPoolingDescriptor
+    cudnnDestroyRNNDataDescriptor cudnnDestroyRNNDescriptor cudnnDestroyReduceTensorDescriptor
+    cudnnDestroySpatialTransformerDescriptor cudnnDestroyTensorDescriptor
+    cudnnDestroyTensorTransformDescriptor cudnnDivisiveNormalizationBackward
+    cudnnDivisiveNormalizationForward cudnnDropoutBackward cudnnDropoutForward cudnnIm2Col
+    cudnnLRNCrossChannelBackward cudnnLRNCrossChannelForward cudnnMultiHeadAttnBackwardData
+    cudnnMultiHeadAttnBackwardWeights cudnnMultiHeadAttnForward cudnnNormalizationBackward
+    cudnnNormalizationForwardInference cudnnNormalizationForwardTraining cudnnOpTensor
+    cudnnOpsVersionCheck cudnnPoolingBackward cudnnPoolingForward cudnnRNNBackwardData_v8
+    cudnnRNNBackwardWeights_v8 cudnnRNNForward cudnnReduceTensor cudnnReorderFilterAndBias
+    cudnnRestoreDropoutDescriptor cudnnScaleTensor cudnnSetActivationDescriptor
+    cudnnSetActivationDescriptorSwishBeta cudnnSetAttnDescriptor cudnnSetBackdoor
+    cudnnSetBackdoorEx cudnnSetCTCLossDescriptor cudnnSetCTCLossDescriptorEx
+    cudnnSetCTCLossDescriptor_v8 cudnnSetCTCLossDescriptor_v9 cudnnSetConvolution2dDescriptor
+    cudnnSetConvolutionGroupCount cudnnSetConvolutionMathType cudnnSetConvolutionNdDescriptor
+    cudnnSetConvolutionReorderType cudnnSetDropoutDescriptor cudnnSetFilter4dDescriptor
+    cudnnSetFilterNdDescriptor cudnnSetLRNDescriptor cudnnSetOpTensorDescriptor
+    cudnnSetPooling2dDescriptor cudnnSetPoolingNdDescriptor cudnnSetRNNDataDescriptor
+    cudnnSetRNNDescriptor_v8 cudnnSetReduceTensorDescriptor cudnnSetSeqDataDescriptor
+    cudnnSetSpatialTransformerNdDescriptor cudnnSetStream cudnnSetTensor
+    cudnnSetTensor4dDescriptor cudnnSetTensor4dDescriptorEx cudnnSetTensorNdDescriptor
+    cudnnSetTensorNdDescriptorEx cudnnSetTensorTransformDescriptor cudnnSoftmaxBackward
+    cudnnSoftmaxForward cudnnSpatialTfGridGeneratorBackward cudnnSpatialTfGridGeneratorForward
+    cudnnSpatialTfSamplerBackward cudnnSpatialTfSamplerForward cudnnTransformTensor
+    cudnnTransformTensorEx
+}
+
+unanswered! {
+    3000;
+    cudnnAdvVersionCheck cudnnB2BCausalConv1dBackward cudnnB2BCausalConv1dForward
+    cudnnBackendCreateDescriptor cudnnBackendDestroyDescriptor cudnnBackendExecute
+    cudnnBackendFinalize cudnnBackendGetAttribute cudnnBackendInitialize
+    cudnnBackendPopulateCudaGraph cudnnBackendSetAttribute cudnnBackendUpdateCudaGraph
+    cudnnBuildRNNDynamic cudnnCausalConv1dBackward cudnnCausalConv1dForward
+    cudnnCausalConv1dNwhBackward cudnnCausalConv1dNwhForward cudnnCnnVersionCheck
+    cudnnCreateFusedOpsConstParamPack cudnnCreateFusedOpsPlan cudnnCreateFusedOpsVariantParamPack
+    cudnnDeriveBNTensorDescriptor cudnnDeriveNormTensorDescriptor cudnnDestroyAttnDescriptor
+    cudnnDestroyFusedOpsConstParamPack cudnnDestroyFusedOpsPlan
+    cudnnDestroyFusedOpsVariantParamPack cudnnDestroySeqDataDescriptor
+    cudnnDropoutGetReserveSpaceSize cudnnFFTCausalConv1dBackward cudnnFFTCausalConv1dForward
+    cudnnFindConvolutionBackwardDataAlgorithm cudnnFindConvolutionBackwardFilterAlgorithm
+    cudnnFindConvolutionForwardAlgorithm cudnnFusedOpsExecute cudnnGetActivationDescriptor
+    cudnnGetActivationDescriptorSwishBeta cudnnGetAttnDescriptor cudnnGetBackdoor
+    cudnnGetCTCLossDescriptor cudnnGetCTCLossDescriptorEx cudnnGetCTCLossDescriptor_v8
+    cudnnGetCTCLossDescriptor_v9 cudnnGetCTCLossWorkspaceSize cudnnGetCTCLossWorkspaceSize_v8
+    cudnnGetCallback cudnnGetConvolution2dDescriptor cudnnGetConvolution2dForwardOutputDim
+    cudnnGetConvolutionBackwardDataAlgorithmMaxCount
+    cudnnGetConvolutionBackwardFilterAlgorithmMaxCount cudnnGetConvolutionForwardAlgorithmMaxCount
+    cudnnGetConvolutionGroupCount cudnnGetConvolutionMathType cudnnGetConvolutionNdDescriptor
+    cudnnGetConvolutionNdForwardOutputDim cudnnGetConvolutionReorderType cudnnGetDropoutDescriptor
+    cudnnGetExecutionPlanWorkspaceSize cudnnGetFilter4dDescriptor cudnnGetFilterNdDescriptor
+    cudnnGetFilterSizeInBytes cudnnGetFoldedConvBackwardDataDescriptors
+    cudnnGetFusedOpsConstParamPackAttribute cudnnGetFusedOpsVariantParamPackAttribute
+    cudnnGetLRNDescriptor cudnnGetLibConfig cudnnGetModuleForDescriptor
+    cudnnGetMultiHeadAttnBuffers cudnnGetMultiHeadAttnWeights
+    cudnnGetNormalizationBackwardWorkspaceSize cudnnGetNormalizationForwardTrainingWorkspaceSize
+    cudnnGetNormalizationTrainingReserveSpaceSize cudnnGetOpTensorDescriptor
+    cudnnGetPooling2dDescriptor cudnnGetPooling2dForwardOutputDim cudnnGetPoolingNdDescriptor
+    cudnnGetPoolingNdForwardOutputDim cudnnGetRNNDataDescriptor cudnnGetRNNDescriptor_v8
+    cudnnGetRNNDropoutLocationsInternal cudnnGetRNNTempSpaceSizes cudnnGetRNNWeightParams
+    cudnnGetRNNWeightSpaceSize cudnnGetReduceTensorDescriptor cudnnGetReductionIndicesSize
+    cudnnGetReductionWorkspaceSize cudnnGetSeqDataDescriptor cudnnGetTensor4dDescriptor
+    cudnnGetTensorNdDescriptor cudnnGetTensorSizeInBytes cudnnGetTensorTransformDescriptor
+    cudnnGetTime cudnnGetTimeDiffString cudnnGnnAggSimpleBackward cudnnGnnAggSimpleForward
+    cudnnGraphVersionCheck cudnnInitTransformDest cudnnLongFFTCausalConv1dBackward
+    cudnnLongFFTCausalConv1dForward cudnnLongFFTCausalConv1dGetBufferSizes cudnnMakeFusedOpsPlan
+    cudnnQueryRuntimeError cudnnRNNGetClip_v8 cudnnRNNGetClip_v9 cudnnRNNSetClip_v8
+    cudnnRNNSetClip_v9 cudnnSetCallback cudnnSetFusedOpsConstParamPackAttribute
+    cudnnSetFusedOpsVariantParamPackAttribute cudnnSnprintf cudnnSubquadraticOpsVersionCheck
+    cudnnTransformFilter
+}

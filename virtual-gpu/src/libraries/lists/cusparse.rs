@@ -1,0 +1,141 @@
+//! cuSPARSE (12.5 and 12.7).
+
+use crate::unanswered::{device_work, unanswered};
+
+device_work! {
+    cusparseAxpby cusparseBsrSetStridedBatch cusparseCbsr2csr cusparseCbsric02
+    cusparseCbsric02_analysis cusparseCbsrilu02 cusparseCbsrilu02_analysis
+    cusparseCbsrilu02_numericBoost cusparseCbsrmm cusparseCbsrmv cusparseCbsrsm2_analysis
+    cusparseCbsrsm2_solve cusparseCbsrsv2_analysis cusparseCbsrsv2_solve cusparseCbsrxmv
+    cusparseCcsr2bsr cusparseCcsr2csr_compress cusparseCcsr2csru cusparseCcsr2gebsr
+    cusparseCcsrcolor cusparseCcsrgeam2 cusparseCcsric02 cusparseCcsric02_analysis
+    cusparseCcsrilu02 cusparseCcsrilu02_analysis cusparseCcsrilu02_numericBoost cusparseCcsru2csr
+    cusparseCgebsr2csr cusparseCgebsr2gebsc cusparseCgebsr2gebsr cusparseCgemvi
+    cusparseCgpsvInterleavedBatch cusparseCgtsv2 cusparseCgtsv2StridedBatch cusparseCgtsv2_nopivot
+    cusparseCgtsvInterleavedBatch cusparseCooSetPointers cusparseCooSetStridedBatch
+    cusparseCscSetPointers cusparseCsr2cscEx2 cusparseCsrSetPointers cusparseCsrSetStridedBatch
+    cusparseDbsr2csr cusparseDbsric02 cusparseDbsric02_analysis cusparseDbsrilu02
+    cusparseDbsrilu02_analysis cusparseDbsrilu02_numericBoost cusparseDbsrmm cusparseDbsrmv
+    cusparseDbsrsm2_analysis cusparseDbsrsm2_solve cusparseDbsrsv2_analysis cusparseDbsrsv2_solve
+    cusparseDbsrxmv cusparseDcsr2bsr cusparseDcsr2csr_compress cusparseDcsr2csru
+    cusparseDcsr2gebsr cusparseDcsrcolor cusparseDcsrgeam2 cusparseDcsric02
+    cusparseDcsric02_analysis cusparseDcsrilu02 cusparseDcsrilu02_analysis
+    cusparseDcsrilu02_numericBoost cusparseDcsru2csr cusparseDenseToSparse_analysis
+    cusparseDenseToSparse_convert cusparseDestroy cusparseDestroyBsric02Info
+    cusparseDestroyBsrilu02Info cusparseDestroyBsrsm2Info cusparseDestroyBsrsv2Info
+    cusparseDestroyColorInfo cusparseDestroyCsric02Info cusparseDestroyCsrilu02Info
+    cusparseDestroyCsru2csrInfo cusparseDestroyDnMat cusparseDestroyDnVec cusparseDestroyMatDescr
+    cusparseDestroyPruneInfo cusparseDestroySpMat cusparseDestroySpVec cusparseDgebsr2csr
+    cusparseDgebsr2gebsc cusparseDgebsr2gebsr cusparseDgemvi cusparseDgpsvInterleavedBatch
+    cusparseDgtsv2 cusparseDgtsv2StridedBatch cusparseDgtsv2_nopivot cusparseDgtsvInterleavedBatch
+    cusparseDnMatSetStridedBatch cusparseDnMatSetValues cusparseDnVecSetValues
+    cusparseDpruneCsr2csr cusparseDpruneCsr2csrByPercentage cusparseDpruneDense2csr
+    cusparseDpruneDense2csrByPercentage cusparseGather cusparseHpruneCsr2csr
+    cusparseHpruneCsr2csrByPercentage cusparseHpruneDense2csr cusparseHpruneDense2csrByPercentage
+    cusparseRot cusparseSDDMM cusparseSDDMM_preprocess cusparseSbsr2csr cusparseSbsric02
+    cusparseSbsric02_analysis cusparseSbsrilu02 cusparseSbsrilu02_analysis
+    cusparseSbsrilu02_numericBoost cusparseSbsrmm cusparseSbsrmv cusparseSbsrsm2_analysis
+    cusparseSbsrsm2_solve cusparseSbsrsv2_analysis cusparseSbsrsv2_solve cusparseSbsrxmv
+    cusparseScatter cusparseScsr2bsr cusparseScsr2csr_compress cusparseScsr2csru
+    cusparseScsr2gebsr cusparseScsrcolor cusparseScsrgeam2 cusparseScsric02
+    cusparseScsric02_analysis cusparseScsrilu02 cusparseScsrilu02_analysis
+    cusparseScsrilu02_numericBoost cusparseScsru2csr cusparseSetMatDiagType cusparseSetMatFillMode
+    cusparseSetMatIndexBase cusparseSetMatType cusparseSetPointerMode cusparseSetStream
+    cusparseSgebsr2csr cusparseSgebsr2gebsc cusparseSgebsr2gebsr cusparseSgemvi
+    cusparseSgpsvInterleavedBatch cusparseSgtsv2 cusparseSgtsv2StridedBatch cusparseSgtsv2_nopivot
+    cusparseSgtsvInterleavedBatch cusparseSpGEMM_copy cusparseSpGEMM_destroyDescr
+    cusparseSpGEMM_estimateMemory cusparseSpGEMM_getNumProducts cusparseSpGEMMreuse_copy
+    cusparseSpMM cusparseSpMMOp cusparseSpMMOp_createPlan cusparseSpMMOp_destroyPlan
+    cusparseSpMM_preprocess cusparseSpMV cusparseSpMVOp cusparseSpMVOp_createDescr
+    cusparseSpMVOp_createPlan cusparseSpMVOp_destroyDescr cusparseSpMVOp_destroyPlan
+    cusparseSpMVOp_setGlobalUserData cusparseSpMV_preprocess cusparseSpMatSetAttribute
+    cusparseSpMatSetValues cusparseSpSM_analysis cusparseSpSM_destroyDescr cusparseSpSM_solve
+    cusparseSpSM_updateMatrix cusparseSpSV_analysis cusparseSpSV_destroyDescr cusparseSpSV_solve
+    cusparseSpSV_updateMatrix cusparseSpVV cusparseSpVecSetValues cusparseSparseToDense
+    cusparseSpruneCsr2csr cusparseSpruneCsr2csrByPercentage cusparseSpruneDense2csr
+    cusparseSpruneDense2csrByPercentage cusparseXbsric02_zeroPivot cusparseXbsrilu02_zeroPivot
+    cusparseXbsrsm2_zeroPivot cusparseXbsrsv2_zeroPivot cusparseXcoo2csr cusparseXcoosortByColumn
+    cusparseXcoosortByRow cusparseXcscsort cusparseXcsr2coo cusparseXcsric02_zeroPivot
+    cusparseXcsrilu02_zeroPivot cusparseXcsrsort cusparseZbsr2csr cusparseZbsric02
+    cusparseZbsric02_analysis cusparseZbsrilu02 cusparseZbsrilu02_analysis
+    cusparseZbsrilu02_numericBoost cusparseZbsrmm cusparseZbsrmv cusparseZbsrsm2_analysis
+    cusparseZbsrsm2_solve cusparseZbsrsv2_analysis cusparseZbsrsv2_solve cusparseZbsrxmv
+    cusparseZcsr2bsr cusparseZcsr2csr_compress cusparseZcsr2csru cusparseZcsr2gebsr
+    cusparseZcsrcolor cusparseZcsrgeam2 cusparseZcsric02 cusparseZcsric02_analysis
+    cusparseZcsrilu02 cusparseZcsrilu02_analysis cusparseZcsrilu02_numericBoost cusparseZcsru2csr
+    cusparseZgebsr2csr cusparseZgebsr2gebsc cusparseZgebsr2gebsr cusparseZgemvi
+    cusparseZgpsvInterleavedBatch cusparseZgtsv2 cusparseZgtsv2StridedBatch cusparseZgtsv2_nopivot
+    cusparseZgtsvInterleavedBatch
+}
+
+unanswered! {
+    10;
+    cusparseBlockedEllGet cusparseCbsric02_bufferSize cusparseCbsrilu02_bufferSize
+    cusparseCbsrsm2_bufferSize cusparseCbsrsv2_bufferSize cusparseCcsr2gebsr_bufferSize
+    cusparseCcsrgeam2_bufferSizeExt cusparseCcsric02_bufferSize cusparseCcsrilu02_bufferSize
+    cusparseCcsru2csr_bufferSizeExt cusparseCgebsr2gebsc_bufferSize
+    cusparseCgebsr2gebsr_bufferSize cusparseCgemvi_bufferSize
+    cusparseCgpsvInterleavedBatch_bufferSizeExt cusparseCgtsv2StridedBatch_bufferSizeExt
+    cusparseCgtsv2_bufferSizeExt cusparseCgtsv2_nopivot_bufferSizeExt
+    cusparseCgtsvInterleavedBatch_bufferSizeExt cusparseCnnz cusparseCnnz_compress
+    cusparseConstBlockedEllGet cusparseConstCooGet cusparseConstCscGet cusparseConstCsrGet
+    cusparseConstDnMatGet cusparseConstDnMatGetValues cusparseConstDnVecGet
+    cusparseConstDnVecGetValues cusparseConstSpMatGetValues cusparseConstSpVecGet
+    cusparseConstSpVecGetValues cusparseCooGet cusparseCreateBlockedEll cusparseCreateBsric02Info
+    cusparseCreateBsrilu02Info cusparseCreateBsrsm2Info cusparseCreateBsrsv2Info
+    cusparseCreateColorInfo cusparseCreateConstBlockedEll cusparseCreateConstBsr
+    cusparseCreateConstCoo cusparseCreateConstCsc cusparseCreateConstCsr cusparseCreateConstDnMat
+    cusparseCreateConstDnVec cusparseCreateConstSlicedEll cusparseCreateConstSpVec
+    cusparseCreateCsric02Info cusparseCreateCsrilu02Info cusparseCreateCsru2csrInfo
+    cusparseCreateIdentityPermutation cusparseCreatePruneInfo cusparseCreateSlicedEll
+    cusparseCscGet cusparseCsr2cscEx2_bufferSize cusparseCsrGet cusparseDbsric02_bufferSize
+    cusparseDbsrilu02_bufferSize cusparseDbsrsm2_bufferSize cusparseDbsrsv2_bufferSize
+    cusparseDcsr2gebsr_bufferSize cusparseDcsrgeam2_bufferSizeExt cusparseDcsric02_bufferSize
+    cusparseDcsrilu02_bufferSize cusparseDcsru2csr_bufferSizeExt cusparseDenseToSparse_bufferSize
+    cusparseDgebsr2gebsc_bufferSize cusparseDgebsr2gebsr_bufferSize cusparseDgemvi_bufferSize
+    cusparseDgpsvInterleavedBatch_bufferSizeExt cusparseDgtsv2StridedBatch_bufferSizeExt
+    cusparseDgtsv2_bufferSizeExt cusparseDgtsv2_nopivot_bufferSizeExt
+    cusparseDgtsvInterleavedBatch_bufferSizeExt cusparseDnMatGet cusparseDnMatGetStridedBatch
+    cusparseDnMatGetValues cusparseDnVecGet cusparseDnVecGetValues cusparseDnnz
+    cusparseDnnz_compress cusparseDpruneCsr2csrByPercentage_bufferSizeExt cusparseDpruneCsr2csrNnz
+    cusparseDpruneCsr2csrNnzByPercentage cusparseDpruneCsr2csr_bufferSizeExt
+    cusparseDpruneDense2csrByPercentage_bufferSizeExt cusparseDpruneDense2csrNnz
+    cusparseDpruneDense2csrNnzByPercentage cusparseDpruneDense2csr_bufferSizeExt
+    cusparseGetErrorName cusparseGetErrorString cusparseGetMatDiagType cusparseGetMatFillMode
+    cusparseGetMatIndexBase cusparseGetMatType cusparseGetPointerMode cusparseGetProperty
+    cusparseGetStream cusparseGetVersion cusparseHpruneCsr2csrByPercentage_bufferSizeExt
+    cusparseHpruneCsr2csrNnz cusparseHpruneCsr2csrNnzByPercentage
+    cusparseHpruneCsr2csr_bufferSizeExt cusparseHpruneDense2csrByPercentage_bufferSizeExt
+    cusparseHpruneDense2csrNnz cusparseHpruneDense2csrNnzByPercentage
+    cusparseHpruneDense2csr_bufferSizeExt cusparseLoggerForceDisable cusparseLoggerOpenFile
+    cusparseLoggerSetCallback cusparseLoggerSetFile cusparseLoggerSetLevel cusparseLoggerSetMask
+    cusparseSDDMM_bufferSize cusparseSbsric02_bufferSize cusparseSbsrilu02_bufferSize
+    cusparseSbsrsm2_bufferSize cusparseSbsrsv2_bufferSize cusparseScsr2gebsr_bufferSize
+    cusparseScsrgeam2_bufferSizeExt cusparseScsric02_bufferSize cusparseScsrilu02_bufferSize
+    cusparseScsru2csr_bufferSizeExt cusparseSgebsr2gebsc_bufferSize
+    cusparseSgebsr2gebsr_bufferSize cusparseSgemvi_bufferSize
+    cusparseSgpsvInterleavedBatch_bufferSizeExt cusparseSgtsv2StridedBatch_bufferSizeExt
+    cusparseSgtsv2_bufferSizeExt cusparseSgtsv2_nopivot_bufferSizeExt
+    cusparseSgtsvInterleavedBatch_bufferSizeExt cusparseSnnz cusparseSnnz_compress
+    cusparseSpGEMM_compute cusparseSpGEMM_workEstimation cusparseSpGEMMreuse_compute
+    cusparseSpGEMMreuse_nnz cusparseSpGEMMreuse_workEstimation cusparseSpMM_bufferSize
+    cusparseSpMVOp_bufferSize cusparseSpMV_bufferSize cusparseSpMatGetAttribute
+    cusparseSpMatGetFormat cusparseSpMatGetIndexBase cusparseSpMatGetSize
+    cusparseSpMatGetStridedBatch cusparseSpMatGetValues cusparseSpSM_bufferSize
+    cusparseSpSV_bufferSize cusparseSpVV_bufferSize cusparseSpVecGet cusparseSpVecGetIndexBase
+    cusparseSpVecGetValues cusparseSparseToDense_bufferSize
+    cusparseSpruneCsr2csrByPercentage_bufferSizeExt cusparseSpruneCsr2csrNnz
+    cusparseSpruneCsr2csrNnzByPercentage cusparseSpruneCsr2csr_bufferSizeExt
+    cusparseSpruneDense2csrByPercentage_bufferSizeExt cusparseSpruneDense2csrNnz
+    cusparseSpruneDense2csrNnzByPercentage cusparseSpruneDense2csr_bufferSizeExt
+    cusparseXcoosort_bufferSizeExt cusparseXcscsort_bufferSizeExt cusparseXcsr2bsrNnz
+    cusparseXcsr2gebsrNnz cusparseXcsrgeam2Nnz cusparseXcsrsort_bufferSizeExt
+    cusparseXgebsr2gebsrNnz cusparseZbsric02_bufferSize cusparseZbsrilu02_bufferSize
+    cusparseZbsrsm2_bufferSize cusparseZbsrsv2_bufferSize cusparseZcsr2gebsr_bufferSize
+    cusparseZcsrgeam2_bufferSizeExt cusparseZcsric02_bufferSize cusparseZcsrilu02_bufferSize
+    cusparseZcsru2csr_bufferSizeExt cusparseZgebsr2gebsc_bufferSize
+    cusparseZgebsr2gebsr_bufferSize cusparseZgemvi_bufferSize
+    cusparseZgpsvInterleavedBatch_bufferSizeExt cusparseZgtsv2StridedBatch_bufferSizeExt
+    cusparseZgtsv2_bufferSizeExt cusparseZgtsv2_nopivot_bufferSizeExt
+    cusparseZgtsvInterleavedBatch_bufferSizeExt cusparseZnnz cusparseZnnz_compress
+}

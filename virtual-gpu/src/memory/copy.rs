@@ -1,0 +1,150 @@
+//! Copies and fills: small ones are real, large ones on the device are skipped.
+//!
+//! What a kernel would have computed reads as zero; a single byte of it reads as one, because a
+//! program that reads one byte asks a question (`torch.all(mask == 1)`) that usual runs answer
+//! with yes.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::{arena, readback, shadow};
+use crate::note;
+
+/// Up to which copies of device memory are real: shapes, sizes and rendezvous data travel so.
+pub const SMALL: u64 = 64 << 10;
+/// What a scalar has at most.
+const SCALAR: u64 = 8;
+/// Above this a block that was written by the host held an array.
+const ARRAY: u64 = 256;
+
+static TRUTH: AtomicBool = AtomicBool::new(true);
+
+/// Chooses what a single byte reads as that only a kernel could have written.
+pub fn set_truth(truth: bool) {
+    TRUTH.store(truth, Relaxed);
+}
+
+/// Copies as `cudaMemcpy` does, by where the two addresses are.
+///
+/// # Safety
+///
+/// Addresses of the host are good for `bytes`.
+pub unsafe fn copy(to: u64, from: u64, bytes: u64) {
+    if bytes == 0 {
+        return;
+    }
+    match (arena::holds(to), arena::holds(from)) {
+        // SAFETY: as the caller says.
+        (false, false) if !unmapped(to, from) => unsafe { move_bytes(to, from, bytes) },
+        (false, false) => note::unanswered("copies (device memory has no address space here)"),
+        (true, false) if bytes <= SMALL => {
+            // SAFETY: the source as the caller says; the target is in the arena.
+            unsafe { move_bytes(to, from, bytes) };
+            shadow::mark(to, bytes);
+        }
+        (true, true) if bytes <= SMALL => {
+            // SAFETY: both are in the arena.
+            unsafe { move_bytes(to, from, bytes) };
+            shadow::carry(to, from, bytes);
+        }
+        (true, _) => {}
+        // SAFETY: as the caller says.
+        (false, true) => unsafe { read(to, from, bytes) },
+    }
+}
+
+/// Fills as `cudaMemset` does.
+///
+/// # Safety
+///
+/// An address of the host is good for `bytes`.
+pub unsafe fn fill(to: u64, value: u8, bytes: u64) {
+    let device = arena::holds(to);
+    if bytes == 0 || device && bytes > SMALL || !device && unmapped(to, to) {
+        return;
+    }
+    // SAFETY: in the arena, or as the caller says.
+    unsafe { pointer(to).write_bytes(value, bytes as usize) };
+    if device {
+        shadow::mark(to, bytes);
+    }
+}
+
+/// Reads device memory into the host's.
+///
+/// # Safety
+///
+/// `to` is good for `bytes`.
+unsafe fn read(to: u64, from: u64, bytes: u64) {
+    let written = shadow::written(from);
+    let known = match written {
+        None => false,
+        Some(last) if bytes == 1 => last == 1,
+        // More than was written; or a scalar at the start of a block that last held an array: the
+        // block was given out again, and a kernel has written it since.
+        Some(last) => {
+            let reused = bytes <= SCALAR && last > ARRAY && shadow::starts_block(from);
+            bytes <= SMALL && bytes < 2 * last && !reused
+        }
+    };
+    if known {
+        // SAFETY: the source is in the arena, the target as the caller says.
+        unsafe { move_bytes(to, from, bytes) };
+        return;
+    }
+    readback::count(bytes);
+    let value = u8::from(bytes == 1 && TRUTH.load(Relaxed));
+    // SAFETY: as the caller says.
+    unsafe { pointer(to).write_bytes(value, bytes as usize) };
+}
+
+/// Reads what is known at an address, for another process of the run; says whether it is. What
+/// only a kernel could have written is zeros.
+///
+/// # Safety
+///
+/// An address of the host is good for as many bytes as `into` has.
+pub unsafe fn peek(address: u64, into: &mut [u8]) -> bool {
+    let known = !arena::holds(address) || shadow::written(address).is_some();
+    if known {
+        // SAFETY: in the arena, or as the caller says.
+        unsafe { into.as_mut_ptr().copy_from(pointer(address), into.len()) };
+    }
+    known
+}
+
+/// Writes what another process of the run has sent.
+///
+/// # Safety
+///
+/// An address of the host is good for as many bytes as `from` has.
+pub unsafe fn poke(address: u64, from: &[u8], known: bool) {
+    let device = arena::holds(address);
+    if from.is_empty() || !device && unmapped(address, address) {
+        return;
+    }
+    // SAFETY: in the arena, or as the caller says.
+    unsafe { pointer(address).copy_from(from.as_ptr(), from.len()) };
+    if device && known {
+        shadow::mark(address, from.len() as u64);
+    } else if device {
+        shadow::forget(address, from.len() as u64);
+    }
+}
+
+/// Whether one of two addresses can only be of a device without address space.
+fn unmapped(to: u64, from: u64) -> bool {
+    let (start, bytes) = arena::span();
+    !arena::holds(start) && [to, from].iter().any(|address| address.wrapping_sub(start) < bytes)
+}
+
+/// # Safety
+///
+/// Both are good for `bytes`.
+unsafe fn move_bytes(to: u64, from: u64, bytes: u64) {
+    // SAFETY: as the caller says; the two may overlap.
+    unsafe { pointer(to).copy_from(pointer(from), bytes as usize) };
+}
+
+fn pointer(address: u64) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut(address as usize)
+}

@@ -1,0 +1,7 @@
+//! What device addresses stand for: a mapping of which only what is written takes host memory.
+
+pub mod arena;
+pub mod copy;
+pub mod host;
+mod readback;
+mod shadow;
