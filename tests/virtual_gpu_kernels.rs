@@ -21,8 +21,11 @@ struct Wrapper {
     more: *const u8,
 }
 
+/// Kind and architecture of code.
+type Image = (u16, u32);
+
 /// Returns a fat binary of those kinds and architectures, as nvcc lays one out, for good.
-fn fat_binary(images: &[(u16, u32)]) -> *const Wrapper {
+fn fat_binary(images: &[Image]) -> *const Wrapper {
     let mut entries = Vec::new();
     for (kind, architecture) in images {
         let mut entry = [0u8; 64];
@@ -45,7 +48,7 @@ fn fat_binary(images: &[(u16, u32)]) -> *const Wrapper {
 }
 
 /// Registers a kernel of those images; returns the address that launches name.
-fn register(images: &[(u16, u32)]) -> u64 {
+fn register(images: &[Image]) -> u64 {
     let load: extern "C" fn(*const Wrapper) -> *mut usize =
         support::driver::exported("__cudaRegisterFatBinary\0");
     let function: extern "C" fn(*mut usize, usize, usize, usize, i32) =
@@ -75,7 +78,7 @@ fn launch(function: u64) -> u32 {
 #[test]
 fn a_kernel_runs_where_there_is_code_for_the_card() {
     // Card, images, whether it runs: machine code within a generation, PTX onwards.
-    let cases: [(&str, &[(u16, u32)], bool); 8] = [
+    let cases: [(&str, &[Image], bool); 8] = [
         ("8.0", &[(ELF, 75), (ELF, 80)], true),
         ("8.6", &[(ELF, 80)], true),
         ("8.0", &[(ELF, 86)], false),
