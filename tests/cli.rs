@@ -82,7 +82,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
     ("check job.yaml", 2, &["not yet"]),
-    ("trial -- python train.py", 2, &["not yet", "oomph probe"]),
     ("capture model.py:make", 2, &["not yet"]),
     ("schema plan", 2, &["not yet"]),
     ("profiles show nope", 2, &["nope", "profiles list"]),

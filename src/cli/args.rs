@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::cli::{estimate, gpus, later, plan, probe, profiles, run};
+use crate::cli::{estimate, gpus, later, plan, probe, profiles, run, trial};
 
 /// Plan GPU memory before a training job starts
 ///
@@ -44,6 +44,8 @@ pub enum Command {
     Probe(probe::Args),
     /// Plan micro-batch and accumulation for an effective batch
     Plan(plan::Args),
+    /// Plan with the training command itself as the judge, on simulated GPUs
+    Trial(trial::Args),
     /// Run any command once on simulated GPUs: its peak, and whether it runs out of memory
     Run(run::Args),
     /// List or show what is built in: models and GPUs
@@ -57,9 +59,6 @@ pub enum Command {
     /// (not yet) Gate a job on whether it fits
     #[command(hide = true, disable_help_flag = true)]
     Check(later::Args),
-    /// (not yet) Search with the real training command as the judge
-    #[command(hide = true, disable_help_flag = true)]
-    Trial(later::Args),
     /// (not yet) Capture the trace of a PyTorch model
     #[command(hide = true, disable_help_flag = true)]
     Capture(later::Args),

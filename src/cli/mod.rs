@@ -22,6 +22,7 @@ pub mod settings;
 pub mod setup;
 pub mod support;
 pub mod target;
+pub mod trial;
 pub mod usage;
 pub mod values;
 pub mod versions;
@@ -131,10 +132,7 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
         Command::Check(_) => {
             Err(later::not_yet("check", "`oomph plan MODEL ...` exits 3 when it does not fit"))
         }
-        Command::Trial(_) => Err(later::not_yet(
-            "trial",
-            "`oomph probe MODEL` measures without the training command",
-        )),
+        Command::Trial(args) => trial::run(args, style),
         Command::Capture(_) => {
             Err(later::not_yet("capture", "MODEL may be a config.json of a known architecture"))
         }

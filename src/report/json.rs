@@ -123,7 +123,7 @@ fn capacity(capacity: Capacity) -> Value {
     })
 }
 
-fn gpu(gpu: &PlanGpu) -> Value {
+pub(super) fn gpu(gpu: &PlanGpu) -> Value {
     json!({
         "index": gpu.index,
         "name": gpu.name,
@@ -135,7 +135,7 @@ fn gpu(gpu: &PlanGpu) -> Value {
     })
 }
 
-fn alternative(alternative: &Alternative) -> Value {
+pub(super) fn alternative(alternative: &Alternative) -> Value {
     let batches = &alternative.batches;
     json!({
         "kind": match alternative.kind {

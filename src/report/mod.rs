@@ -10,3 +10,4 @@ pub mod probe;
 pub mod profiles;
 pub mod run;
 pub mod text;
+pub mod trial;

@@ -2,10 +2,12 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::plan::result::{Method, Plan, PlanGpu};
+use crate::plan::capacity::Capacity;
+use crate::plan::result::{Goal, Method, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, Batches, BoundBy, Kind, Solution};
 use crate::report::estimate::{closing, describe, memory};
 use crate::report::text::{Paint, grouped, labelled};
+use crate::units::DataParallelSize;
 
 /// The most alternatives that are shown; JSON has all.
 const SHOWN: usize = 6;
@@ -13,7 +15,7 @@ const SHOWN: usize = 6;
 /// Renders a plan.
 pub fn render(plan: &Plan, paint: Paint) -> String {
     let mut text = match &plan.solution {
-        Some(solution) => answer(plan, solution, paint),
+        Some(solution) => headline(plan.data_parallel, plan.goal, solution, paint),
         None => format!("{}\n", paint.bold(&does_not_fit(plan))),
     };
     text.push('\n');
@@ -27,19 +29,25 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     text.push_str(&labelled("method", &method(plan)));
     text.push_str(&memory(&plan.estimate, paint));
     if let Some(solution) = &plan.solution {
-        text.push_str(&alternatives(plan, solution, paint));
+        text.push_str(&alternatives(plan.goal, solution, paint));
     }
     text.push_str(&closing(&plan.estimate, paint));
     text
 }
 
-fn answer(plan: &Plan, solution: &Solution, paint: Paint) -> String {
+/// Returns the line that is the plan.
+pub fn headline(
+    data_parallel: DataParallelSize,
+    goal: Option<Goal>,
+    solution: &Solution,
+    paint: Paint,
+) -> String {
     let best = &solution.best;
-    let devices = match plan.data_parallel.get() {
+    let devices = match data_parallel.get() {
         1 => "1 GPU".to_owned(),
         n => format!("{n} GPUs"),
     };
-    let exactly = match (plan.goal, solution.exact) {
+    let exactly = match (goal, solution.exact) {
         (Some(_), true) => ", exactly".to_owned(),
         (Some(goal), false) => format!(" ({} was asked for)", grouped(goal.effective_batch.get())),
         (None, _) => String::new(),
@@ -64,7 +72,7 @@ fn does_not_fit(plan: &Plan) -> String {
 }
 
 /// Describes the GPUs: alike ones together, simulated ones named as such.
-fn gpus(gpus: &[PlanGpu]) -> String {
+pub fn gpus(gpus: &[PlanGpu]) -> String {
     let mut kinds: Vec<(&PlanGpu, u32)> = Vec::new();
     for gpu in gpus {
         let alike = |other: &&mut (&PlanGpu, u32)| {
@@ -104,9 +112,14 @@ fn why(plan: &Plan) -> String {
             _ => "memory: not even one sample fits".to_owned(),
         };
     };
+    bound(solution, plan.estimate.capacity)
+}
+
+/// Says what keeps a plan from fewer micro-steps.
+pub fn bound(solution: &Solution, capacity: Option<Capacity>) -> String {
     let largest = solution.largest_micro_batch;
     let used = solution.best.micro_batch.get();
-    let may = plan.estimate.capacity.map_or(String::new(), |capacity| {
+    let may = capacity.map_or(String::new(), |capacity| {
         format!(" in the {} that the allocator may take", capacity.bytes)
     });
     match solution.bound_by {
@@ -144,14 +157,15 @@ fn method(plan: &Plan) -> String {
     }
 }
 
-fn alternatives(plan: &Plan, solution: &Solution, paint: Paint) -> String {
+/// Renders the other ways to run an optimizer step.
+pub fn alternatives(goal: Option<Goal>, solution: &Solution, paint: Paint) -> String {
     if solution.alternatives.is_empty() {
         return String::new();
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(vec!["", "micro-batch", "accumulation", "effective batch", ""]);
-    table.add_rows(solution.alternatives.iter().take(SHOWN).map(|other| row(plan, other)));
+    table.add_rows(solution.alternatives.iter().take(SHOWN).map(|other| row(goal, other)));
     for column in 1..4 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -168,9 +182,9 @@ fn alternatives(plan: &Plan, solution: &Solution, paint: Paint) -> String {
     text
 }
 
-fn row(plan: &Plan, other: &Alternative) -> Vec<String> {
+fn row(goal: Option<Goal>, other: &Alternative) -> Vec<String> {
     let Batches { micro_batch, accumulation, last_micro_batch, effective_batch } = other.batches;
-    let asked = plan.goal.map_or(0, |goal| goal.effective_batch.get());
+    let asked = goal.map_or(0, |goal| goal.effective_batch.get());
     let batch = effective_batch.get();
     let (kind, remark) = match other.kind {
         Kind::Exact => ("exact", "more headroom".to_owned()),

@@ -3,21 +3,28 @@
 //!
 //! Does not print, and knows no model: what it learns comes from the command itself.
 
+pub mod answer;
 pub mod environment;
 pub mod folder;
 pub mod guard;
 pub mod installed;
 pub mod judge;
+pub mod kept;
 pub mod launch;
 mod ledger;
+pub mod machine;
 pub mod messages;
 pub mod outcome;
 pub mod private;
 mod reports;
 pub mod scenario;
+pub mod search;
 mod signals;
 pub mod simulated;
+pub mod template;
 mod terminal;
 mod tree;
+#[expect(clippy::module_inception, reason = "the room is named for what it holds")]
+pub mod trial;
 pub mod virtual_library;
 mod watch;

@@ -1,0 +1,140 @@
+//! A trial's answer, as text and as JSON (`oomph.trial/1`): the plan, and the runs it rests on.
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::{Value, json};
+
+use crate::report::json::{alternative, bound_by, gpu};
+use crate::report::text::{Paint, labelled, section};
+use crate::report::{plan, run};
+use crate::trial::answer::TrialAnswer;
+use crate::trial::trial::Run;
+
+/// How the answer is known.
+fn method(answer: &TrialAnswer) -> &'static str {
+    if answer.gpus.iter().any(|gpu| gpu.simulated) {
+        "tried, on a simulated GPU: the command itself ran, and kernels did nothing"
+    } else {
+        "tried: the command itself ran"
+    }
+}
+
+/// Renders the answer: the plan first, then the runs.
+pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
+    let mut text = match &answer.solution {
+        Ok(solution) => plan::headline(answer.data_parallel, answer.goal, solution, paint),
+        Err(unsolvable) => format!("{}\n", paint.bold(&format!("does not fit: {unsolvable}"))),
+    };
+    text.push('\n');
+    text.push_str(&labelled("on", &plan::gpus(&answer.gpus)));
+    text.push_str(&labelled("command", &answer.command.join(" ")));
+    if let Ok(solution) = &answer.solution {
+        let capacity = answer.gpus.first().map(|gpu| gpu.capacity);
+        text.push_str(&labelled("why", &plan::bound(solution, capacity)));
+    }
+    text.push_str(&labelled("method", method(answer)));
+    if let Some(versions) = answer.runs.last().map(|run| &run.outcome.versions)
+        && !versions.is_empty()
+    {
+        let versions: Vec<String> =
+            versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        text.push_str(&labelled("met", &versions.join(", ")));
+    }
+    text.push_str(&runs(answer, paint));
+    if let Ok(solution) = &answer.solution {
+        text.push_str(&plan::alternatives(answer.goal, solution, paint));
+    }
+    text.push_str(&section("Keep in mind", &notes(answer), paint));
+    text
+}
+
+fn runs(answer: &TrialAnswer, paint: Paint) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(vec!["micro-batch", "micro-steps", "", "peak on a GPU", "of", "time"]);
+    for run in &answer.runs {
+        let Some(gpu) = run.outcome.tightest() else { continue };
+        table.add_row(vec![
+            run.sizes.micro_batch.to_string(),
+            run.sizes.accumulation.to_string(),
+            run.outcome.verdict.name().replace('_', " "),
+            gpu.peak_bytes.to_string(),
+            gpu.free_bytes.to_string(),
+            format!("{:.1} s", run.outcome.seconds),
+        ]);
+    }
+    for column in [0, 1, 3, 4, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let kept = match answer.reused {
+        0 => String::new(),
+        n => format!(" ({n} kept from an earlier trial)"),
+    };
+    let mut text = format!("\n{}\n", paint.bold(&format!("Runs{kept}")));
+    for line in table.lines() {
+        text.push_str(&format!(" {}\n", line.trim_end()));
+    }
+    text
+}
+
+/// Returns what to keep in mind: the trial's own notes, then what its runs could not be trusted in.
+fn notes(answer: &TrialAnswer) -> Vec<String> {
+    let mut notes = answer.notes.clone();
+    let planned = answer.planned().or(answer.runs.last());
+    for warning in planned.iter().flat_map(|run| &run.outcome.warnings) {
+        if !notes.contains(warning) {
+            notes.push(warning.clone());
+        }
+    }
+    notes
+}
+
+/// Renders the JSON text; every key is always there.
+pub fn json(answer: &TrialAnswer) -> String {
+    let object = json!({
+        "schema": "oomph.trial/1",
+        "command": answer.command,
+        "largest_micro_batch": answer.largest(),
+        "runs": answer.runs.iter().map(one).collect::<Vec<_>>(),
+        "reused_runs": answer.reused,
+        "plan": plan_value(answer),
+    });
+    format!("{object:#}\n")
+}
+
+fn one(run: &Run) -> Value {
+    let mut value = run::value(&run.outcome);
+    value["micro_batch"] = json!(run.sizes.micro_batch);
+    value["accumulation_steps"] = json!(run.sizes.accumulation);
+    value["effective_batch"] = json!(run.sizes.effective_batch);
+    value
+}
+
+/// The plan with the keys that `oomph plan` has; what a trial does not know is null.
+fn plan_value(answer: &TrialAnswer) -> Value {
+    let solution = answer.solution.as_ref().ok();
+    let best = solution.map(|solution| &solution.best);
+    json!({
+        "schema": "oomph.plan/1",
+        "model": null,
+        "fits": solution.is_some(),
+        "micro_batch": best.map(|best| best.micro_batch),
+        "accumulation_steps": best.map(|best| best.accumulation),
+        "data_parallel_size": answer.data_parallel,
+        "effective_batch": best.map(|best| best.effective_batch),
+        "effective_tokens": null,
+        "target_effective_batch": answer.goal.map(|goal| goal.effective_batch),
+        "exact": solution.is_some_and(|solution| solution.exact),
+        "largest_micro_batch": answer.largest(),
+        "bound_by": solution.map_or("memory", |solution| bound_by(solution.bound_by)),
+        "method": "tried",
+        "gpus": answer.gpus.iter().map(gpu).collect::<Vec<_>>(),
+        "alternatives": solution
+            .map(|solution| solution.alternatives.iter().map(alternative).collect::<Vec<_>>())
+            .unwrap_or_default(),
+        "hints": [],
+        "notes": notes(answer),
+        "estimate": null,
+    })
+}

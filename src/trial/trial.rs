@@ -1,0 +1,211 @@
+//! A whole trial: the search at each number of micro-steps, on a machine, remembering every run.
+
+use crate::plan::together::Fits;
+use crate::trial::machine::Machine;
+use crate::trial::outcome::{Outcome, Verdict};
+use crate::trial::search::{Next, Point, Search};
+use crate::trial::template::{Sizes, Template};
+use crate::units::{AccumulationSteps, Bytes, DataParallelSize, MicroBatch};
+
+/// Micro-steps from which on fragments gather no more (the same as the estimate's).
+const SETTLED: u64 = 6;
+
+/// One run of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    /// Its sizes.
+    pub sizes: Sizes,
+    /// What it came to.
+    pub outcome: Outcome,
+}
+
+/// Why a trial has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError<E> {
+    /// A run came to nothing that says anything about memory.
+    #[error("micro-batch {} {}", .0.sizes.micro_batch, .0.outcome.verdict.name())]
+    NoVerdict(Box<Run>),
+    /// The machine could not run it.
+    #[error(transparent)]
+    Machine(#[from] E),
+}
+
+/// A trial in progress.
+#[derive(Debug)]
+pub struct Trial<M> {
+    machine: M,
+    template: Template,
+    data_parallel: DataParallelSize,
+    limit: MicroBatch,
+    /// Samples of a replica in an optimizer step, where there is a target.
+    samples: Option<u64>,
+    /// Every run, in order.
+    pub runs: Vec<Run>,
+    /// With one micro-step, and with two.
+    searches: [Search; 2],
+}
+
+impl<M: Machine> Trial<M> {
+    /// Prepares a trial; no micro-batch above `limit` is ever run, and none that is more than a
+    /// replica's `samples` in an optimizer step.
+    pub fn new(
+        machine: M,
+        template: Template,
+        data_parallel: DataParallelSize,
+        limit: MicroBatch,
+        samples: Option<u64>,
+    ) -> Trial<M> {
+        let capacity = machine.capacity();
+        let most = samples.unwrap_or(u64::MAX).clamp(1, limit.get());
+        let most = MicroBatch::new(most).unwrap_or(MicroBatch::ONE);
+        let searches = [Search::new(capacity, most), Search::new(capacity, most)];
+        Trial { machine, template, data_parallel, limit, samples, runs: Vec::new(), searches }
+    }
+
+    /// Returns the machine.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Runs the command at these sizes, unless it was run at them before.
+    fn try_at(
+        &mut self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Point, TrialError<M::Error>> {
+        let size = micro_batch.get();
+        let known = |run: &&Run| {
+            run.sizes.micro_batch == micro_batch && run.sizes.accumulation == accumulation
+        };
+        let outcome = match self.runs.iter().find(known) {
+            Some(run) => run.outcome.clone(),
+            None => {
+                let replicas = self.data_parallel.get();
+                let effective_batch =
+                    size.saturating_mul(accumulation.get()).saturating_mul(replicas);
+                let sizes = Sizes { micro_batch, accumulation, effective_batch };
+                let outcome = self.machine.run(&self.template, &sizes)?;
+                self.runs.push(Run { sizes, outcome: outcome.clone() });
+                outcome
+            }
+        };
+        let ran = match outcome.verdict {
+            Verdict::Ran => true,
+            Verdict::OutOfMemory => false,
+            Verdict::Failed | Verdict::TimedOut => {
+                let last = self.runs.iter().rfind(known).or(self.runs.last());
+                return match last {
+                    Some(run) => Err(TrialError::NoVerdict(Box::new(run.clone()))),
+                    None => Ok(Point { micro_batch: size, peak: Bytes::ZERO, ran: false }),
+                };
+            }
+        };
+        let peak = outcome.gpus.iter().map(|gpu| gpu.peak_bytes).max().unwrap_or_default();
+        let point = Point { micro_batch: size, peak, ran };
+        if let Some(search) = self.search(accumulation) {
+            search.record(point);
+        }
+        // What does not run with one micro-step does not with two, which keep gradients as well.
+        if accumulation == AccumulationSteps::ONE && !ran && self.searches[1].at(size).is_none() {
+            self.searches[1].record(point);
+        }
+        Ok(point)
+    }
+
+    /// The search at one micro-step, or at two; more are none of a search.
+    fn search(&mut self, accumulation: AccumulationSteps) -> Option<&mut Search> {
+        let index = usize::try_from(accumulation.get()).unwrap_or(usize::MAX);
+        self.searches.get_mut(index.saturating_sub(1))
+    }
+
+    /// Whether the whole of an optimizer step in one micro-step is out of the question: what its
+    /// samples alone take, by the line through runs of two micro-steps, is more than there is.
+    fn cannot_be_whole(&mut self, whole: MicroBatch) -> Result<bool, TrialError<M::Error>> {
+        if whole.get() < 2 {
+            return Ok(false);
+        }
+        let two = two();
+        for _ in 0..2 {
+            let Some(search) = self.search(two) else { return Ok(false) };
+            match search.next() {
+                Next::Run(size) if search.slope().is_none() => drop(self.try_at(size, two)?),
+                _ => break,
+            }
+        }
+        let capacity = self.machine.capacity().get() as f64;
+        let slope = self.search(two).and_then(|search| search.slope());
+        let nothing_runs = self.search(two).is_some_and(|search| search.next() == Next::Done(0));
+        // With nothing at all left to two micro-steps, only one sample alone could be less.
+        Ok(nothing_runs || slope.is_some_and(|slope| slope * whole.get() as f64 > capacity))
+    }
+}
+
+fn two() -> AccumulationSteps {
+    AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE)
+}
+
+impl<M: Machine> Fits for Trial<M> {
+    type Error = TrialError<M::Error>;
+
+    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, Self::Error> {
+        // An effective batch of one sample a replica has no two micro-steps.
+        if accumulation >= two() && self.samples.is_some_and(|samples| samples < 2) {
+            return Ok(0);
+        }
+        let steps = accumulation.min(two());
+        if steps == AccumulationSteps::ONE {
+            self.start_where_two_ended();
+        }
+        loop {
+            let Some(search) = self.search(steps) else { return Ok(0) };
+            match search.next() {
+                Next::Done(largest) => return Ok(largest),
+                Next::Run(size) => drop(self.try_at(size, steps)?),
+            }
+        }
+    }
+
+    fn runs(
+        &mut self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<bool, Self::Error> {
+        if micro_batch > self.limit {
+            return Ok(false);
+        }
+        if accumulation == AccumulationSteps::ONE {
+            return Ok(
+                !self.cannot_be_whole(micro_batch)? && self.try_at(micro_batch, accumulation)?.ran
+            );
+        }
+        let point = self.try_at(micro_batch, two())?;
+        // Where nothing had to be given back, more micro-steps take no more.
+        let tight = self.runs.iter().any(|run| {
+            run.sizes.micro_batch == micro_batch
+                && run.sizes.accumulation == two()
+                && run.outcome.was_tight()
+        });
+        if accumulation <= two() || !point.ran || !tight {
+            return Ok(point.ran);
+        }
+        let settled = AccumulationSteps::new(SETTLED).unwrap_or(accumulation);
+        Ok(self.try_at(micro_batch, accumulation.min(settled))?.ran)
+    }
+}
+
+impl<M: Machine> Trial<M> {
+    /// What runs with two micro-steps runs with one, which keeps no gradients meanwhile: the
+    /// search at one begins there.
+    fn start_where_two_ended(&mut self) {
+        let [single, accumulated] = &mut self.searches;
+        if let Next::Done(largest) = accumulated.next() {
+            for size in 1..=largest {
+                if let (Some(point), None) = (accumulated.at(size), single.at(size))
+                    && point.ran
+                {
+                    single.record(point);
+                }
+            }
+        }
+    }
+}
