@@ -5,6 +5,9 @@ use crate::trial::messages::Memory;
 use crate::trial::outcome::{Ending, Verdict};
 use crate::trial::reports::Report;
 
+/// Characters of a message that are quoted: PyTorch's has 700, the first two sentences say it.
+const LONGEST: usize = 110;
+
 /// A verdict and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
@@ -44,7 +47,10 @@ pub fn judge(ended: &Ended, reports: &[Report]) -> Judged {
     match host {
         Some(said) => judged(
             Verdict::Failed,
-            format!("the machine's own memory ran out, not the GPU's: `{}`; {died}", said.line),
+            format!(
+                "the machine's own memory ran out, not the GPU's: `{}`; {died}",
+                shortened(&said.line)
+            ),
         ),
         None if killed => judged(
             Verdict::Failed,
@@ -59,11 +65,11 @@ fn out_of_memory(ended: &Ended, reports: &[Report], ooms: u64) -> Option<String>
     let uncaught = reports.iter().find(|report| report.ended_out_of_memory());
     let said = ended.seen.messages.iter().find(|said| said.message.memory == Memory::Device);
     if let Some(said) = said.filter(|_| uncaught.is_some()) {
-        return Some(format!("printed `{}`", said.line));
+        return Some(format!("printed `{}`", shortened(&said.line)));
     }
     if let Some(report) = uncaught {
         let text = report.exception.as_ref().map_or("", |exception| exception.text.as_str());
-        return Some(format!("process {} raised `{}`", report.pid, first_line(text)));
+        return Some(format!("process {} raised `{}`", report.pid, shortened(text)));
     }
     // Printed, but whoever printed it went on: time that is up then says nothing.
     if ended.how == How::TimedOut {
@@ -76,7 +82,7 @@ fn out_of_memory(ended: &Ended, reports: &[Report], ooms: u64) -> Option<String>
         return None;
     }
     match said {
-        Some(said) => Some(format!("printed `{}`", said.line)),
+        Some(said) => Some(format!("printed `{}`", shortened(&said.line))),
         None if ooms > 0 => Some("PyTorch raised an out-of-memory error".to_owned()),
         None => None,
     }
@@ -112,8 +118,13 @@ pub fn signal_name(signal: i32) -> String {
         .map_or_else(|| format!("signal {signal}"), ToOwned::to_owned)
 }
 
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
+/// Shortens what was printed to its first line, and that to what a person reads.
+fn shortened(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{} ...", line[..at].trim_end()),
+        None => line.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -21,13 +21,15 @@ pub fn text(gpus: &SimulatedGpus, headroom: Bytes) -> String {
         let _ = write!(
             text,
             "gpu name=\"{name}\" total={} reserved={} context={} capability={major}.{minor} sms={} \
-             l2={} clock={}",
+             l2={} clock={} bandwidth={} nccl={}",
             profile.total.get(),
             profile.reserved.get(),
             profile.context.get(),
             profile.arch.sm_count,
             profile.l2.get(),
             profile.clock_mhz,
+            profile.memory_bandwidth,
+            nccl(gpus).get(),
         );
         text.push('\n');
         if held > Bytes::ZERO {

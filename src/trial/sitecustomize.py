@@ -145,6 +145,11 @@ def _begin():
     import threading
 
     def on_term(number, frame):
+        # PyTorch's data loader raises an error in here when its workers are ended as well.
+        try:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        except Exception:
+            pass
         write()
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
