@@ -99,6 +99,21 @@ fn the_last_byte_fits_and_one_granule_more_does_not() {
 }
 
 #[test]
+fn what_a_dead_process_held_is_in_no_peak() {
+    let user = User::new();
+    // The first lives on, and takes its memory when the second has come and gone.
+    let line = format!(
+        "T={}; (sleep 0.4; $T base=100) & $T cuda=no; $T base=300; wait",
+        program().display()
+    );
+    let mut command = user.plain("run --gpu sim:t4 --json -- sh -c");
+    let run = json(&command.arg(&line).output().unwrap());
+    let peak = |process: usize| run["processes"][process]["peak_device_bytes"].as_u64().unwrap();
+    assert_eq!(run["processes"].as_array().unwrap().len(), 2, "{run:#}");
+    assert_eq!(run["gpus"][0]["peak_bytes"], peak(0).max(peak(1)));
+}
+
+#[test]
 fn the_text_says_simulated_and_names_the_verdict_first() {
     let user = User::new();
     let output = user.oomph("run --gpu sim:t4", "base=100").output().unwrap();

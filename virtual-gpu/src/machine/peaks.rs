@@ -57,6 +57,10 @@ impl Locked<'_> {
             record.peak.fetch_max(self.bytes_of(holder), SeqCst);
         }
         let place = holder.place.load(SeqCst) as usize;
+        // What dead processes held is let go of late, and must not make a peak.
+        if self.used(place) > self.table.place_peaks[place].load(SeqCst) {
+            self.reap();
+        }
         self.table.place_peaks[place].fetch_max(self.used(place), SeqCst);
         // Cards come first among the places: the card of an instance has its own index.
         let card = self.scenario.places[place].gpu;
