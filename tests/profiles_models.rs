@@ -8,7 +8,7 @@ use oomph::profile::file::ProfileError;
 use oomph::profile::model::{self, ModelProfile};
 
 /// Published parameter counts, written a second time so that a slip in a file shows.
-const PUBLISHED: [(&str, u64); 16] = [
+const PUBLISHED: [(&str, u64); 32] = [
     ("llama-3.2-1b", 1_235_814_400),
     ("llama-3.2-3b", 3_212_749_824),
     ("llama-3.1-8b", 8_030_261_248),
@@ -25,6 +25,22 @@ const PUBLISHED: [(&str, u64); 16] = [
     ("gpt2-large", 774_030_080),
     ("gpt2-xl", 1_557_611_200),
     ("distilgpt2", 81_912_576),
+    ("qwen3-0.6b", 596_049_920),
+    ("qwen3-8b", 8_190_735_360),
+    ("gemma-2-2b", 2_614_341_888),
+    ("gemma-3-1b-pt", 999_885_952),
+    ("phi-3-mini-4k-instruct", 3_821_079_552),
+    ("phi-4", 14_659_507_200),
+    ("pythia-410m", 405_334_016),
+    ("pythia-12b", 11_846_072_320),
+    ("opt-125m", 125_239_296),
+    ("opt-350m", 331_196_416),
+    ("olmo-2-0425-1b", 1_484_916_736),
+    ("olmo-2-1124-7b", 7_298_617_344),
+    ("starcoder2-3b", 3_030_371_328),
+    ("starcoder2-15b", 15_957_889_024),
+    ("mixtral-8x7b-v0.1", 46_702_792_704),
+    ("qwen3-30b-a3b", 30_532_122_624),
 ];
 
 fn config_of(name: &str) -> ModelConfig {

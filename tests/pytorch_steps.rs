@@ -1,11 +1,16 @@
 //! Our estimate against the oracle: real PyTorch and transformers on a driver without a GPU.
 //!
-//! Rows come from shared/oracle (`dev_cases*.jsonl`), those of decoders in fp32 and bf16 under AdamW
-//! foreach. `min_capacity` there is the upper end of a bisection's interval of 0.5 %.
+//! `steps_*` come from shared/oracle (`dev_cases*.jsonl`): decoders in fp32 and bf16 under AdamW
+//! foreach. `families_*` are cases of our own, one line or two an architecture; `held_out_*` are at
+//! sizes that were not looked at while the code was written. `min_capacity` is the upper end of a
+//! bisection's interval of 0.5 %.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
+
 use oomph::ingest::config_json;
+use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
@@ -15,9 +20,13 @@ use serde_json::Value;
 
 struct Row {
     id: String,
+    model_type: &'static str,
     allocated: f64,
     reserved: f64,
     capacity: f64,
+    /// Whether ours runs on the oracle's `min_capacity` too: fitting is not monotonic, and a
+    /// bisection may end below a capacity that does not fit.
+    runs_there: bool,
 }
 
 fn percent(ours: Bytes, theirs: &Value) -> f64 {
@@ -33,6 +42,7 @@ fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         seq_len: case["seq_len"].as_u64().unwrap(),
         precision: match text("precision") {
             "fp32" => Precision::Fp32,
+            "fp16" => Precision::Fp16,
             _ => Precision::Bf16,
         },
         optimizer: Optimizer::AdamW,
@@ -51,7 +61,7 @@ fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
     }
 }
 
-fn compare(name: &str, rows: &str, torch: Version, transformers: Version) {
+fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<Row> {
     let mut out = Vec::new();
     for line in rows.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
@@ -68,9 +78,11 @@ fn compare(name: &str, rows: &str, torch: Version, transformers: Version) {
         let result = &case["result"];
         out.push(Row {
             id,
+            model_type: model.model_type(),
             allocated: percent(footprint.peak_allocated, &result["peak_allocated"]),
             reserved: percent(footprint.peak_reserved, &result["peak_reserved"]),
             capacity: percent(footprint.min_capacity, &result["min_capacity"]),
+            runs_there: fit::runs(&trace, Bytes::new(result["min_capacity"].as_u64().unwrap())),
         });
     }
     println!("{name}: errors in percent\n{:20} allocated  reserved  min_capacity", "case");
@@ -80,23 +92,68 @@ fn compare(name: &str, rows: &str, torch: Version, transformers: Version) {
             row.id, row.allocated, row.reserved, row.capacity
         );
     }
+    let mut by_model = BTreeMap::<&str, [f64; 3]>::new();
     for row in &out {
+        let worst = by_model.entry(row.model_type).or_default();
+        for (worst, error) in worst.iter_mut().zip([row.allocated, row.reserved, row.capacity]) {
+            *worst = worst.max(error.abs());
+        }
+    }
+    println!("worst by architecture:");
+    for (model, [allocated, reserved, capacity]) in by_model {
+        println!("{model:20} {allocated:>9.3} {reserved:>9.3} {capacity:>13.3}");
+    }
+    out
+}
+
+/// Every row within 0.005 %, `min_capacity` within its interval.
+fn assert_equal(out: &[Row]) {
+    for row in out {
         assert!(row.allocated.abs() <= 0.005, "{}: allocated {:+.2} %", row.id, row.allocated);
         assert!(row.reserved.abs() <= 0.005, "{}: reserved {:+.2} %", row.id, row.reserved);
-        assert!(row.capacity <= 0.5, "{}: min_capacity {:+.2} %", row.id, row.capacity);
+        let above = row.capacity <= 0.5 || row.runs_there;
+        assert!(above, "{}: min_capacity {:+.2} %", row.id, row.capacity);
         assert!(row.capacity >= -0.5, "{}: min_capacity {:+.2} %", row.id, row.capacity);
     }
-    assert!(out.len() >= 20, "only {} rows were compared", out.len());
 }
+
+const NEW: (Version, Version) = (Version::new(2, 15), Version::new(5, 23));
+const OLD: (Version, Version) = (Version::new(2, 8), Version::new(4, 56));
 
 #[test]
 fn steps_on_torch_2_15_need_what_pytorch_needs() {
     let rows = include_str!("data/steps_torch2.15.jsonl");
-    compare("torch 2.15, transformers 5.23", rows, Version::new(2, 15), Version::new(5, 23));
+    let out = errors("torch 2.15, transformers 5.23", rows, NEW.0, NEW.1);
+    assert!(out.len() >= 20, "only {} rows were compared", out.len());
+    assert_equal(&out);
 }
 
 #[test]
 fn steps_on_torch_2_8_need_what_pytorch_needs() {
     let rows = include_str!("data/steps_torch2.8.jsonl");
-    compare("torch 2.8, transformers 4.56", rows, Version::new(2, 8), Version::new(4, 56));
+    let out = errors("torch 2.8, transformers 4.56", rows, OLD.0, OLD.1);
+    assert!(out.len() >= 20, "only {} rows were compared", out.len());
+    assert_equal(&out);
+}
+
+#[test]
+fn every_family_needs_what_pytorch_needs() {
+    let new = include_str!("data/families_torch2.15.jsonl");
+    assert_equal(&errors("families, torch 2.15, transformers 5.23", new, NEW.0, NEW.1));
+    let old = include_str!("data/families_torch2.8.jsonl");
+    assert_equal(&errors("families, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+}
+
+/// These are reported, not worked on: the bound is what the tool promises.
+#[test]
+fn sizes_never_looked_at_are_as_near() {
+    let new = include_str!("data/held_out_torch2.15.jsonl");
+    let old = include_str!("data/held_out_torch2.8.jsonl");
+    let mut out = errors("held out, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    out.extend(errors("held out, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    for row in &out {
+        assert!(row.allocated.abs() <= 0.3, "{}: allocated {:+.2} %", row.id, row.allocated);
+        let capacity = row.capacity >= -0.5 && (row.capacity <= 0.5 || row.runs_there);
+        assert!(capacity, "{}: min_capacity {:+.2} %", row.id, row.capacity);
+    }
 }

@@ -91,6 +91,10 @@ impl Settings {
         let attention = assumed.or(args.attention, "attention", attention, |v| v.name());
         let mask =
             assumed.or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name());
+        if model.has_experts() {
+            let balanced = "each expert gets the same share of the tokens (balanced routing)";
+            assumed.lines.push(balanced.to_owned());
+        }
         if args.loss.is_none() {
             assumed.note("loss", "standard");
         }

@@ -18,8 +18,8 @@ pub(super) mod limit {
     pub const LAYERS: u64 = 1 << 12;
     /// Heads, and the size of one.
     pub const HEADS: u64 = 1 << 13;
-    /// Experts of a layer.
-    pub const EXPERTS: u64 = 1 << 12;
+    /// Experts of a layer; `topk` over more is another kernel, with scratch of its own.
+    pub const EXPERTS: u64 = 1 << 10;
     /// Tokens in a vocabulary.
     pub const VOCABULARY: u64 = 1 << 24;
     /// Tokens in a sequence.

@@ -3,8 +3,6 @@
 
 use std::cell::{Cell, RefCell};
 
-use smallvec::SmallVec;
-
 use crate::model::graph::{
     Dtype, Graph, Layer, LayerId, ModuleId, Op, Sizes, Statement, ValueId, Weight,
 };
@@ -184,17 +182,12 @@ impl Builder {
     }
 
     /// Runs an operator with several results.
-    pub fn run_many(
-        &self,
-        op: Op,
-        inputs: &[&Value<'_>],
-        outputs: usize,
-    ) -> SmallVec<[Value<'_>; 3]> {
+    pub fn run_many<const N: usize>(&self, op: Op, inputs: &[&Value<'_>]) -> [Value<'_>; N] {
         for input in inputs {
             self.capture(input.id);
         }
-        let values: SmallVec<[Value<'_>; 3]> =
-            (0..outputs).map(|_| Value { id: self.new_id(), builder: self, owned: true }).collect();
+        let values =
+            std::array::from_fn(|_| Value { id: self.new_id(), builder: self, owned: true });
         self.graph.borrow_mut().statements.push(Statement::Run {
             op,
             inputs: inputs.iter().map(|v| v.id).collect(),
@@ -205,15 +198,7 @@ impl Builder {
 
     /// Runs an operator with one result.
     pub fn run(&self, op: Op, inputs: &[&Value<'_>]) -> Value<'_> {
-        for input in inputs {
-            self.capture(input.id);
-        }
-        let value = Value { id: self.new_id(), builder: self, owned: true };
-        self.graph.borrow_mut().statements.push(Statement::Run {
-            op,
-            inputs: inputs.iter().map(|v| v.id).collect(),
-            outputs: SmallVec::from_slice(&[value.id]),
-        });
+        let [value] = self.run_many(op, inputs);
         value
     }
 

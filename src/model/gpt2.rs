@@ -220,12 +220,13 @@ impl<'b> Block<'_, 'b> {
     fn attention(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let (c, o) = (self.c, self.o);
         let fused = self.conv1d(b, "c_attn", x, &self.w.c_attn, [c.n_embd, 3 * c.n_embd]);
-        let parts = b.run_many(Op::Split { dim: 2, parts: 3 }, &[&fused], 3);
+        let [q, k, v] = b.run_many(Op::Split { dim: 2, parts: 3 }, &[&fused]);
         drop(fused);
-        let k = self.heads(b, &parts[1]);
-        let v = self.heads(b, &parts[2]);
-        let q = self.heads(b, &parts[0]);
-        drop(parts);
+        let (k, v, q) = {
+            let split = (self.heads(b, &k), self.heads(b, &v), self.heads(b, &q));
+            drop((q, k, v));
+            split
+        };
         let (attended, weights) = match o.attention {
             Attention::Sdpa => {
                 let op =

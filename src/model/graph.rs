@@ -26,6 +26,8 @@ pub enum Dtype {
     F32,
     /// 64-bit integer.
     I64,
+    /// 32-bit integer.
+    I32,
     /// Boolean, one byte.
     Bool,
 }
@@ -180,6 +182,26 @@ pub enum Op {
         /// `enable_gqa`: keys and values have fewer heads than queries.
         grouped: bool,
     },
+    /// Sum over a dimension. `[a] -> [out]`
+    SumDim {
+        /// The dimension; negative counts from the end.
+        dim: i32,
+        /// Whether it is kept, as one.
+        keep: bool,
+    },
+    /// `a.div_(b)`. `[a, b] -> [out]`
+    DivInPlace,
+    /// `torch.topk` over the last dimension. `[a] -> [values, indices]`
+    TopK {
+        /// How many.
+        k: u64,
+    },
+    /// `torch.sort` of one row of integers. `[a] -> [values, indices]`
+    Sort,
+    /// `a[index]`: rows of a. `[a, index] -> [out]`
+    IndexRows,
+    /// `grouped_mm`: rows by the matrix of their group. `[x, weight (groups, in, out), offsets] -> [out]`
+    GroupedMm,
     /// `mask.sum()` of a boolean mask: counted in int64. `[mask] -> [out]`
     CountTrue,
     /// `torch.cumsum` of integers over the last dimension. `[a] -> [out]`

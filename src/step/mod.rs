@@ -17,7 +17,7 @@ mod tensor;
 use crate::model::config::ModelConfig;
 use crate::model::options::GraphOptions;
 use crate::trace::Trace;
-use setup::{Attention, AttentionMask, Precision, Setup};
+use setup::{Attention, AttentionMask, Precision, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +68,7 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
                 return refuse(format!("a head size of {head_dim} in 16 bits"));
             }
             if c.experts.is_some() {
-                return refuse("a mixture of experts".to_owned());
+                experts_covered(setup)?;
             }
         }
         ModelConfig::Opt(c) => {
@@ -86,6 +86,24 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
                 return refuse(format!("a head size of {head_dim} in 16 bits"));
             }
         }
+    }
+    Ok(())
+}
+
+/// Experts are covered where transformers multiplies them by group: from transformers 5 on, on a
+/// PyTorch and a GPU that can.
+///
+/// Source: `_can_use_grouped_mm` in transformers' `integrations/moe.py`.
+fn experts_covered(setup: &Setup) -> Result<(), StepError> {
+    let refuse = |what: &str| Err(StepError::NotYet(format!("a mixture of experts {what}")));
+    if setup.transformers < Version::new(5, 0) {
+        return refuse("on transformers 4");
+    }
+    if setup.torch < Version::new(2, 9) {
+        return refuse("on a PyTorch before 2.9");
+    }
+    if setup.gpu.compute_capability < (8, 0) {
+        return refuse("on a GPU before compute capability 8.0");
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ impl<'g> Interpreter<'g, '_> {
             },
             Dtype::F32 => DType::F32,
             Dtype::I64 => DType::I64,
+            Dtype::I32 => DType::I32,
             Dtype::Bool => DType::Bool,
         }
     }
@@ -222,9 +223,16 @@ impl<'g> Interpreter<'g, '_> {
         let args: SmallVec<[Tensor; 4]> =
             inputs.iter().filter_map(|id| self.values[id.0 as usize].clone()).collect();
         debug_assert_eq!(args.len(), inputs.len(), "{op:?} reads a value that is gone");
-        if let Op::Split { dim, parts } = op {
-            let dim = args[0].sizes.index(*dim);
-            let made = self.tape.split(&args[0], dim, u64::from(*parts));
+        let several: Option<SmallVec<[Tensor; 3]>> = match op {
+            Op::Split { dim, parts } => {
+                let dim = args[0].sizes.index(*dim);
+                Some(self.tape.split(&args[0], dim, u64::from(*parts)).into_iter().collect())
+            }
+            Op::TopK { k } => Some(self.tape.top_k(&args[0], *k).into_iter().collect()),
+            Op::Sort => Some(self.tape.sort(&args[0]).into_iter().collect()),
+            _ => None,
+        };
+        if let Some(made) = several {
             for (id, tensor) in outputs.iter().zip(made) {
                 self.values[id.0 as usize] = Some(tensor);
             }
@@ -243,6 +251,7 @@ impl<'g> Interpreter<'g, '_> {
                     Dtype::Model => model,
                     Dtype::F32 => DType::F32,
                     Dtype::I64 => DType::I64,
+                    Dtype::I32 => DType::I32,
                     Dtype::Bool => DType::Bool,
                 };
                 let numel = sizes.iter().product::<i64>() as u64;
@@ -272,6 +281,7 @@ impl<'g> Interpreter<'g, '_> {
                     Dtype::Model => model,
                     Dtype::F32 => DType::F32,
                     Dtype::I64 => DType::I64,
+                    Dtype::I32 => DType::I32,
                     Dtype::Bool => DType::Bool,
                 };
                 tape.to(&args[0], dtype)
@@ -300,7 +310,11 @@ impl<'g> Interpreter<'g, '_> {
                 tape.slice(&args[0], dim, *start as u64, *end as u64)
             }
             Op::All { dim } => tape.all(&args[0], args[0].sizes.index(*dim)),
-            Op::Split { .. } => Rc::clone(&args[0]),
+            Op::Split { .. } | Op::TopK { .. } | Op::Sort => Rc::clone(&args[0]),
+            Op::SumDim { dim, keep } => tape.sum_dim(&args[0], args[0].sizes.index(*dim), *keep),
+            Op::DivInPlace => tape.div_in_place(&args[0], &args[1]),
+            Op::IndexRows => tape.index_rows(&args[0], &args[1]),
+            Op::GroupedMm => tape.grouped_mm(&args[0], &args[1], &args[2]),
             Op::Softmax { in_f32 } => tape.softmax(&args[0], *in_f32),
             Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
             Op::Dropout { probability } => tape.dropout(&args[0], *probability),

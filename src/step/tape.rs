@@ -105,7 +105,7 @@ impl<'s> Tape<'s> {
 
     fn hint(&self, sizes: &Dims, dtype: DType) -> Hint {
         let is_logits = self.logits.is_some_and(|(rows, classes)| {
-            sizes.product() == rows * classes && dtype != DType::I64
+            sizes.product() == rows * classes && !matches!(dtype, DType::I64 | DType::I32)
         });
         if is_logits { Hint::Logits } else { Hint::Tensor }
     }

@@ -19,6 +19,8 @@ pub enum DType {
     F16,
     /// 64-bit integer.
     I64,
+    /// 32-bit integer.
+    I32,
     /// Boolean.
     Bool,
 }
@@ -28,7 +30,7 @@ impl DType {
     pub const fn bytes(self) -> u64 {
         match self {
             DType::I64 => 8,
-            DType::F32 => 4,
+            DType::F32 | DType::I32 => 4,
             DType::Bf16 | DType::F16 => 2,
             DType::Bool => 1,
         }
@@ -58,6 +60,7 @@ impl DType {
             (a, b) if a.is_float() && !b.is_float() => a,
             (a, b) if b.is_float() && !a.is_float() => b,
             (DType::I64, _) | (_, DType::I64) => DType::I64,
+            (DType::I32, _) | (_, DType::I32) => DType::I32,
             _ => DType::F32,
         }
     }
@@ -119,6 +122,15 @@ impl Dims {
         out.values[..at].copy_from_slice(head);
         out.values[at] = value;
         out.values[at + 1..at + 1 + tail.len()].copy_from_slice(tail);
+        out
+    }
+
+    /// Returns the values without one of them.
+    pub fn without(&self, at: usize) -> Dims {
+        let mut out = Dims { len: self.len - 1, values: [0; MAX_DIMS] };
+        let (head, tail) = self.as_slice().split_at(at);
+        out.values[..at].copy_from_slice(head);
+        out.values[at..at + tail.len() - 1].copy_from_slice(&tail[1..]);
         out
     }
 

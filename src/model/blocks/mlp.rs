@@ -65,12 +65,11 @@ impl<'b> MlpBlock<'b> {
             }
             Mlp::FusedGated { activation } => {
                 // `gate` is a name until the end: it keeps both halves.
-                let mut halves = b.run_many(Op::Split { dim: -1, parts: 2 }, &[&first], 2);
+                let [gate, up] = b.run_many(Op::Split { dim: -1, parts: 2 }, &[&first]);
                 drop(first);
-                let up = halves.pop();
                 let product = {
-                    let active = self.activate(b, activation, &halves[0]);
-                    b.run(Op::Mul, &[up.as_ref().unwrap_or(&halves[0]), &active])
+                    let active = self.activate(b, activation, &gate);
+                    b.mul(&up, &active)
                 };
                 drop(up);
                 self.down.run(b, &product)

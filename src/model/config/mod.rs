@@ -56,6 +56,11 @@ impl ModelConfig {
         }
     }
 
+    /// Whether tokens are sent to experts.
+    pub fn has_experts(&self) -> bool {
+        matches!(self, ModelConfig::Decoder(c) if c.experts.is_some())
+    }
+
     /// Whether transformers refuses `sdpa` for the model: it has no soft cap.
     ///
     /// Source: `_supports_sdpa` in modeling_gemma2.py: true in 4.56.2, false in 5.23.0; where between

@@ -1,6 +1,7 @@
 //! One decoder layer: its weights, and the order of norms, attention, MLP and sums.
 
 use crate::model::blocks::attention::{self, Attend};
+use crate::model::blocks::experts::Experts;
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::mlp::MlpBlock;
 use crate::model::blocks::norm::Norm;
@@ -13,6 +14,13 @@ use crate::model::decoder::architecture::{
 use crate::model::graph::Op;
 use crate::model::options::GraphOptions;
 
+/// One MLP, or experts.
+#[derive(Debug)]
+enum FeedForward<'b> {
+    Mlp(MlpBlock<'b>),
+    Experts(Experts<'b>),
+}
+
 /// A layer's weights, loaded in PyTorch's order.
 #[derive(Debug)]
 pub struct LayerWeights<'b> {
@@ -21,7 +29,7 @@ pub struct LayerWeights<'b> {
     output: Linear<'b>,
     /// Of query and key, or none.
     qk_norms: Option<(Norm<'b>, Norm<'b>)>,
-    mlp: MlpBlock<'b>,
+    feed_forward: FeedForward<'b>,
     norms: Vec<Norm<'b>>,
 }
 
@@ -36,16 +44,36 @@ impl<'b> LayerWeights<'b> {
         };
         let first_norms = arch.norms_first.then(load_norms);
         let (projections, output, qk_norms) = attention_weights(b, c, arch, &layer);
-        let mlp = MlpBlock::load(
+        let feed_forward = feed_forward(b, c, index, &layer);
+        let norms = first_norms.unwrap_or_else(load_norms);
+        LayerWeights { projections, output, qk_norms, feed_forward, norms }
+    }
+}
+
+fn feed_forward<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    index: usize,
+    layer: &str,
+) -> FeedForward<'b> {
+    let module = format!("{layer}.mlp");
+    match c.experts_of(index) {
+        Some(experts) => FeedForward::Experts(Experts::load(
             b,
-            arch.mlp,
+            c.family,
+            experts,
             c.mlp.activation,
-            &format!("{layer}.mlp"),
+            c.hidden_size,
+            &module,
+        )),
+        None => FeedForward::Mlp(MlpBlock::load(
+            b,
+            c.architecture().mlp,
+            c.mlp.activation,
+            &module,
             [c.hidden_size, c.mlp.intermediate_size],
             c.mlp.bias,
-        );
-        let norms = first_norms.unwrap_or_else(load_norms);
-        LayerWeights { projections, output, qk_norms, mlp, norms }
+        )),
     }
 }
 
@@ -138,7 +166,10 @@ impl<'b> Layer<'_, 'b> {
 
     fn feed(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let _m = b.enter("mlp");
-        let out = self.w.mlp.run(b, x);
+        let out = match &self.w.feed_forward {
+            FeedForward::Mlp(mlp) => mlp.run(b, x),
+            FeedForward::Experts(experts) => experts.run(b, self.o, x),
+        };
         self.own_dropout(b, out)
     }
 
@@ -292,10 +323,7 @@ impl<'b> Layer<'_, 'b> {
             Projections::Interleaved => {
                 let sizes = [a.heads, 3 * a.head_dim];
                 let fused = front(attention::split_heads(b, self.o, project(0), sizes));
-                let mut parts =
-                    b.run_many(Op::Split { dim: -1, parts: 3 }, &[&fused], 3).into_iter();
-                let mut next = || parts.next().unwrap_or_else(|| b.transpose(&fused, 1, 2));
-                let (q, k, v) = (next(), next(), next());
+                let [q, k, v] = b.run_many(Op::Split { dim: -1, parts: 3 }, &[&fused]);
                 (q, k, v, Some(fused))
             }
         }

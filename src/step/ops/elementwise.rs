@@ -201,9 +201,9 @@ impl Tape<'_> {
     ///
     /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).
     pub fn cumulative_sum(&mut self, x: &Tensor) -> Tensor {
-        let out = self.empty(x.sizes, DType::I64);
+        let out = self.empty(x.sizes, x.dtype);
         if x.sizes.as_slice().last() == Some(&x.numel()) {
-            self.transient(scan_bytes(x.numel(), self.setup.torch));
+            self.transient(scan_bytes(x.numel(), x.dtype.bytes(), self.setup.torch));
         }
         out
     }

@@ -52,7 +52,7 @@ impl Tape<'_> {
         let segments = count.min(rows);
         let partials_a_segment = ids(segments);
         let partial_offsets = ids(segments);
-        self.transient(scan_bytes(segments, torch));
+        self.transient(scan_bytes(segments, 8, torch));
         let partial_count = ids(1);
         let partials = count / ROWS_PER_PARTIAL + segments;
         let partial_starts = ids(partials);

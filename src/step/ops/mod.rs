@@ -8,6 +8,7 @@
 pub mod attention;
 mod elementwise;
 mod embedding;
+mod experts;
 mod loss;
 mod matmul;
 mod norm;
@@ -89,6 +90,27 @@ pub enum Backward {
     Softmax(DType),
     /// `layer_norm`
     LayerNorm,
+    /// Puts the gradient where the best values were.
+    Scatter {
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// `a / b` of two tensors.
+    Quotient,
+    /// Adds gradients of rows up by index.
+    IndexRows {
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// `grouped_mm`
+    GroupedMm,
+    /// Repeats the gradient along what was summed.
+    ExpandTo {
+        /// Sizes with the summed dimension as one.
+        kept: Dims,
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
     /// Flash attention.
     Flash(attention::FlashShape),
     /// Memory-efficient attention.
@@ -136,6 +158,14 @@ impl Tape<'_> {
             Backward::Addmm => self.addmm_backward(grad, saved, needs),
             Backward::Softmax(dtype) => one(self.softmax_backward(grad, saved, *dtype)),
             Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
+            Backward::Scatter { sizes } => one(self.empty(*sizes, grad.dtype)),
+            Backward::Quotient => self.quotient_backward(grad, saved, needs),
+            Backward::IndexRows { sizes } => one(self.index_rows_backward(grad, saved, *sizes)),
+            Backward::GroupedMm => self.grouped_mm_backward(saved, needs),
+            Backward::ExpandTo { kept, sizes } => {
+                let kept = self.reshape_data(grad, *kept);
+                one(self.expand(&kept, *sizes))
+            }
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
             Backward::LogSoftmax => one(self.empty(grad.sizes, grad.dtype)),

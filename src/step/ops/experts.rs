@@ -1,0 +1,125 @@
+//! What routing tokens to experts is made of: the best of each row, rows by index, a sort, and one
+//! product for each group of rows.
+//!
+//! Source: PyTorch `TensorTopK.cu`, `Indexing.cu` (`index_put_with_sort_kernel`), `Sort.cpp`,
+//! `GroupedBlas.cpp`. Scratch was run on the oracle, on torch 2.15 and 2.8 alike.
+
+use std::rc::Rc;
+
+use crate::step::ops::{Backward, Grads};
+use crate::step::sort::{CubPairs, index_bits};
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Edge, Tensor, TensorData};
+
+/// Up to this many values are sorted in place, by one kernel. Source: `should_use_small_sort`.
+const SMALL_SORT: u64 = 4096;
+
+impl Tape<'_> {
+    /// `torch.topk(x, k, dim=-1)`: values, then their indices, which backward scatters by.
+    pub fn top_k(&mut self, x: &Tensor, k: u64) -> [Tensor; 2] {
+        let mut sizes = x.sizes;
+        let last = sizes.len() - 1;
+        sizes.as_mut_slice()[last] = k;
+        let op = Backward::Scatter { sizes: x.sizes };
+        let edge = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
+        let values = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
+        let indices = self.empty(sizes, DType::I64);
+        self.save_result(edge, &indices);
+        [values, indices]
+    }
+
+    /// `a.div_(b)`: the same memory, one node further on; what was there is kept as a copy.
+    pub fn div_in_place(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let copy = self.needs_grad(&[a, b]).then(|| self.empty(a.sizes, a.dtype));
+        let before = copy.as_ref().unwrap_or(a);
+        let edge = self.record(Backward::Quotient, &[a, b], &[before, b], &[(a.sizes, a.dtype)]);
+        drop(copy);
+        Rc::new(TensorData {
+            sizes: a.sizes,
+            strides: a.strides,
+            dtype: a.dtype,
+            storage: a.storage.clone(),
+            edge,
+            is_view: false,
+        })
+    }
+
+    /// `b`: `-grad * ((a / b) / b)`, four kernels; then `a`: `grad / b`.
+    pub fn quotient_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let like = || self.empty(grad.sizes, grad.dtype);
+        let grad_b = needs[1].then(|| {
+            let steps = (like(), like(), like());
+            let product = like();
+            drop(steps);
+            product
+        });
+        let grad_a = needs[0].then(like);
+        debug_assert_eq!(saved.len(), 2);
+        Grads::from_iter([grad_a, grad_b])
+    }
+
+    /// `torch.sort` of integers in one row: values, then where they came from.
+    pub fn sort(&mut self, x: &Tensor) -> [Tensor; 2] {
+        let count = x.numel();
+        let ids = || self.empty(Dims::new(&[count]), DType::I64);
+        let (values, order) = (ids(), ids());
+        let range = ids();
+        let scratch = (count > SMALL_SORT)
+            .then(|| self.hold(CubPairs { count, bits: 64 }.many_tiles_bytes()));
+        drop((range, scratch));
+        [values, order]
+    }
+
+    /// `x[index]`: rows of x, whose gradient is added up by index.
+    pub fn index_rows(&mut self, x: &Tensor, index: &Tensor) -> Tensor {
+        let mut sizes = x.sizes;
+        sizes.as_mut_slice()[0] = index.numel();
+        let op = Backward::IndexRows { sizes: x.sizes };
+        let edge = self.record(op, &[x], &[index], &[(sizes, x.dtype)]);
+        self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
+    }
+
+    /// Zeros of the whole, then a sort of the indices that the sums follow.
+    pub fn index_rows_backward(&mut self, grad: &Tensor, saved: &[Tensor], sizes: Dims) -> Tensor {
+        let out = self.empty(sizes, grad.dtype);
+        let count = saved[0].numel();
+        let rows = sizes.as_slice()[0];
+        let ids = || self.empty(Dims::new(&[count]), DType::I64);
+        let wrapped = ids();
+        let linear = ids();
+        drop(wrapped);
+        let sorted = (ids(), ids(), ids());
+        let sort = self.hold(CubPairs { count, bits: index_bits(rows.max(2) - 1) }.bytes());
+        drop((linear, sorted, sort));
+        out
+    }
+
+    /// `grouped_mm(x, weight, offs)`: rows of x by the matrix of their group.
+    pub fn grouped_mm(&mut self, x: &Tensor, weight: &Tensor, offsets: &Tensor) -> Tensor {
+        let sizes = Dims::new(&[x.sizes.as_slice()[0], weight.sizes.as_slice()[2]]);
+        let saves = [x, weight, offsets];
+        let meta = [(sizes, x.dtype)];
+        let edge = self.record(Backward::GroupedMm, &[x, weight], &saves, &meta);
+        self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
+    }
+
+    /// The weights' gradient, laid out as the weights are, then the rows'.
+    pub fn grouped_mm_backward(&mut self, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let like = |x: &Tensor| self.empty_strided(x.sizes, x.strides, x.dtype);
+        let grad_weight = needs[1].then(|| like(&saved[1]));
+        let grad_x = needs[0].then(|| like(&saved[0]));
+        Grads::from_iter([grad_x, grad_weight])
+    }
+
+    /// `x.sum(dim)`; the dimension goes unless it is kept, as one.
+    pub fn sum_dim(&mut self, x: &Tensor, dim: usize, keep: bool) -> Tensor {
+        let mut kept = x.sizes;
+        kept.as_mut_slice()[dim] = 1;
+        let sizes = if keep { kept } else { x.sizes.without(dim) };
+        let op = Backward::ExpandTo { kept, sizes: x.sizes };
+        let edge: Option<Edge> = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
+        let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
+        self.reduction(x, 1 << dim);
+        out
+    }
+}
