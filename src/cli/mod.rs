@@ -23,6 +23,7 @@ pub mod setup;
 pub mod support;
 pub mod target;
 pub mod trial;
+pub mod trying;
 pub mod usage;
 pub mod values;
 pub mod versions;

@@ -14,8 +14,9 @@ use crate::profile::simulated::SimulatedGpus;
 use crate::report;
 use crate::report::text::Paint;
 use crate::trial::installed::InstallError;
-use crate::trial::launch::{LaunchError, Sink, find_program};
+use crate::trial::launch::{LaunchError, Sink};
 use crate::trial::outcome::Verdict;
+use crate::trial::program::find_program;
 use crate::trial::simulated::{Request, RunError, SimulatedMachine};
 use crate::units::Bytes;
 
@@ -35,7 +36,8 @@ pub struct Args {
     /// When the command is ended before it ends by itself.
     #[command(flatten)]
     pub end: EndArgs,
-    /// Keep PyTorch's memory history in FILE (of several ranks: FILE.rankN), for
+    /// Keep PyTorch's memory history in FILE (of several processes: their ranks
+    /// in its name), for
     /// pytorch.org/memory_viz
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,

@@ -9,6 +9,7 @@ use crate::cli::exit;
 use crate::cli::gpu_select::GpuSelector;
 use crate::cli::output::{Answer, Style, write_stderr};
 use crate::cli::run::{EndArgs, check_command, simulated};
+use crate::cli::trying::Tried;
 use crate::cli::values::{Headroom, count};
 use crate::plan::capacity::{Capacity, Outside, OutsideAllocator};
 use crate::plan::result::{Goal, PlanGpu};
@@ -18,14 +19,11 @@ use crate::profile::simulated::SimulatedGpus;
 use crate::report;
 use crate::report::text::Paint;
 use crate::trial::answer::TrialAnswer;
-use crate::trial::installed::content_name;
-use crate::trial::kept::{self, Kept};
-use crate::trial::launch::Sink;
-use crate::trial::machine::Machine;
-use crate::trial::outcome::Outcome;
+use crate::trial::kept::Kept;
+use crate::trial::outcome::Verdict;
 use crate::trial::scenario;
-use crate::trial::simulated::{Request, RunError, SimulatedMachine};
-use crate::trial::template::{Sizes, Template};
+use crate::trial::simulated::SimulatedMachine;
+use crate::trial::template::Template;
 use crate::trial::trial::{Run, Trial, TrialError};
 use crate::units::{Bytes, DataParallelSize, EffectiveBatch, MicroBatch};
 
@@ -168,98 +166,6 @@ fn open(folder: &std::path::Path) -> Result<Kept, CliError> {
     })
 }
 
-/// Simulated GPUs that keep runs, use kept ones again, and say how far they are.
-struct Tried {
-    machine: SimulatedMachine,
-    /// What decides a run, beside the command.
-    decides: String,
-    kept: Option<Kept>,
-    end: EndArgs,
-    reused: usize,
-    /// Whether somebody looks on.
-    told: bool,
-}
-
-impl Tried {
-    fn key(&self, template: &Template, sizes: &Sizes) -> String {
-        let until = self.end.until.as_ref().map_or("", |until| until.as_str());
-        let timeout = format!("{:?}", self.end.timeout);
-        let parts = [self.decides.as_str(), &content_name(), until, &timeout];
-        kept::key(&template.command(sizes), &parts, sizes)
-    }
-
-    fn tell(&self, text: &str) {
-        if self.told {
-            write_stderr(text);
-        }
-    }
-}
-
-impl Machine for Tried {
-    type Error = CliError;
-
-    fn capacity(&self) -> Bytes {
-        self.machine.free()
-    }
-
-    fn run(&mut self, template: &Template, sizes: &Sizes) -> Result<Outcome, CliError> {
-        let key = self.key(template, sizes);
-        self.tell(&format!(
-            "micro-batch {}, {} micro-step{} ... ",
-            sizes.micro_batch,
-            sizes.accumulation,
-            if sizes.accumulation.get() == 1 { "" } else { "s" }
-        ));
-        let known = self.kept.as_ref().and_then(|kept| kept.find(&key));
-        let (outcome, how) = match known {
-            Some(outcome) => {
-                self.reused += 1;
-                (outcome, "kept".to_owned())
-            }
-            None => {
-                let outcome = self.once(template, sizes, &key)?;
-                let seconds = format!("{:.1} s", outcome.seconds);
-                (outcome, seconds)
-            }
-        };
-        let peak = outcome.tightest().map_or(Bytes::ZERO, |gpu| gpu.peak_bytes);
-        let verdict = outcome.verdict.name().replace('_', " ");
-        self.tell(&format!("{verdict}, peak {peak} ({how})\n"));
-        Ok(outcome)
-    }
-}
-
-impl Tried {
-    fn once(&mut self, template: &Template, sizes: &Sizes, key: &str) -> Result<Outcome, CliError> {
-        let unkept = |error: std::io::Error| {
-            CliError::new(exit::BROKEN, "a run cannot be kept").cause(error.to_string())
-        };
-        let log = self.kept.as_ref().map(|kept| kept.log(key)).transpose().map_err(unkept)?;
-        let outcome = self.machine.run(Request {
-            command: template.command(sizes),
-            environment: Template::environment(sizes),
-            until: self.end.until.clone(),
-            timeout: self.end.timeout,
-            interactive: false,
-            stdout: Sink::Nowhere,
-            stderr: Sink::Nowhere,
-            log,
-            record: None,
-        });
-        let outcome = match outcome {
-            Err(error @ RunError::Interrupted(_)) => {
-                self.tell("interrupted\n");
-                return Err(error.into());
-            }
-            other => other?,
-        };
-        if let Some(kept) = &self.kept {
-            kept.keep(key, sizes, &outcome).map_err(unkept)?;
-        }
-        Ok(outcome)
-    }
-}
-
 /// Says why a trial stopped; the end of the command's output goes before it.
 fn explain(error: TrialError<CliError>, style: Style) -> CliError {
     let run = match error {
@@ -310,9 +216,9 @@ fn notes(runs: &[Run], limit: MicroBatch, samples: Option<u64>) -> Vec<String> {
          command do two optimizer steps at least, as the first one makes the optimizer's state"
             .to_owned(),
     ];
-    let at_limit = runs.iter().any(|run| {
-        run.sizes.micro_batch == limit && run.outcome.verdict == crate::trial::outcome::Verdict::Ran
-    });
+    let at_limit = runs
+        .iter()
+        .any(|run| run.sizes.micro_batch == limit && run.outcome.verdict == Verdict::Ran);
     if at_limit && samples != Some(limit.get()) {
         notes.push(format!("nothing above micro-batch {limit} was tried (--micro-batch-max)"));
     }

@@ -81,8 +81,9 @@ fn gpus(gpus: &[GpuPeak], paint: Paint) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(vec!["GPU", "peak in use", "of", "left at the peak"]);
-    let tightest = gpus.iter().map(|gpu| gpu.peak_bytes).max();
-    let worst = |gpu: &GpuPeak| gpus.len() > 1 && Some(gpu.peak_bytes) == tightest;
+    let peaks = || gpus.iter().map(|gpu| gpu.peak_bytes);
+    let differ = peaks().min() != peaks().max();
+    let worst = |gpu: &GpuPeak| differ && Some(gpu.peak_bytes) == peaks().max();
     let mut named = false;
     for gpu in gpus.iter().take(SHOWN) {
         let mark = if worst(gpu) && !named { "worst" } else { "" };

@@ -1,24 +1,21 @@
 //! Starts a command under its guard, watches it to its end, and ends it where it must.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
+use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use regex::bytes::Regex;
-use rustix::process::{Pid, Signal, WaitOptions, kill_process_group, waitpid};
+use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::SIGTERM;
 
 use crate::trial::environment::Change;
-use crate::trial::guard;
 use crate::trial::outcome::Ending;
 pub use crate::trial::signals::Interrupts;
+use crate::trial::start::{Stream, listen, spawn, wait_for};
 use crate::trial::terminal::Terminal;
 use crate::trial::tree;
 use crate::trial::watch::Watch;
@@ -301,109 +298,4 @@ impl Run {
     fn tell(&mut self, word: &str) {
         let _ = self.socket.write_all(format!("{word}\n").as_bytes());
     }
-}
-
-enum Stream {
-    Out(std::process::ChildStdout),
-    Err(std::process::ChildStderr),
-}
-
-impl Stream {
-    fn pass_on(self, watch: &Watch, sink: Sink, found: impl FnMut()) {
-        match self {
-            Stream::Out(stream) => watch.pass_on(stream, sink, found),
-            Stream::Err(stream) => watch.pass_on(stream, sink, found),
-        }
-    }
-}
-
-/// Starts the guard, with its end of the socket.
-fn spawn(launch: &Launch<'_>, socket: &UnixStream) -> std::io::Result<Child> {
-    let number = socket.as_raw_fd();
-    let mut command = Command::new("/proc/self/exe");
-    command.arg0("oomph").arg(guard::ARGUMENT).arg(number.to_string()).arg(launch.folder);
-    command.arg(launch.environment.len().to_string());
-    command.args(launch.environment.iter().map(Change::as_argument));
-    command.args(launch.command);
-    command.stdin(if launch.interactive { Stdio::inherit() } else { Stdio::null() });
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let inherited = socket.try_clone()?;
-    // SAFETY: between fork and exec there is one system call, and no memory is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            // The number that was passed stays open; the clone keeps its owner alive.
-            let _ = &inherited;
-            rustix::io::fcntl_setfd(
-                std::os::fd::BorrowedFd::borrow_raw(number),
-                rustix::io::FdFlags::empty(),
-            )?;
-            Ok(())
-        });
-    }
-    command.spawn()
-}
-
-/// Turns what the guard says into events.
-fn listen(socket: UnixStream, events: Sender<Event>) {
-    std::thread::spawn(move || {
-        for line in BufReader::new(socket).lines() {
-            let Ok(line) = line else { break };
-            if events.send(Event::Guard(line)).is_err() {
-                return;
-            }
-        }
-        // Only now all is known that the guard has said.
-        let _ = events.send(Event::StreamEnd);
-    });
-}
-
-/// Turns what becomes of the guard into events.
-fn wait_for(guard: Pid, events: &Sender<Event>) {
-    loop {
-        match waitpid(Some(guard), WaitOptions::UNTRACED) {
-            Ok(Some((_, status))) if status.stopped() => drop(events.send(Event::Stopped)),
-            Ok(Some((_, status))) => {
-                let _ = events.send(Event::GuardGone(status.exit_status() != Some(3)));
-                return;
-            }
-            Err(rustix::io::Errno::INTR) | Ok(None) => {}
-            Err(_) => {
-                let _ = events.send(Event::GuardGone(true));
-                return;
-            }
-        }
-    }
-}
-
-/// Looks a program up as the system will, so that what cannot be run is said before anything is
-/// prepared.
-///
-/// # Errors
-/// When there is none, or it may not be run.
-pub fn find_program(program: &OsStr) -> Result<(), LaunchError> {
-    let refused = |code: rustix::io::Errno| LaunchError::Refused {
-        program: program.to_string_lossy().into_owned(),
-        code: code.raw_os_error(),
-        reason: std::io::Error::from(code).to_string(),
-    };
-    let runs = |path: &Path| {
-        rustix::fs::access(path, rustix::fs::Access::EXEC_OK)?;
-        if path.is_dir() { Err(rustix::io::Errno::ACCESS) } else { Ok(()) }
-    };
-    if program.is_empty() {
-        return Err(refused(rustix::io::Errno::NOENT));
-    }
-    if program.as_encoded_bytes().contains(&b'/') {
-        return runs(Path::new(program)).map_err(refused);
-    }
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
-    let mut worst = rustix::io::Errno::NOENT;
-    for folder in std::env::split_paths(&path) {
-        match runs(&folder.join(program)) {
-            Ok(()) => return Ok(()),
-            Err(error) if error == rustix::io::Errno::ACCESS => worst = error,
-            Err(_) => {}
-        }
-    }
-    Err(refused(worst))
 }

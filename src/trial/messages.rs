@@ -73,8 +73,6 @@ pub static MESSAGES: &[Message] = &[
 
 /// Returns the first message that is in a line.
 pub fn find(line: &[u8]) -> Option<&'static Message> {
-    // Nearly every line has none of them: one look for what all have in common would not do, as
-    // they have nothing in common; but all lines are short.
     let line = String::from_utf8_lossy(line);
     MESSAGES.iter().find(|message| line.contains(message.text))
 }

@@ -94,9 +94,16 @@ def _begin():
         torch = sys.modules.get("torch")
         if not path or not recording or not torch.cuda.is_initialized():
             return None
+        stem, ending = os.path.splitext(path)
         if rank() is not None:
-            stem, ending = os.path.splitext(path)
             path = "%s.rank%d%s" % (stem, rank(), ending)
+        else:
+            # The first process without a rank has the name as it is.
+            try:
+                flags = os.O_CREAT | os.O_EXCL
+                os.close(os.open(os.path.join(folder, "recorded"), flags, 0o600))
+            except OSError:
+                path = "%s.pid%d%s" % (stem, os.getpid(), ending)
         torch.cuda.memory._dump_snapshot(path)
         return path
 

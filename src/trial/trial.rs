@@ -209,3 +209,112 @@ impl<M: Machine> Trial<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::plan::together::{Wish, solve_with};
+    use crate::trial::outcome::{Ending, GpuPeak, ProcessPeak};
+    use crate::units::EffectiveBatch;
+
+    /// A machine on which memory is a line, and gradients are kept from two micro-steps on.
+    struct Line {
+        capacity: u64,
+        gradients: u64,
+        retries: u64,
+        /// What gathers over six micro-steps.
+        fragments: u64,
+    }
+
+    impl Machine for Line {
+        type Error = Infallible;
+
+        fn capacity(&self) -> Bytes {
+            Bytes::new(self.capacity)
+        }
+
+        fn run(&mut self, _: &Template, sizes: &Sizes) -> Result<Outcome, Infallible> {
+            let steps = sizes.accumulation.get();
+            let kept = if steps > 1 { self.gradients } else { 0 };
+            let fragments = if steps >= SETTLED { self.fragments } else { 0 };
+            let needs = 100 + kept + fragments + 10 * sizes.micro_batch.get();
+            let ran = needs <= self.capacity;
+            let peak_bytes = Bytes::new(needs.min(self.capacity));
+            let gpu = GpuPeak {
+                index: 0,
+                name: "test".to_owned(),
+                uuid: "SIM-test-0".to_owned(),
+                simulated: true,
+                total_bytes: Bytes::new(self.capacity),
+                free_bytes: Bytes::new(self.capacity),
+                peak_bytes,
+            };
+            let process = ProcessPeak {
+                pid: 1,
+                rank: None,
+                gpu: 0,
+                peak_device_bytes: peak_bytes,
+                peak_allocated_bytes: None,
+                peak_reserved_bytes: None,
+                allocation_retries: Some(self.retries),
+            };
+            Ok(Outcome {
+                command: Vec::new(),
+                ending: Some(Ending::Exit(i32::from(!ran))),
+                verdict: if ran { Verdict::Ran } else { Verdict::OutOfMemory },
+                reason: String::new(),
+                seconds: 0.0,
+                gpus: vec![gpu],
+                processes: vec![process],
+                versions: Default::default(),
+                warnings: Vec::new(),
+                tail: Vec::new(),
+            })
+        }
+    }
+
+    /// Solves for 480 samples; returns micro-batch, accumulation, and the sizes of all runs.
+    fn solve(machine: Line) -> (u64, u64, Vec<(u64, u64)>) {
+        let wish = Wish {
+            data_parallel: DataParallelSize::ONE,
+            target: EffectiveBatch::new(480),
+            micro_batch: None,
+            accumulation: None,
+        };
+        let limit = MicroBatch::new(480).unwrap();
+        let template = Template::new(Vec::new(), false);
+        let mut trial = Trial::new(machine, template, wish.data_parallel, limit, Some(480));
+        let Ok(solved) = solve_with(&wish, &mut trial) else { panic!("every run has a verdict") };
+        let best = solved.unwrap().best;
+        let sizes = |run: &Run| (run.sizes.micro_batch.get(), run.sizes.accumulation.get());
+        let runs = trial.runs.iter().map(sizes).collect();
+        (best.micro_batch.get(), best.accumulation.get(), runs)
+    }
+
+    const LINE: Line = Line { capacity: 1000, gradients: 50, retries: 0, fragments: 0 };
+
+    #[test]
+    fn every_run_has_two_micro_steps_where_the_plan_has_more() {
+        let (micro_batch, accumulation, runs) = solve(LINE);
+        assert_eq!((micro_batch, accumulation), (80, 6));
+        assert_eq!(runs, [(1, 2), (6, 2), (85, 2), (86, 2), (80, 2)]);
+    }
+
+    #[test]
+    fn the_whole_in_one_micro_step_is_run_only_where_it_may_fit() {
+        let (micro_batch, accumulation, runs) = solve(Line { capacity: 4910, ..LINE });
+        assert_eq!((micro_batch, accumulation), (480, 1));
+        assert_eq!(runs.last(), Some(&(480, 1)), "{runs:?}");
+    }
+
+    #[test]
+    fn a_tight_plan_is_run_with_as_many_micro_steps_as_change_anything() {
+        let (_, accumulation, runs) = solve(Line { retries: 1, ..LINE });
+        assert!(accumulation == 6 && runs.contains(&(80, 6)), "{runs:?}");
+        // Where it does not run so, a smaller one is the plan.
+        let (micro_batch, accumulation, _) = solve(Line { retries: 1, fragments: 60, ..LINE });
+        assert_eq!((micro_batch, accumulation), (60, 8));
+    }
+}
