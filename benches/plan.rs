@@ -20,6 +20,7 @@ use oomph::model::config::ModelConfig;
 use oomph::profile::model::ModelProfile;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 
@@ -31,6 +32,8 @@ const SETUP: Setup = Setup {
     seq_len: 2048,
     precision: Precision::Bf16,
     optimizer: Optimizer::AdamW,
+    clip: None,
+    zero_grad: ZeroGrad::None,
     checkpointing: Checkpointing::None,
     attention: Attention::Sdpa,
     attention_mask: AttentionMask::Ones,

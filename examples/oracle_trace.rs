@@ -30,7 +30,23 @@ fn main() {
             "amp-bf16" => Precision::AmpBf16,
             _ => Precision::AmpFp16,
         },
-        optimizer: Optimizer::AdamW,
+        optimizer: match s("optimizer", "adamw").as_str() {
+            "adamw" => Optimizer::AdamW,
+            "adamw-fused" => Optimizer::AdamWFused,
+            "adamw-loop" => Optimizer::AdamWLoop,
+            "adamw-8bit" => Optimizer::AdamW8Bit,
+            "paged-adamw-8bit" => Optimizer::PagedAdamW8Bit,
+            // The oracle's names.
+            "sgd-plain" => Optimizer::Sgd,
+            "sgd" => Optimizer::SgdMomentum,
+            "adafactor" => Optimizer::Adafactor,
+            other => panic!("{other}"),
+        },
+        clip: case["clip"].as_f64(),
+        zero_grad: match case["set_to_none"] {
+            Value::Bool(false) => ZeroGrad::Zero,
+            _ => ZeroGrad::None,
+        },
         checkpointing: match s("checkpointing", "none").as_str() {
             "full" => Checkpointing::Full,
             _ => Checkpointing::None,

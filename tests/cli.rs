@@ -75,7 +75,9 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --quantize nf4", 2, &["not yet", "--quantize nf4"]),
     ("estimate gpt2 --parallel fsdp", 2, &["not yet", "--parallel fsdp"]),
     ("estimate gpt2 --tensor-parallel 2", 2, &["not yet", "--tensor-parallel 2"]),
-    ("estimate gpt2 --optimizer sgd --precision bf16", 2, &["not yet", "--optimizer adamw"]),
+    ("estimate gpt2 --optimizer adam", 2, &["`adam`", "did you mean `adamw`"]),
+    ("estimate gpt2 --clip 0 --precision bf16", 2, &["--clip", "above 0"]),
+    ("estimate gpt2 --clip -1 --precision bf16", 2, &["--clip", "above 0"]),
     ("estimate gpt2 --attention flash --precision bf16", 2, &["not yet", "sdpa"]),
     ("estimate gpt2 --task masked-lm", 2, &["not yet", "masked-lm"]),
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
@@ -233,6 +235,57 @@ fn estimate_agrees(estimate: &Value) {
     let bytes = |key: &str| estimate[key].as_u64().unwrap();
     assert!(bytes("peak_allocated_bytes") <= bytes("min_capacity_bytes"));
     assert!(bytes("min_capacity_bytes") <= bytes("peak_reserved_bytes"));
+}
+
+#[test]
+fn every_optimizer_keeps_the_state_that_it_is_known_for() {
+    // The micro-batch is so small that each peaks in its step, or with its state there.
+    let state = |optimizer: &str| {
+        let line = "estimate gpt2 --precision fp32 --seq-len 8 --json";
+        let estimate = json(&oomph(&format!("{line} --optimizer {optimizer}")));
+        estimate_agrees(&estimate);
+        assert_eq!(estimate["setup"]["optimizer"], optimizer);
+        let at_peak = &estimate["at_peak"];
+        let parameters = at_peak["parameters"].as_u64().unwrap() as f64;
+        at_peak["optimizer_state"].as_u64().unwrap() as f64 / parameters
+    };
+    // Times the weights; what the allocator cannot split off counts as well.
+    for (optimizer, least, most) in [
+        ("adamw", 2.0, 2.01),
+        ("adamw-fused", 2.0, 2.01),
+        ("adamw-loop", 2.0, 2.01),
+        ("adamw-8bit", 0.5 + 2.0 / 256.0, 0.53),
+        ("paged-adamw-8bit", 2.0 / 256.0, 0.02),
+        ("sgd", 0.0, 0.0),
+        ("sgd-momentum", 1.0, 1.01),
+        ("adafactor", 0.001, 0.01),
+    ] {
+        let state = state(optimizer);
+        assert!((least..=most).contains(&state), "{optimizer}: {state} times the weights");
+    }
+}
+
+#[test]
+fn a_paged_optimizer_says_where_its_state_is() {
+    let line = "estimate gpt2 --precision bf16 --optimizer paged-adamw-8bit --json";
+    let assumptions = json(&oomph(line))["assumptions"].to_string();
+    assert!(assumptions.contains("managed memory"), "{assumptions}");
+}
+
+#[test]
+fn gradients_that_are_zeroed_outlive_the_step() {
+    let line = "estimate gpt2 --precision bf16 --micro-batch 4 --seq-len 512 --json";
+    let dropped = json(&oomph(line));
+    let zeroed = json(&oomph(&format!("{line} --zero-grad zero --clip 1.0")));
+    let assumed = |estimate: &Value| estimate["assumptions"].to_string();
+    assert!(assumed(&dropped).contains("--zero-grad none (default)"));
+    assert!(assumed(&dropped).contains("no --clip (default)"));
+    assert!(!assumed(&zeroed).contains("--zero-grad") && !assumed(&zeroed).contains("--clip"));
+    let setup = &zeroed["setup"];
+    assert_eq!((&setup["zero_grad"], &setup["clip"]), (&"zero".into(), &1.0.into()));
+    let bytes = |estimate: &Value| estimate["peak_allocated_bytes"].as_u64().unwrap();
+    let gradients = zeroed["at_peak"]["gradients"].as_u64().unwrap();
+    assert!(bytes(&zeroed) > bytes(&dropped) + gradients / 2, "{gradients}");
 }
 
 #[test]

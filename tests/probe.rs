@@ -17,6 +17,7 @@ use oomph::model::config::ModelConfig;
 use oomph::step;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use probe_support::{Granular, fillings};
@@ -88,6 +89,8 @@ impl BruteForce {
             seq_len: 512,
             precision: Precision::Bf16,
             optimizer: Optimizer::AdamW,
+            clip: None,
+            zero_grad: ZeroGrad::None,
             checkpointing: Checkpointing::None,
             attention: Attention::Sdpa,
             attention_mask: AttentionMask::Ones,

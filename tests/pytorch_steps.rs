@@ -1,9 +1,10 @@
 //! Our estimate against the oracle: real PyTorch and transformers on a driver without a GPU.
 //!
-//! `steps_*` come from shared/oracle (`dev_cases*.jsonl`): decoders in fp32 and bf16 under AdamW
-//! foreach. `families_*` are cases of our own, one line or two an architecture; `held_out_*` are at
-//! sizes that were not looked at while the code was written. `min_capacity` is the upper end of a
-//! bisection's interval of 0.5 %.
+//! `steps_*` come from shared/oracle (`dev_cases*.jsonl`): decoders in fp32 and bf16 without adapters,
+//! with any optimizer. `families_*` are cases of our own, one line or two an architecture;
+//! `held_out_*` are at sizes that were not looked at while the code was
+//! written, as are `optimizers_*`: two for each optimizer, for clipping and for zeroed gradients. `min_capacity` is
+//! the upper end of a bisection's interval of 0.5 %.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,6 +15,7 @@ use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use serde_json::Value;
@@ -23,7 +25,8 @@ struct Row {
     model_type: &'static str,
     allocated: f64,
     reserved: f64,
-    capacity: f64,
+    /// `None` where the oracle cannot tell: its capacity would count managed memory too.
+    capacity: Option<f64>,
     /// Whether ours runs on the oracle's `min_capacity` too: fitting is not monotonic, and a
     /// bisection may end below a capacity that does not fit.
     runs_there: bool,
@@ -45,7 +48,23 @@ fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
             "fp16" => Precision::Fp16,
             _ => Precision::Bf16,
         },
-        optimizer: Optimizer::AdamW,
+        optimizer: match text("optimizer") {
+            "adamw" => Optimizer::AdamW,
+            "adamw-fused" => Optimizer::AdamWFused,
+            "adamw-loop" => Optimizer::AdamWLoop,
+            "adamw-8bit" => Optimizer::AdamW8Bit,
+            "paged-adamw-8bit" => Optimizer::PagedAdamW8Bit,
+            // The oracle's names.
+            "sgd-plain" => Optimizer::Sgd,
+            "sgd" => Optimizer::SgdMomentum,
+            "adafactor" => Optimizer::Adafactor,
+            other => panic!("{other}"),
+        },
+        clip: case["clip"].as_f64(),
+        zero_grad: match case["set_to_none"] {
+            Value::Bool(false) => ZeroGrad::Zero,
+            _ => ZeroGrad::None,
+        },
         checkpointing: match text("checkpointing") {
             "full" => Checkpointing::Full,
             _ => Checkpointing::None,
@@ -76,26 +95,31 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
         let trace = oomph::step::trace(&model, &setup(&case, torch, transformers)).unwrap();
         let footprint = Footprint::of(&trace).unwrap();
         let result = &case["result"];
+        let capacity = result["min_capacity"].as_u64();
         out.push(Row {
             id,
             model_type: model.model_type(),
             allocated: percent(footprint.peak_allocated, &result["peak_allocated"]),
             reserved: percent(footprint.peak_reserved, &result["peak_reserved"]),
-            capacity: percent(footprint.min_capacity, &result["min_capacity"]),
-            runs_there: fit::runs(&trace, Bytes::new(result["min_capacity"].as_u64().unwrap())),
+            capacity: capacity.map(|_| percent(footprint.min_capacity, &result["min_capacity"])),
+            runs_there: capacity.is_some_and(|bytes| fit::runs(&trace, Bytes::new(bytes))),
         });
     }
     println!("{name}: errors in percent\n{:20} allocated  reserved  min_capacity", "case");
     for row in &out {
         println!(
-            "{:20} {:>9.3} {:>9.3} {:>13.3}",
-            row.id, row.allocated, row.reserved, row.capacity
+            "{:20} {:>9.3} {:>9.3} {:>13}",
+            row.id,
+            row.allocated,
+            row.reserved,
+            row.capacity.map_or("-".to_owned(), |capacity| format!("{capacity:.3}"))
         );
     }
     let mut by_model = BTreeMap::<&str, [f64; 3]>::new();
     for row in &out {
         let worst = by_model.entry(row.model_type).or_default();
-        for (worst, error) in worst.iter_mut().zip([row.allocated, row.reserved, row.capacity]) {
+        let capacity = row.capacity.unwrap_or(0.0);
+        for (worst, error) in worst.iter_mut().zip([row.allocated, row.reserved, capacity]) {
             *worst = worst.max(error.abs());
         }
     }
@@ -106,14 +130,19 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
     out
 }
 
+/// `min_capacity` within the bisection's interval, or a capacity on which ours runs as well.
+fn assert_capacity(row: &Row) {
+    let Some(error) = row.capacity else { return };
+    let near = error >= -0.5 && (error <= 0.5 || row.runs_there);
+    assert!(near, "{}: min_capacity {error:+.2} %", row.id);
+}
+
 /// Every row within 0.005 %, `min_capacity` within its interval.
 fn assert_equal(out: &[Row]) {
     for row in out {
         assert!(row.allocated.abs() <= 0.005, "{}: allocated {:+.2} %", row.id, row.allocated);
         assert!(row.reserved.abs() <= 0.005, "{}: reserved {:+.2} %", row.id, row.reserved);
-        let above = row.capacity <= 0.5 || row.runs_there;
-        assert!(above, "{}: min_capacity {:+.2} %", row.id, row.capacity);
-        assert!(row.capacity >= -0.5, "{}: min_capacity {:+.2} %", row.id, row.capacity);
+        assert_capacity(row);
     }
 }
 
@@ -144,6 +173,15 @@ fn every_family_needs_what_pytorch_needs() {
     assert_equal(&errors("families, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
 }
 
+/// Sizes chosen once the code was finished.
+#[test]
+fn every_optimizer_needs_what_pytorch_needs() {
+    let new = include_str!("data/optimizers_torch2.15.jsonl");
+    assert_equal(&errors("optimizers, torch 2.15, transformers 5.23", new, NEW.0, NEW.1));
+    let old = include_str!("data/optimizers_torch2.8.jsonl");
+    assert_equal(&errors("optimizers, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+}
+
 /// These are reported, not worked on: the bound is what the tool promises.
 #[test]
 fn sizes_never_looked_at_are_as_near() {
@@ -153,7 +191,6 @@ fn sizes_never_looked_at_are_as_near() {
     out.extend(errors("held out, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
     for row in &out {
         assert!(row.allocated.abs() <= 0.3, "{}: allocated {:+.2} %", row.id, row.allocated);
-        let capacity = row.capacity >= -0.5 && (row.capacity <= 0.5 || row.runs_there);
-        assert!(capacity, "{}: min_capacity {:+.2} %", row.id, row.capacity);
+        assert_capacity(row);
     }
 }

@@ -5,6 +5,7 @@ use crate::cli::setup::SetupArgs;
 use crate::cli::support;
 use crate::cli::values::{
     AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, MicroBatchArg, OptimizerArg,
+    ZeroGradArg,
 };
 use crate::model::config::ModelConfig;
 use crate::plan::result::Versions;
@@ -18,6 +19,11 @@ const MAX_SEQ_LEN: u64 = 1 << 22;
 /// The most attention scores a head: with 128 layers of 128 heads, 4 bytes and 8 copies, 2^63 bytes,
 /// so that no sum of a trace overflows.
 const MAX_SCORES: u64 = 1 << 44;
+
+/// What an estimate with a paged optimizer leaves out.
+const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
+                     outside PyTorch's allocator and not counted, since the driver moves them to \
+                     the host when the GPU is full";
 
 /// Everything that the flags say, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +85,13 @@ impl Settings {
         let mut notes = Vec::new();
         check_seq_len(seq_len, model, &mut notes)?;
         let optimizer = assumed.or(args.optimizer, "optimizer", OptimizerArg::AdamW, |v| v.name());
+        let zero_grad = assumed.or(args.zero_grad, "zero-grad", ZeroGradArg::None, |v| v.name());
+        if args.clip.is_none() {
+            assumed.lines.push("no --clip (default)".to_owned());
+        }
+        if optimizer == OptimizerArg::PagedAdamW8Bit {
+            assumed.lines.push(PAGED.to_owned());
+        }
         let checkpointing = args.checkpointing.unwrap_or_else(|| {
             assumed.note("checkpointing", "none");
             CheckpointingArg::None
@@ -107,7 +120,9 @@ impl Settings {
             accumulation: AccumulationSteps::ONE,
             seq_len,
             precision: support::precision(precision, args.precision.is_none())?,
-            optimizer: support::optimizer(optimizer)?,
+            optimizer: support::optimizer(optimizer),
+            clip: args.clip,
+            zero_grad: support::zero_grad(zero_grad),
             checkpointing: support::checkpointing(checkpointing)?,
             attention: support::attention(attention)?,
             attention_mask: support::attention_mask(mask),

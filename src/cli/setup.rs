@@ -6,7 +6,7 @@ use crate::cli::gpu_select::GpuSelector;
 use crate::cli::values::{
     AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg,
     MicroBatchArg, OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
-    count, version,
+    count, norm, version,
 };
 use crate::step::setup::Version;
 use crate::units::Bytes;
@@ -86,7 +86,7 @@ setup_args! {
     #[arg(long, value_name = "KIND")]
     quantize: QuantizeArg,
     /// Clip gradients to this norm
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NORM", value_parser = norm, allow_negative_numbers = true)]
     clip: f64,
     /// Share work and state between devices this way [default: none]
     #[arg(long, value_name = "KIND")]

@@ -9,7 +9,7 @@ use crate::cli::values::{
     ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
 };
 use crate::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Version,
+    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Version, ZeroGrad,
 };
 
 /// The oldest compute capability with bfloat16 in hardware (Ampere).
@@ -76,13 +76,24 @@ pub fn precision(value: PrecisionArg, by_default: bool) -> Result<Precision, Cli
 }
 
 /// Turns the optimizer into the step's.
-///
-/// # Errors
-/// For optimizers whose traces come later.
-pub fn optimizer(value: OptimizerArg) -> Result<Optimizer, CliError> {
+pub fn optimizer(value: OptimizerArg) -> Optimizer {
     match value {
-        OptimizerArg::AdamW => Ok(Optimizer::AdamW),
-        other => Err(refused("--optimizer", other.name(), "--optimizer adamw")),
+        OptimizerArg::AdamW => Optimizer::AdamW,
+        OptimizerArg::AdamWFused => Optimizer::AdamWFused,
+        OptimizerArg::AdamWLoop => Optimizer::AdamWLoop,
+        OptimizerArg::AdamW8Bit => Optimizer::AdamW8Bit,
+        OptimizerArg::PagedAdamW8Bit => Optimizer::PagedAdamW8Bit,
+        OptimizerArg::Sgd => Optimizer::Sgd,
+        OptimizerArg::SgdMomentum => Optimizer::SgdMomentum,
+        OptimizerArg::Adafactor => Optimizer::Adafactor,
+    }
+}
+
+/// Turns what becomes of gradients into the step's.
+pub fn zero_grad(value: ZeroGradArg) -> ZeroGrad {
+    match value {
+        ZeroGradArg::None => ZeroGrad::None,
+        ZeroGradArg::Zero => ZeroGrad::Zero,
     }
 }
 
@@ -130,7 +141,6 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     let leave_out = |flag: &str| format!("leave {flag} out");
     let named = [
         ("--task", args.task.filter(|v| *v != TaskArg::CausalLm).map(TaskArg::name)),
-        ("--zero-grad", args.zero_grad.filter(|v| *v != ZeroGradArg::None).map(ZeroGradArg::name)),
         ("--loss", args.loss.filter(|v| *v != LossArg::Standard).map(LossArg::name)),
         ("--quantize", args.quantize.filter(|v| *v != QuantizeArg::None).map(QuantizeArg::name)),
         ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),
@@ -143,9 +153,6 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     ];
     if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
         return Err(refused(flag, value, &leave_out(flag)));
-    }
-    if let Some(norm) = args.clip {
-        return Err(refused("--clip", &norm.to_string(), &leave_out("--clip")));
     }
     let counted = [
         ("--image-size", args.image_size),

@@ -112,6 +112,17 @@ pub fn version(text: &str) -> Result<Version, String> {
     }
 }
 
+/// Parses the norm of `--clip`.
+///
+/// # Errors
+/// For what is no positive, finite number.
+pub fn norm(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(norm) if norm > 0.0 && norm.is_finite() => Ok(norm),
+        _ => Err("must be a number above 0, such as 1.0".to_owned()),
+    }
+}
+
 /// `--checkpointing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CheckpointingArg {
@@ -320,6 +331,14 @@ mod tests {
         assert_eq!(count("8"), Ok(8));
         for bad in ["0", "-3", "1.5", "2,048", "1e3", "", "99999999999999999999", "4000000000"] {
             assert!(count(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_norm_is_a_positive_number() {
+        assert_eq!(norm("1.0"), Ok(1.0));
+        for bad in ["0", "-1", "inf", "nan", "one", ""] {
+            assert!(norm(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::text::{Paint, grouped, labelled, section};
-use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, Setup};
+use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, Setup, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
@@ -95,16 +95,32 @@ fn outside_words(estimate: &Estimate) -> String {
 
 /// Describes how a model is trained, sizes of the batch aside.
 pub fn describe(setup: &Setup) -> String {
-    let optimizer = match setup.optimizer {
-        Optimizer::AdamW => "AdamW",
+    let clipped = if setup.clip.is_some() { ", gradients clipped" } else { "" };
+    let zeroed = match setup.zero_grad {
+        ZeroGrad::None => "",
+        ZeroGrad::Zero => ", gradients kept and zeroed",
     };
     format!(
-        "sequence length {}, {}, {optimizer}, checkpointing {}, {} attention",
+        "sequence length {}, {}, {}{clipped}{zeroed}, checkpointing {}, {} attention",
         grouped(setup.seq_len),
         precision_name(setup.precision),
+        optimizer_words(setup.optimizer),
         checkpointing_name(setup.checkpointing),
         attention_name(setup.attention),
     )
+}
+
+const fn optimizer_words(optimizer: Optimizer) -> &'static str {
+    match optimizer {
+        Optimizer::AdamW => "AdamW",
+        Optimizer::AdamWFused => "fused AdamW",
+        Optimizer::AdamWLoop => "AdamW in a loop",
+        Optimizer::AdamW8Bit => "8-bit AdamW",
+        Optimizer::PagedAdamW8Bit => "paged 8-bit AdamW",
+        Optimizer::Sgd => "SGD",
+        Optimizer::SgdMomentum => "SGD with momentum",
+        Optimizer::Adafactor => "Adafactor",
+    }
 }
 
 /// Returns the precision as the flag spells it.

@@ -7,7 +7,7 @@ use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::{Estimate, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::report::estimate::{NOT_COVERED, attention_name, checkpointing_name, precision_name};
-use crate::step::setup::{AttentionMask, Optimizer, Setup, Version};
+use crate::step::setup::{AttentionMask, Setup, Version, ZeroGrad};
 
 /// Renders an estimate (`oomph.estimate/1`).
 pub fn estimate(estimate: &Estimate) -> String {
@@ -91,9 +91,12 @@ fn setup(setup: &Setup) -> Value {
     json!({
         "seq_len": setup.seq_len,
         "precision": precision_name(setup.precision),
-        "optimizer": match setup.optimizer {
-            Optimizer::AdamW => "adamw",
+        "optimizer": setup.optimizer.name(),
+        "zero_grad": match setup.zero_grad {
+            ZeroGrad::None => "none",
+            ZeroGrad::Zero => "zero",
         },
+        "clip": setup.clip,
         "checkpointing": checkpointing_name(setup.checkpointing),
         "attention": attention_name(setup.attention),
         "attention_mask": match setup.attention_mask {

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::model::graph::{Dtype, Graph, Op, Statement, ValueId};
 use crate::step::checkpoint::Frame;
 use crate::step::ops::attention::SdpaCall;
+use crate::step::optimizer::OptimizerState;
 use crate::step::setup::{Checkpointing, Precision, Setup};
 use crate::step::tape::{Checkpoint, Parameter, Tape};
 use crate::step::tensor::{DType, Dims, Recorder, Tensor, TensorData};
@@ -50,7 +51,7 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
     tape.nodes.reserve(graph.statements.len());
     let mut run = Interpreter { graph, tape, values: vec![None; graph.value_count as usize] };
     run.load();
-    let mut state = Vec::new();
+    let mut state = OptimizerState::default();
     let mut first = None;
     for _ in 0..STEPS {
         for _ in 0..setup.accumulation.get() {
@@ -61,11 +62,10 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
             }
         }
         run.tape.begin(Phase::Optimizer);
+        run.tape.clip_gradients();
         run.tape.optimizer_step(&mut state);
         run.tape.begin(Phase::ZeroGrad);
-        for parameter in &mut run.tape.parameters {
-            parameter.grad = None;
-        }
+        run.tape.zero_grad();
     }
     let trace = recorder.finish();
     // What is alive at the end lives on: its frees are not part of the step.
@@ -336,16 +336,23 @@ mod tests {
     use crate::ingest::config_json;
     use crate::model::options::GraphOptions;
     use crate::profile::model::ModelProfile;
-    use crate::step::setup::{Attention, AttentionMask, GpuArch, Optimizer, Version};
+    use crate::step::setup::{Attention, AttentionMask, GpuArch, Optimizer, Version, ZeroGrad};
     use crate::units::{AccumulationSteps, MicroBatch};
 
-    fn setup(accumulation: u64, checkpointing: Checkpointing, torch: Version) -> Setup {
+    fn setup(
+        accumulation: u64,
+        zero_grad: ZeroGrad,
+        checkpointing: Checkpointing,
+        torch: Version,
+    ) -> Setup {
         Setup {
             micro_batch: MicroBatch::new(2).unwrap(),
             accumulation: AccumulationSteps::new(accumulation).unwrap(),
             seq_len: 64,
             precision: Precision::Bf16,
             optimizer: Optimizer::AdamW,
+            clip: None,
+            zero_grad,
             checkpointing,
             attention: Attention::Sdpa,
             attention_mask: AttentionMask::Ones,
@@ -373,9 +380,16 @@ mod tests {
     fn a_repeated_micro_step_is_what_it_would_have_been() {
         for model in ["gpt2", "qwen2.5-0.5b"] {
             for torch in [Version::new(2, 8), Version::new(2, 15)] {
-                for accumulation in [1, 2, 4] {
+                // From the second step on, gradients that are zeroed are there before any backward.
+                for (accumulation, zero_grad) in [
+                    (1, ZeroGrad::None),
+                    (2, ZeroGrad::None),
+                    (4, ZeroGrad::None),
+                    (1, ZeroGrad::Zero),
+                    (3, ZeroGrad::Zero),
+                ] {
                     for checkpointing in [Checkpointing::None, Checkpointing::Full] {
-                        let setup = setup(accumulation, checkpointing, torch);
+                        let setup = setup(accumulation, zero_grad, checkpointing, torch);
                         let graph = graph(model, &setup);
                         let repeated = run_with(&graph, &setup, Repeat::Recorded);
                         let all_run = run_with(&graph, &setup, Repeat::Run);

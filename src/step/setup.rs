@@ -23,6 +23,45 @@ pub enum Precision {
 pub enum Optimizer {
     /// `torch.optim.AdamW`: PyTorch's default on CUDA is foreach.
     AdamW,
+    /// `torch.optim.AdamW(fused=True)`.
+    AdamWFused,
+    /// `torch.optim.AdamW(foreach=False)`.
+    AdamWLoop,
+    /// `bitsandbytes.optim.AdamW8bit`.
+    AdamW8Bit,
+    /// `bitsandbytes.optim.PagedAdamW8bit`: its moments are managed memory.
+    PagedAdamW8Bit,
+    /// `torch.optim.SGD` without momentum.
+    Sgd,
+    /// `torch.optim.SGD` with momentum, without dampening or Nesterov's.
+    SgdMomentum,
+    /// Hugging Face's `Adafactor` as its Trainer sets it up.
+    Adafactor,
+}
+
+impl Optimizer {
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Optimizer::AdamW => "adamw",
+            Optimizer::AdamWFused => "adamw-fused",
+            Optimizer::AdamWLoop => "adamw-loop",
+            Optimizer::AdamW8Bit => "adamw-8bit",
+            Optimizer::PagedAdamW8Bit => "paged-adamw-8bit",
+            Optimizer::Sgd => "sgd",
+            Optimizer::SgdMomentum => "sgd-momentum",
+            Optimizer::Adafactor => "adafactor",
+        }
+    }
+}
+
+/// What becomes of gradients after the optimizer's step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZeroGrad {
+    /// They are dropped (`set_to_none=True`, PyTorch's default since 2.0).
+    None,
+    /// They are zeroed and kept (`set_to_none=False`).
+    Zero,
 }
 
 /// Which activations are recomputed in backward instead of kept.
@@ -74,6 +113,11 @@ pub struct Setup {
     pub precision: Precision,
     /// Optimizer.
     pub optimizer: Optimizer,
+    /// The total norm that gradients are clipped to before the optimizer's step
+    /// (`torch.nn.utils.clip_grad_norm_`), if they are.
+    pub clip: Option<f64>,
+    /// Gradients after the step.
+    pub zero_grad: ZeroGrad,
     /// Activation recomputation.
     pub checkpointing: Checkpointing,
     /// Attention implementation.

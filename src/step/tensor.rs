@@ -21,6 +21,8 @@ pub enum DType {
     I64,
     /// 32-bit integer.
     I32,
+    /// Unsigned 8-bit integer.
+    U8,
     /// Boolean.
     Bool,
 }
@@ -32,7 +34,7 @@ impl DType {
             DType::I64 => 8,
             DType::F32 | DType::I32 => 4,
             DType::Bf16 | DType::F16 => 2,
-            DType::Bool => 1,
+            DType::U8 | DType::Bool => 1,
         }
     }
 
@@ -61,6 +63,7 @@ impl DType {
             (a, b) if b.is_float() && !a.is_float() => b,
             (DType::I64, _) | (_, DType::I64) => DType::I64,
             (DType::I32, _) | (_, DType::I32) => DType::I32,
+            (DType::U8, _) | (_, DType::U8) => DType::U8,
             _ => DType::F32,
         }
     }
@@ -381,7 +384,8 @@ fn categorize(born: Phase, death: Option<Phase>, known: Category) -> Category {
         (_, _, Category::Workspace) => Category::Workspace,
         (Phase::Load, ..) => Category::Parameters,
         (Phase::Batch, ..) => Category::Inputs,
-        (_, Some(Phase::ZeroGrad), _) => Category::Gradients,
+        // Dropped by zero-grad, or zeroed and kept.
+        (_, Some(Phase::ZeroGrad), _) | (Phase::Backward, None, _) => Category::Gradients,
         (Phase::Optimizer, None, _) => Category::OptimizerState,
         (Phase::Optimizer, ..) => Category::OptimizerTemp,
         (_, _, Category::LogitsLoss) => Category::LogitsLoss,

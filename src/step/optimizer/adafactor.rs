@@ -1,0 +1,114 @@
+//! Hugging Face's Adafactor as its Trainer sets it up: no first moment, no relative step.
+//!
+//! Source: transformers `optimization.py` (`Adafactor.step`), line by line: Python's names keep
+//! tensors of one parameter alive into the next.
+
+use std::rc::Rc;
+
+use crate::step::optimizer::OptimizerState;
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Dims, Tensor, TensorData};
+
+impl Tape<'_> {
+    /// Everything in float32: copies of 16-bit gradients and weights, then the update.
+    pub(super) fn adafactor(&self, trained: &[Tensor], state: &mut OptimizerState) {
+        let (mut grad, mut weight, mut update) = (None, None, None);
+        for (i, parameter) in trained.iter().enumerate() {
+            let full = || self.empty_strided(parameter.sizes, parameter.strides, DType::F32);
+            let is_half = parameter.dtype.is_half();
+            // Each name first becomes the parameter's own tensor, which frees the last copy.
+            drop(grad.take());
+            grad = is_half.then(full);
+            if !state.begun {
+                self.second_moments(parameter, state);
+            }
+            drop(weight.take());
+            weight = is_half.then(full);
+            let rms = self.root_mean_square(&shape(parameter.sizes, parameter.strides));
+            match state.renewed.get_mut(i) {
+                Some(old) => *old = rms,
+                None => state.renewed.push(rms),
+            }
+
+            let square = full();
+            let shifted = full();
+            drop(square);
+            drop(update.replace(shifted));
+            let next = if is_factored(parameter) { self.factored(parameter) } else { full() };
+            drop(update.replace(next));
+
+            let rms = self.root_mean_square(&shape(parameter.sizes, parameter.strides));
+            let over_threshold = self.scalar(DType::F32);
+            drop((rms, over_threshold));
+            let negated = full();
+            drop(negated);
+        }
+        drop((grad, weight, update));
+    }
+
+    /// Makes the running means of squares: of rows and of columns, or of each element.
+    fn second_moments(&self, parameter: &Tensor, state: &mut OptimizerState) {
+        let sizes = parameter.sizes;
+        if is_factored(parameter) {
+            let last = sizes.len() - 1;
+            state.kept.push(self.empty(without(&sizes, last), DType::F32));
+            state.kept.push(self.empty(without(&sizes, last - 1), DType::F32));
+        } else {
+            state.kept.push(self.empty_strided(sizes, parameter.strides, DType::F32));
+        }
+    }
+
+    /// Adds the means of the squared gradient to the running ones; returns the update that follows
+    /// from them.
+    fn factored(&self, parameter: &Tensor) -> Tensor {
+        let squares = shape(parameter.sizes, parameter.strides);
+        let last = squares.sizes.len() - 1;
+        let of_rows = self.mean(&squares, last);
+        drop(of_rows);
+        let of_columns = self.mean(&squares, last - 1);
+        drop(of_columns);
+        // `_approx_sq_grad`
+        let rows = without(&squares.sizes, last);
+        let columns = without(&squares.sizes, last - 1);
+        let mean = self.mean(&shape(rows, rows.contiguous_strides()), last - 1);
+        let row_factor = self.empty(rows, DType::F32);
+        drop(mean);
+        let column_factor = self.empty(columns, DType::F32);
+        let product = self.empty(squares.sizes, DType::F32);
+        drop((row_factor, column_factor));
+        product
+    }
+
+    /// `mean` over one dimension.
+    fn mean(&self, x: &Tensor, dim: usize) -> Tensor {
+        let out = self.empty(without(&x.sizes, dim), DType::F32);
+        self.reduction(x, 1 << dim);
+        out
+    }
+
+    /// `x.norm(2) / x.numel() ** 0.5`
+    fn root_mean_square(&self, x: &Tensor) -> Tensor {
+        let norm = self.scalar(DType::F32);
+        self.reduction(x, (1 << x.sizes.len()) - 1);
+        let rms = self.scalar(DType::F32);
+        drop(norm);
+        rms
+    }
+}
+
+/// A float32 tensor as far as kernels' scratch goes.
+fn shape(sizes: Dims, strides: Dims) -> Tensor {
+    let (storage, edge, is_view) = (None, None, false);
+    Rc::new(TensorData { sizes, strides, dtype: DType::F32, storage, edge, is_view })
+}
+
+/// Whether the second moment is kept as rows and columns.
+fn is_factored(parameter: &Tensor) -> bool {
+    parameter.sizes.len() >= 2
+}
+
+/// Returns the sizes without those of one dimension.
+fn without(sizes: &Dims, dim: usize) -> Dims {
+    let kept = sizes.as_slice().iter().enumerate().filter(|&(i, _)| i != dim);
+    Dims::new(&kept.map(|(_, &size)| size).collect::<Vec<u64>>())
+}
