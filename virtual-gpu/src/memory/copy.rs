@@ -75,16 +75,13 @@ pub unsafe fn fill(to: u64, value: u8, bytes: u64) {
 ///
 /// `to` is good for `bytes`.
 unsafe fn read(to: u64, from: u64, bytes: u64) {
-    let written = shadow::written(from);
-    let known = match written {
-        None => false,
-        Some(last) if bytes == 1 => last == 1,
-        // More than was written; or a scalar at the start of a block that last held an array: the
-        // block was given out again, and a kernel has written it since.
-        Some(last) => {
-            let reused = bytes <= SCALAR && last > ARRAY && shadow::starts_block(from);
-            bytes <= SMALL && bytes < 2 * last && !reused
-        }
+    let last = shadow::last_written(from);
+    // A scalar at the start of a block that last held an array: the block was given out again, and
+    // a kernel has written it since.
+    let reused = bytes <= SCALAR && last > ARRAY && shadow::starts_block(from);
+    let known = match bytes {
+        1 => last == 1,
+        _ => bytes <= SMALL && !reused && shadow::is_known(from, bytes),
     };
     if known {
         // SAFETY: the source is in the arena, the target as the caller says.
@@ -104,7 +101,7 @@ unsafe fn read(to: u64, from: u64, bytes: u64) {
 ///
 /// An address of the host is good for as many bytes as `into` has.
 pub unsafe fn peek(address: u64, into: &mut [u8]) -> bool {
-    let known = !arena::holds(address) || shadow::written(address).is_some();
+    let known = !arena::holds(address) || shadow::is_known(address, into.len() as u64);
     if known {
         // SAFETY: in the arena, or as the caller says.
         unsafe { into.as_mut_ptr().copy_from(pointer(address), into.len()) };

@@ -1,39 +1,65 @@
-//! What is known of device memory's values: which blocks the host has written last, and how much.
+//! What is known of device memory's values: which words the host has written.
 //!
-//! Kernels do nothing here, so nobody knows where they would have written. A byte for each block
-//! of 512 bytes (PyTorch's rounding) says how much the host wrote there last; none means that only
-//! a kernel can have written.
+//! Kernels do nothing here, so nobody knows where they would have written. A bit for each word of
+//! eight bytes says that the host wrote it; a byte for each block of 512 bytes (PyTorch's rounding)
+//! says how much the host wrote there last.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use super::arena;
 
+const WORD: u64 = 8;
 const BLOCK: u64 = 512;
+
+/// What is known of a block.
+#[repr(C)]
+struct Block {
+    /// A bit for each word that the host has written.
+    words: AtomicU64,
+    /// One more than the logarithm of what it wrote last; zero for nothing.
+    level: AtomicU8,
+}
 
 static ONCE: Once = Once::new();
 static TABLE: AtomicU64 = AtomicU64::new(0);
 
 /// Says that the host has written `bytes` at a device address.
 pub fn mark(address: u64, bytes: u64) {
-    set(address, bytes, 1 + bytes.max(1).ilog2() as u8);
+    let level = 1 + bytes.max(1).ilog2() as u8;
+    each_block(address, bytes, |block, words| {
+        block.words.fetch_or(words, Relaxed);
+        block.level.store(level, Relaxed);
+    });
 }
 
 /// Says that what is at a device address is not known.
 pub fn forget(address: u64, bytes: u64) {
-    set(address, bytes, 0);
+    each_block(address, bytes, |block, words| {
+        block.words.fetch_and(!words, Relaxed);
+        block.level.store(0, Relaxed);
+    });
 }
 
 /// Says of a device address what is known of another.
 pub fn carry(to: u64, from: u64, bytes: u64) {
-    let level = level(from).unwrap_or(0);
-    set(to, bytes, level);
+    if is_known(from, bytes) { mark(to, bytes) } else { forget(to, bytes) }
 }
 
-/// How much the host wrote last at a device address, as a power of two; `None` for nothing.
-pub fn written(address: u64) -> Option<u64> {
-    let level = level(address)?;
-    (level > 0).then(|| 1 << (level - 1))
+/// Whether the host has written every word of a range.
+pub fn is_known(address: u64, bytes: u64) -> bool {
+    let mut known = table().is_some();
+    each_block(address, bytes, |block, words| {
+        known &= block.words.load(Relaxed) & words == words;
+    });
+    known
+}
+
+/// How much the host wrote last at a device address, as a power of two; zero for nothing.
+pub fn last_written(address: u64) -> u64 {
+    let mut level = 0;
+    each_block(address, 1, |block, _| level = block.level.load(Relaxed));
+    if level == 0 { 0 } else { 1 << (level - 1) }
 }
 
 /// Whether an address is the start of a block.
@@ -41,31 +67,33 @@ pub fn starts_block(address: u64) -> bool {
     arena::offset(address).is_multiple_of(BLOCK)
 }
 
-fn set(address: u64, bytes: u64, level: u8) {
-    let first = arena::offset(address) / BLOCK;
-    let last = (arena::offset(address) + bytes.max(1) - 1) / BLOCK;
-    if let Some(table) = table() {
-        for block in first..=last {
-            // SAFETY: the table has a byte for each block of the arena; a race between two
-            // threads leaves one of the two values, as with the copies themselves.
-            unsafe { table.add(block as usize).write_volatile(level) };
-        }
+/// Calls `body` with each block of a range and the bits of its words in the range.
+fn each_block(address: u64, bytes: u64, mut body: impl FnMut(&Block, u64)) {
+    let Some(table) = table() else {
+        return;
+    };
+    let start = arena::offset(address);
+    let end = start + bytes.max(1);
+    let mut at = start;
+    while at < end {
+        let block = at / BLOCK;
+        let last = end.min((block + 1) * BLOCK) - 1;
+        let (first_word, last_word) = (at % BLOCK / WORD, last % BLOCK / WORD);
+        let words = (u64::MAX >> (63 - (last_word - first_word))) << first_word;
+        // SAFETY: the table has an entry of atomics for each block of the arena.
+        body(unsafe { &*table.add(block as usize) }, words);
+        at = last + 1;
     }
 }
 
-fn level(address: u64) -> Option<u8> {
-    let block = arena::offset(address) / BLOCK;
-    // SAFETY: as in `set`.
-    table().map(|table| unsafe { table.add(block as usize).read_volatile() })
-}
-
-fn table() -> Option<*mut u8> {
+fn table() -> Option<*const Block> {
     ONCE.call_once(|| {
         let (_, bytes) = arena::span();
-        TABLE.store(arena::map(0, bytes / BLOCK, 0).unwrap_or(0), Relaxed);
+        let entries = bytes / BLOCK * size_of::<Block>() as u64;
+        TABLE.store(arena::map(0, entries, 0).unwrap_or(0), Relaxed);
     });
     match TABLE.load(Relaxed) {
         0 => None,
-        at => Some(std::ptr::with_exposed_provenance_mut(at as usize)),
+        at => Some(std::ptr::with_exposed_provenance(at as usize)),
     }
 }

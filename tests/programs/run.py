@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Runs training programs, unmodified, on simulated GPUs, and writes what came of it as a table.
+
+    run.py --python VENV/bin/python [--python VENV2/bin/python ...] [--oomph target/debug/oomph]
+           [--only NAME,NAME] [--out docs/simulated-gpu-programs.md]
+
+Needs no GPU. Each environment has torch, transformers, peft; what a program needs and an environment lacks is said in
+the table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. Exit code 1: a program that should run did not.
+"""
+import argparse, json, os, pathlib, subprocess, sys, tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+ASYNC = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
+RANKS = ["-m", "torch.distributed.run", "--nproc-per-node", "4"]
+
+# name, what it is, GPUs, arguments of python, environment, modules it needs
+PROGRAMS = [
+    ("loop", "DataLoader workers, pinned memory, autocast fp16, GradScaler, convolutions, a checkpoint", 1, ["loop.py"], {}, []),
+    ("trainer", "HF Trainer with LoRA: bf16, accumulation, fused AdamW, evaluation, checkpoint", 1, ["trainer.py"], {}, ["peft", "accelerate"]),
+    ("qlora", "QLoRA: bitsandbytes nf4, paged 8-bit AdamW", 1, ["qlora.py"], {}, ["bitsandbytes", "peft"]),
+    ("liger", "Liger kernels (Triton) in a Llama", 1, ["liger.py"], {}, ["liger_kernel"]),
+    ("compiled", "torch.compile of a Llama (inductor, Triton)", 1, ["compiled.py"], {}, []),
+    ("graphs", "CUDA graphs: `mode=\"reduce-overhead\"`, and a capture by hand", 1, ["graphs.py"], {}, []),
+    ("expandable", "the plain loop with `expandable_segments:True`", 1, ["loop.py"], EXPANDABLE, []),
+    ("malloc-async", "the plain loop with `backend:cudaMallocAsync`", 1, ["loop.py"], ASYNC, []),
+    ("ddp", "DDP under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "ddp"], {}, []),
+    ("fsdp1", "FSDP1 under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "fsdp1"], {}, []),
+    ("fsdp2", "FSDP2 under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "fsdp2"], {}, []),
+    ("tp", "tensor parallel by DTensor under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "tp"], {}, []),
+    ("objects", "object collectives (`all_gather_object`) under torchrun, 2 GPUs", 2,
+     ["-m", "torch.distributed.run", "--nproc-per-node", "2", "objects.py"], {}, []),
+    ("lightning", "Lightning `16-mixed`", 1, ["lightning_loop.py"], {}, ["lightning"]),
+    ("timm", "timm EfficientNet, amp", 1, ["timm_loop.py"], {}, ["timm"]),
+    ("diffusers", "diffusers UNet, amp, checkpointing", 1, ["diffusers_loop.py"], {}, ["diffusers"]),
+    ("zero3", "DeepSpeed ZeRO-3 under torchrun, 4 GPUs", 4, [*RANKS, "zero3.py"], {}, ["deepspeed"]),
+]
+# Said where a program is known not to run, and why.
+KNOWN = {"objects": "the sizes of the pickles are added up by kernels, and read as 0 here"}
+
+
+def versions(python):
+    code = ("import importlib.util as u, json, sys, torch;"
+            "print(json.dumps([torch.__version__, torch.version.cuda, [m for m in sys.argv[1:] if u.find_spec(m)]]))")
+    wanted = sorted({module for program in PROGRAMS for module in program[5]})
+    return json.loads(subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=True).stdout)
+
+
+def run(oomph, python, gpus, arguments, environment):
+    """Returns oomph's own account of the run, and the end of what the program said."""
+    arguments = [str(HERE / a) if a.endswith(".py") else a for a in arguments]
+    command = [oomph, "run", "--gpu", f"sim:a100-80gb*{gpus}", "--timeout", "9m", "--json", "--", python, *arguments]
+    environment = dict(os.environ, TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", **environment)
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+    try:
+        return json.loads(done.stdout), done.stderr
+    except json.JSONDecodeError:
+        return {"verdict": "no answer", "seconds": 0, "processes": [], "gpus": [], "warnings": []}, done.stderr
+
+
+def mib(size):
+    return f"{size / 2**20:,.0f}" if size else ""
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("--python", action="append", required=True), a.add_argument("--oomph", default=str(ROOT / "target/debug/oomph"))
+    a.add_argument("--only"), a.add_argument("--out", type=pathlib.Path)
+    a = a.parse_args()
+    only = a.only.split(",") if a.only else [program[0] for program in PROGRAMS]
+    rows, failed = [], 0
+    for python in a.python:
+        torch, cuda, there = versions(python)
+        for name, what, gpus, arguments, environment, needs in PROGRAMS:
+            lacking = [module for module in needs if module not in there]
+            if name not in only or lacking:
+                if name in only:
+                    rows.append(f"| {what} | {torch}, CUDA {cuda} | | | | not run: no {', '.join(lacking)} here |")
+                continue
+            answer, said = run(a.oomph, python, gpus, arguments, environment)
+            verdict = answer["verdict"]
+            if verdict != "ran":
+                failed += name not in KNOWN
+                reason = KNOWN.get(name) or next((l.strip()[:160] for l in reversed(said.splitlines()) if "Error" in l), "")
+                verdict = f"{verdict}: {reason}"
+            allocated = max((p.get("peak_allocated_bytes") or 0 for p in answer["processes"]), default=0)
+            device = max((g["peak_bytes"] or 0 for g in answer["gpus"]), default=0)
+            rows.append(f"| {what} | {torch}, CUDA {cuda} | {mib(allocated)} | {mib(device)} | {answer['seconds']:.0f} | {verdict} |")
+            print(rows[-1], flush=True)
+    table = ["| program | torch | peak allocated, MiB | peak of the card, MiB | seconds | verdict |", "|---|---|---|---|---|---|", *rows]
+    page = "\n".join([
+        "# Programs on the simulated GPU", "",
+        "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks), no GPU.",
+        "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with context and NCCL's buffers.",
+        "Made by `tests/programs/run.py`; seconds are of the machine it ran on (imports are most of them).", "", *table, ""])
+    if a.out:
+        a.out.write_text(page)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
