@@ -258,6 +258,7 @@ fn the_text_is_a_plan_labelled_simulated_and_the_examples_of_the_help_run() {
     assert!(text.contains("Tesla T4 (simulated)"));
     assert!(text.contains("tried, on a simulated GPU"));
     assert!(output.stderr.is_empty(), "no progress in a pipe");
+    assert!(text.contains("the command is not told {accumulation_steps}"), "{text}");
     fs::create_dir(user.path("bin")).unwrap();
     for name in ["python", "torchrun"] {
         std::os::unix::fs::symlink(program(), user.path("bin").join(name)).unwrap();

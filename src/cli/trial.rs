@@ -83,6 +83,9 @@ pub struct Args {
 pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let gpus = simulated(&args.gpu, "trial")?;
     let template = Template::new(args.command.clone(), args.shell);
+    let accumulates = template.names_accumulation()
+        || reads_the_environment(&template, "OOMPH_ACCUMULATION_STEPS")
+        || reads_the_environment(&template, "OOMPH_EFFECTIVE_BATCH");
     check(&template)?;
     let data_parallel = args.world_size.unwrap_or(u64::from(gpus.count));
     let wish = Wish {
@@ -110,12 +113,21 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         return Err(CliError::usage(unsolvable.to_string())
             .hint(format!("--effective-batch {replicas} or more, or fewer GPUs")));
     }
+    let mut notes = notes(&trial.runs, limit, samples);
+    let several = solution.as_ref().is_ok_and(|solution| solution.best.accumulation.get() > 1);
+    if several && !accumulates {
+        notes.push(
+            "the command is not told {accumulation_steps}: if its runs did not accumulate, the \
+             plan, whose gradients stay alive meanwhile, may take more than they did"
+                .to_owned(),
+        );
+    }
     let answer = TrialAnswer {
         command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
         gpus: plan_gpus(&gpus, headroom),
         data_parallel: wish.data_parallel,
         goal: wish.target.map(|effective_batch| Goal { effective_batch, tokens: None }),
-        notes: notes(&trial.runs, limit, samples),
+        notes,
         reused: trial.machine().reused,
         runs: trial.runs,
         solution,
@@ -135,7 +147,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
 
 /// Refuses a command that cannot be tried.
 fn check(template: &Template) -> Result<(), CliError> {
-    if !template.names_micro_batch() && !reads_the_environment(template) {
+    if !template.names_micro_batch() && !reads_the_environment(template, "OOMPH_MICRO_BATCH") {
         return Err(CliError::usage("{micro_batch} is nowhere in the command")
             .cause("each run would have the same size")
             .hint(
@@ -147,14 +159,12 @@ fn check(template: &Template) -> Result<(), CliError> {
 }
 
 /// Whether a word names a file in which the variable's name stands: a script that reads it.
-fn reads_the_environment(template: &Template) -> bool {
+fn reads_the_environment(template: &Template, name: &str) -> bool {
     const MOST: u64 = 1 << 20;
     template.words().iter().any(|word| {
         std::fs::metadata(word).is_ok_and(|found| found.is_file() && found.len() <= MOST)
-            && std::fs::read(word).is_ok_and(|text| {
-                let name = b"OOMPH_MICRO_BATCH";
-                text.windows(name.len()).any(|part| part == name)
-            })
+            && std::fs::read(word)
+                .is_ok_and(|text| text.windows(name.len()).any(|part| part == name.as_bytes()))
     })
 }
 

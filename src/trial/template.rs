@@ -46,7 +46,16 @@ impl Template {
     /// Returns whether the micro-batch is named anywhere: in an argument, or, by its variable's
     /// name, in what a shell reads.
     pub fn names_micro_batch(&self) -> bool {
-        let (placeholder, variable) = Sizes::NAMES[0];
+        self.names(0)
+    }
+
+    /// Returns whether the command is told to accumulate, by the steps or the effective batch.
+    pub fn names_accumulation(&self) -> bool {
+        self.names(1) || self.names(2)
+    }
+
+    fn names(&self, index: usize) -> bool {
+        let (placeholder, variable) = Sizes::NAMES[index];
         let has = |word: &OsString, text: &str| {
             word.as_bytes().windows(text.len()).any(|part| part == text.as_bytes())
         };
