@@ -70,7 +70,7 @@ pub enum Op {
     Add,
     /// `a * b`. `[a, b] -> [out]`
     Mul,
-    /// `a / b`, where b needs no gradient. `[a, b] -> [out]`
+    /// `a / b`. `[a, b] -> [out]`
     Div,
     /// `torch.where(condition, a, b)`, where b needs no gradient. `[condition, a, b] -> [out]`
     Where,
@@ -198,8 +198,15 @@ pub enum Op {
     },
     /// `torch.sort` of one row of integers. `[a] -> [values, indices]`
     Sort,
-    /// `a[index]`: rows of a. `[a, index] -> [out]`
-    IndexRows,
+    /// `a[:, ..., index]`: what an index names along a dimension. `[a, index] -> [out]`
+    IndexRows {
+        /// The dimension.
+        dim: i32,
+    },
+    /// `a[rows, columns]` on the first two dimensions. `[a, rows, columns] -> [out]`
+    IndexPairs,
+    /// `a.index_add_(0, index, b)`. `[a, index, b] -> [out]`
+    IndexAdd,
     /// `grouped_mm`: rows by the matrix of their group. `[x, weight (groups, in, out), offsets] -> [out]`
     GroupedMm,
     /// `mask.sum()` of a boolean mask: counted in int64. `[mask] -> [out]`

@@ -105,9 +105,9 @@ impl<'b> Experts<'b> {
         let selected = {
             // perm // num_top_k
             let token = b.fresh(&[sent], Dtype::I64);
-            b.run(Op::IndexRows, &[rows, &token])
+            b.run(Op::IndexRows { dim: 0 }, &[rows, &token])
         };
-        let selected_weights = b.run(Op::IndexRows, &[&flat_weights, &order]);
+        let selected_weights = b.run(Op::IndexRows { dim: 0 }, &[&flat_weights, &order]);
         let _as_int = b.fresh(&[sent], Dtype::I32);
         let counts = b.fresh(&[self.config.count], Dtype::I32);
         let offsets = b.run(Op::CumulativeSum, &[&counts]);
@@ -124,7 +124,7 @@ impl<'b> Experts<'b> {
         };
         let back = b.fresh(&[sent], Dtype::I64);
         b.scratch(&[sent], Dtype::I64);
-        weighted = b.run(Op::IndexRows, &[&weighted, &back]);
+        weighted = b.run(Op::IndexRows { dim: 0 }, &[&weighted, &back]);
         let split = [tokens, per_token, self.hidden].map(|n| n as i64);
         let summed = {
             let parts = b.view(&weighted, &split);

@@ -34,6 +34,11 @@ impl<'b> MlpBlock<'b> {
                 let up = linear("up_proj", [inner, hidden]);
                 (vec![gate, up], linear("down_proj", [hidden, inner]))
             }
+            Mlp::GatedByNumber { .. } => {
+                let gate = linear("w1", [inner, hidden]);
+                let down = linear("w2", [hidden, inner]);
+                (vec![gate, linear("w3", [inner, hidden])], down)
+            }
             Mlp::FusedGated { .. } => {
                 let up = linear("gate_up_proj", [2 * inner, hidden]);
                 (vec![up], linear("down_proj", [hidden, inner]))
@@ -55,7 +60,7 @@ impl<'b> MlpBlock<'b> {
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let first = self.up[0].run(b, x);
         match self.shape {
-            Mlp::Gated { activation } => {
+            Mlp::Gated { activation } | Mlp::GatedByNumber { activation } => {
                 let active = self.activate(b, activation, &first);
                 drop(first);
                 let up = self.up[1].run(b, x);

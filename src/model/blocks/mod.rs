@@ -3,6 +3,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod expert_list;
 pub mod experts;
 pub mod linear;
 pub mod mlp;

@@ -199,7 +199,9 @@ impl DecoderConfig {
     fn mlp_parameters(&self, inner: u64) -> u64 {
         let hidden = self.hidden_size;
         let (matrices, biases) = match self.architecture().mlp {
-            Mlp::Gated { .. } | Mlp::FusedGated { .. } => (3, 2 * inner + hidden),
+            Mlp::Gated { .. } | Mlp::GatedByNumber { .. } | Mlp::FusedGated { .. } => {
+                (3, 2 * inner + hidden)
+            }
             Mlp::Plain { .. } => (2, inner + hidden),
         };
         matrices * hidden * inner + if self.mlp.bias { biases } else { 0 }

@@ -97,6 +97,11 @@ pub enum Mlp {
         /// Activation.
         activation: &'static str,
     },
+    /// The same, called w1 (gate), w2 (down) and w3 (up), and registered so.
+    GatedByNumber {
+        /// Activation.
+        activation: &'static str,
+    },
     /// The same, with gate and up in one projection.
     FusedGated {
         /// Activation.

@@ -1,17 +1,19 @@
 //! One decoder layer: its weights, and the order of norms, attention, MLP and sums.
 
 use crate::model::blocks::attention::{self, Attend};
+use crate::model::blocks::expert_list::ExpertList;
 use crate::model::blocks::experts::Experts;
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::mlp::MlpBlock;
 use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{Rotary, Table};
 use crate::model::builder::{Builder, Value};
-use crate::model::config::DecoderConfig;
+use crate::model::config::{DecoderConfig, Family};
 use crate::model::decoder::architecture::{
     Architecture, NormKind, Projections, QkNorm, Residuals, Tables,
 };
 use crate::model::graph::Op;
+use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
 
 /// One MLP, or experts.
@@ -19,6 +21,7 @@ use crate::model::options::GraphOptions;
 enum FeedForward<'b> {
     Mlp(MlpBlock<'b>),
     Experts(Experts<'b>),
+    ExpertList(ExpertList<'b>),
 }
 
 /// A layer's weights, loaded in PyTorch's order.
@@ -35,7 +38,12 @@ pub struct LayerWeights<'b> {
 
 impl<'b> LayerWeights<'b> {
     /// Loads layer `index`.
-    pub fn load(b: &'b Builder, c: &DecoderConfig, index: usize) -> LayerWeights<'b> {
+    pub fn load(
+        b: &'b Builder,
+        c: &DecoderConfig,
+        o: &GraphOptions,
+        index: usize,
+    ) -> LayerWeights<'b> {
         let arch = c.architecture();
         let layer = format!("{}.layers.{index}", arch.model);
         let load_norms = || -> Vec<Norm<'b>> {
@@ -44,7 +52,7 @@ impl<'b> LayerWeights<'b> {
         };
         let first_norms = arch.norms_first.then(load_norms);
         let (projections, output, qk_norms) = attention_weights(b, c, arch, &layer);
-        let feed_forward = feed_forward(b, c, index, &layer);
+        let feed_forward = feed_forward(b, c, o, index, &layer);
         let norms = first_norms.unwrap_or_else(load_norms);
         LayerWeights { projections, output, qk_norms, feed_forward, norms }
     }
@@ -53,11 +61,15 @@ impl<'b> LayerWeights<'b> {
 fn feed_forward<'b>(
     b: &'b Builder,
     c: &DecoderConfig,
+    o: &GraphOptions,
     index: usize,
     layer: &str,
 ) -> FeedForward<'b> {
-    let module = format!("{layer}.mlp");
+    let module = format!("{layer}.{}", feed_forward_name(c, o));
     match c.experts_of(index) {
+        Some(experts) if o.transformers < TRANSFORMERS_5 => FeedForward::ExpertList(
+            ExpertList::load(b, c.family, experts, c.mlp.activation, c.hidden_size, &module),
+        ),
         Some(experts) => FeedForward::Experts(Experts::load(
             b,
             c.family,
@@ -74,6 +86,13 @@ fn feed_forward<'b>(
             [c.hidden_size, c.mlp.intermediate_size],
             c.mlp.bias,
         )),
+    }
+}
+
+fn feed_forward_name(c: &DecoderConfig, o: &GraphOptions) -> &'static str {
+    match c.family {
+        Family::Mixtral if o.transformers < TRANSFORMERS_5 => "block_sparse_moe",
+        _ => "mlp",
     }
 }
 
@@ -165,12 +184,21 @@ impl<'b> Layer<'_, 'b> {
     }
 
     fn feed(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
-        let _m = b.enter("mlp");
-        let out = match &self.w.feed_forward {
-            FeedForward::Mlp(mlp) => mlp.run(b, x),
-            FeedForward::Experts(experts) => experts.run(b, self.o, x),
+        self.feed_with_logits(b, x).0
+    }
+
+    /// The result, and a router's logits where they are handed to the layer.
+    fn feed_with_logits(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
+        let _m = b.enter(feed_forward_name(self.c, self.o));
+        let (out, logits) = match &self.w.feed_forward {
+            FeedForward::Mlp(mlp) => (mlp.run(b, x), None),
+            FeedForward::Experts(experts) => (experts.run(b, self.o, x), None),
+            FeedForward::ExpertList(experts) => {
+                let (out, logits) = experts.run(b, self.o, x);
+                (out, Some(logits))
+            }
         };
-        self.own_dropout(b, out)
+        (self.own_dropout(b, out), logits)
     }
 
     fn dropout(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
@@ -189,7 +217,7 @@ impl<'b> Layer<'_, 'b> {
 
     fn pre_norm(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let normed = self.norm(b, 0, input);
-        let (attended, _weights) = self.attend(b, &normed);
+        let (attended, mut _kept) = self.attend(b, &normed);
         drop(normed);
         let residual = {
             let dropped = self.layer_dropout(b, &attended);
@@ -197,8 +225,12 @@ impl<'b> Layer<'_, 'b> {
         };
         drop(attended);
         let normed = self.norm(b, 1, &residual);
-        let fed = self.feed(b, &normed);
+        let (fed, logits) = self.feed_with_logits(b, &normed);
         drop(normed);
+        if logits.is_some() {
+            // `hidden_states, _ = ...`: the name that held attention's weights.
+            _kept = logits;
+        }
         let dropped = self.layer_dropout(b, &fed);
         b.add(&residual, dropped.as_ref().unwrap_or(&fed))
     }

@@ -42,7 +42,7 @@ impl<'b> Weights<'b> {
         let embedding_scale =
             scaled_by_buffer(arch, o).then(|| b.buffer(&embedding_name, &[], Dtype::Model));
         let layers =
-            (0..c.num_hidden_layers as usize).map(|i| LayerWeights::load(b, c, i)).collect();
+            (0..c.num_hidden_layers as usize).map(|i| LayerWeights::load(b, c, o, i)).collect();
         let norm = Norm::load(b, arch.norm, arch.model, arch.last_norm, c.hidden_size);
         let inv_freq = inverse_frequencies(b, c, o);
         let head = (!c.tie_word_embeddings)

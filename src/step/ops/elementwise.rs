@@ -56,10 +56,14 @@ impl Tape<'_> {
         Grads::from_iter([grad_a, grad_b])
     }
 
-    /// `a / b` where b needs no gradient.
+    /// `a / b`
     pub fn div(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let (sizes, strides, dtype) = self.binary_shape(a, b);
-        let edge = self.record(Backward::Pointwise, &[a], &[b], &[(sizes, dtype)]);
+        let meta = [(sizes, dtype)];
+        let edge = match b.edge {
+            Some(_) => self.record(Backward::Quotient, &[a, b], &[a, b], &meta),
+            None => self.record(Backward::Pointwise, &[a], &[b], &meta),
+        };
         self.result(sizes, strides, dtype, edge)
     }
 

@@ -34,14 +34,7 @@ impl Tape<'_> {
         let before = copy.as_ref().unwrap_or(a);
         let edge = self.record(Backward::Quotient, &[a, b], &[before, b], &[(a.sizes, a.dtype)]);
         drop(copy);
-        Rc::new(TensorData {
-            sizes: a.sizes,
-            strides: a.strides,
-            dtype: a.dtype,
-            storage: a.storage.clone(),
-            edge,
-            is_view: false,
-        })
+        self.in_place(a, edge)
     }
 
     /// `b`: `-grad * ((a / b) / b)`, four kernels; then `a`: `grad / b`.
@@ -70,28 +63,91 @@ impl Tape<'_> {
         [values, order]
     }
 
-    /// `x[index]`: rows of x, whose gradient is added up by index.
-    pub fn index_rows(&mut self, x: &Tensor, index: &Tensor) -> Tensor {
+    /// `x[:, ..., index]`: what an index names along a dimension; gradients are added up by index.
+    pub fn index_rows(&mut self, x: &Tensor, index: &Tensor, dim: usize) -> Tensor {
         let mut sizes = x.sizes;
-        sizes.as_mut_slice()[0] = index.numel();
-        let op = Backward::IndexRows { sizes: x.sizes };
+        sizes.as_mut_slice()[dim] = index.numel();
+        let op = Backward::IndexRows { sizes: x.sizes, dim };
         let edge = self.record(op, &[x], &[index], &[(sizes, x.dtype)]);
         self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
     }
 
     /// Zeros of the whole, then a sort of the indices that the sums follow.
-    pub fn index_rows_backward(&mut self, grad: &Tensor, saved: &[Tensor], sizes: Dims) -> Tensor {
+    pub fn index_rows_backward(
+        &mut self,
+        grad: &Tensor,
+        saved: &[Tensor],
+        sizes: Dims,
+        dim: usize,
+    ) -> Tensor {
         let out = self.empty(sizes, grad.dtype);
         let count = saved[0].numel();
-        let rows = sizes.as_slice()[0];
         let ids = || self.empty(Dims::new(&[count]), DType::I64);
         let wrapped = ids();
         let linear = ids();
         drop(wrapped);
-        let sorted = (ids(), ids(), ids());
-        let sort = self.hold(CubPairs { count, bits: index_bits(rows.max(2) - 1) }.bytes());
-        drop((linear, sorted, sort));
+        self.sort_by_index(count, sizes.as_slice()[dim]);
+        drop(linear);
         out
+    }
+
+    /// Copies of the indices and their order, sorted by what they name among so many.
+    fn sort_by_index(&self, count: u64, named: u64) {
+        let ids = || self.empty(Dims::new(&[count]), DType::I64);
+        let sorted = (ids(), ids(), ids());
+        let sort = self.hold(CubPairs { count, bits: index_bits(named.max(2) - 1) }.bytes());
+        drop((sorted, sort));
+    }
+
+    /// `x[rows, columns]` on the first two dimensions.
+    pub fn index_pairs(&mut self, x: &Tensor, rows: &Tensor, columns: &Tensor) -> Tensor {
+        let mut sizes = x.sizes.without(0);
+        sizes.as_mut_slice()[0] = rows.numel();
+        let op = Backward::IndexPairs { sizes: x.sizes };
+        let edge = self.record(op, &[x], &[rows, columns], &[(sizes, x.dtype)]);
+        self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
+    }
+
+    /// As for rows, with an index computed out of two.
+    pub fn index_pairs_backward(&mut self, grad: &Tensor, saved: &[Tensor], sizes: Dims) -> Tensor {
+        let out = self.empty(sizes, grad.dtype);
+        let count = saved[0].numel();
+        let ids = || self.empty(Dims::new(&[count]), DType::I64);
+        let wrapped = ids();
+        let linear = ids();
+        drop(wrapped);
+        // The other index is added in place.
+        drop((ids(), ids()));
+        let pairs = sizes.as_slice()[0] * sizes.as_slice()[1];
+        self.sort_by_index(count, pairs);
+        drop(linear);
+        out
+    }
+
+    /// `a.index_add_(0, index, b)`: the same memory, one node further on.
+    pub fn index_add(&mut self, a: &Tensor, index: &Tensor, b: &Tensor) -> Tensor {
+        let meta = [(a.sizes, a.dtype)];
+        let edge = self.record(Backward::IndexAdd, &[a, b], &[index, b], &meta);
+        self.in_place(a, edge)
+    }
+
+    /// The gradient as it is, and its rows at the index.
+    pub fn index_add_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let grad_a = needs[0].then(|| Rc::clone(grad));
+        let grad_b = needs[1].then(|| self.empty(saved[1].sizes, saved[1].dtype));
+        Grads::from_iter([grad_a, grad_b])
+    }
+
+    /// What an operator in place leaves: the same memory, with another history.
+    fn in_place(&self, x: &Tensor, edge: Option<Edge>) -> Tensor {
+        Rc::new(TensorData {
+            sizes: x.sizes,
+            strides: x.strides,
+            dtype: x.dtype,
+            storage: x.storage.clone(),
+            edge,
+            is_view: false,
+        })
     }
 
     /// `grouped_mm(x, weight, offs)`: rows of x by the matrix of their group.

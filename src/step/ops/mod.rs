@@ -97,11 +97,20 @@ pub enum Backward {
     },
     /// `a / b` of two tensors.
     Quotient,
-    /// Adds gradients of rows up by index.
+    /// Adds gradients up by index along one dimension.
     IndexRows {
         /// Sizes of the whole.
         sizes: Dims,
+        /// The dimension.
+        dim: usize,
     },
+    /// Adds gradients up by indices of the first two dimensions.
+    IndexPairs {
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// Passes the gradient on, and picks from it what was added.
+    IndexAdd,
     /// `grouped_mm`
     GroupedMm,
     /// Repeats the gradient along what was summed.
@@ -160,7 +169,11 @@ impl Tape<'_> {
             Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
             Backward::Scatter { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Quotient => self.quotient_backward(grad, saved, needs),
-            Backward::IndexRows { sizes } => one(self.index_rows_backward(grad, saved, *sizes)),
+            Backward::IndexRows { sizes, dim } => {
+                one(self.index_rows_backward(grad, saved, *sizes, *dim))
+            }
+            Backward::IndexPairs { sizes } => one(self.index_pairs_backward(grad, saved, *sizes)),
+            Backward::IndexAdd => self.index_add_backward(grad, saved, needs),
             Backward::GroupedMm => self.grouped_mm_backward(saved, needs),
             Backward::ExpandTo { kept, sizes } => {
                 let kept = self.reshape_data(grad, *kept);
