@@ -270,6 +270,7 @@ fn a_paged_optimizer_says_where_its_state_is() {
     let line = "estimate gpt2 --precision bf16 --optimizer paged-adamw-8bit --json";
     let assumptions = json(&oomph(line))["assumptions"].to_string();
     assert!(assumptions.contains("managed memory"), "{assumptions}");
+    assert!(assumptions.contains("embeddings in 32 bits"), "{assumptions}");
 }
 
 #[test]

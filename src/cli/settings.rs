@@ -20,6 +20,14 @@ const MAX_SEQ_LEN: u64 = 1 << 22;
 /// so that no sum of a trace overflows.
 const MAX_SCORES: u64 = 1 << 44;
 
+/// Whose settings an 8-bit optimizer has.
+///
+/// Source: transformers 5.23 `trainer.py` (`create_optimizer`), which tells bitsandbytes to keep
+/// `optim_bits` 32 for each `nn.Embedding`.
+const EMBEDDINGS_TOO: &str = "every parameter of 4,096 elements or more has its moments in 8 bits, \
+                              as bitsandbytes does by itself; the Hugging Face Trainer keeps those \
+                              of embeddings in 32 bits";
+
 /// What an estimate with a paged optimizer leaves out.
 const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
                      outside PyTorch's allocator and not counted, since the driver moves them to \
@@ -89,8 +97,12 @@ impl Settings {
         if args.clip.is_none() {
             assumed.lines.push("no --clip (default)".to_owned());
         }
-        if optimizer == OptimizerArg::PagedAdamW8Bit {
-            assumed.lines.push(PAGED.to_owned());
+        match optimizer {
+            OptimizerArg::AdamW8Bit => assumed.lines.push(EMBEDDINGS_TOO.to_owned()),
+            OptimizerArg::PagedAdamW8Bit => {
+                assumed.lines.extend([EMBEDDINGS_TOO.to_owned(), PAGED.to_owned()]);
+            }
+            _ => {}
         }
         let checkpointing = args.checkpointing.unwrap_or_else(|| {
             assumed.note("checkpointing", "none");
