@@ -60,3 +60,56 @@ impl Tape<'_> {
         vec![vector(count + 1, DType::I64), vector(chunks.sum(), floats)]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::step::setup::{
+        Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, ZeroGrad,
+    };
+    use crate::step::tape::Parameter;
+    use crate::step::tensor::Recorder;
+    use crate::units::{AccumulationSteps, MicroBatch};
+
+    /// The bytes that clipping asks for, in order.
+    fn clipping(torch: Version, grads: &[(u64, DType)]) -> Vec<u64> {
+        let setup = Setup {
+            micro_batch: MicroBatch::ONE,
+            accumulation: AccumulationSteps::ONE,
+            seq_len: 1,
+            precision: Precision::Fp32,
+            optimizer: Optimizer::Sgd,
+            clip: Some(1.0),
+            zero_grad: ZeroGrad::None,
+            checkpointing: Checkpointing::None,
+            attention: Attention::Sdpa,
+            attention_mask: AttentionMask::Ones,
+            torch,
+            transformers: Version::new(5, 23),
+            gpu: GpuArch::A100,
+        };
+        let recorder = Recorder::new();
+        let mut tape = Tape::new(&setup, Rc::clone(&recorder));
+        for &(count, dtype) in grads {
+            let tensor = tape.empty(Dims::new(&[count]), dtype);
+            let grad = Some(Rc::clone(&tensor));
+            tape.parameters.push(Parameter { tensor, grad, accumulator: None });
+        }
+        tape.clip_gradients();
+        let trace = recorder.finish();
+        trace.blocks[grads.len()..].iter().map(|block| block.bytes.get()).collect()
+    }
+
+    /// What PyTorch allocated for gradients of two dtypes on a driver without a GPU.
+    #[test]
+    fn norms_are_taken_by_dtype_and_their_total_in_the_wider_one() {
+        let grads = [(1000, DType::Bf16), (2000, DType::F32), (3000, DType::Bf16)];
+        let rest = [12, 4, 4, 4, 4, 4];
+        let new = [&[16, 4, 4, 24, 8, 2, 2][..], &rest].concat();
+        assert_eq!(clipping(Version::new(2, 15), &grads), new);
+        let old = [&[4, 4, 8, 2, 2][..], &rest].concat();
+        assert_eq!(clipping(Version::new(2, 8), &grads), old);
+    }
+}
