@@ -68,6 +68,40 @@ fn a_convolutions_workspace_is_the_scenarios_and_said() {
 }
 
 #[test]
+fn a_graph_of_cudnn_has_one_engine_with_the_assumed_workspace() {
+    const NUMBER: u32 = 3;
+    let machine = Scenario::unlogged("gpu total=1GiB convolution=4MiB");
+    child::run(&machine, || {
+        assert_eq!(cuda!(cudaFree(0 => u64)), 0);
+        let mut plan = 0u64;
+        let made = cuda!(cudnnBackendCreateDescriptor(8 => u32, &mut plan => *mut u64));
+        let get = |of: u64, name: u32, room: i64| {
+            let (mut count, mut values) = (-1i64, [-1i64; 2]);
+            let code = cuda!(cudnnBackendGetAttribute(
+                of => u64, name => u32, NUMBER => u32, room => i64, &mut count => *mut i64,
+                values.as_mut_ptr() => *mut i64
+            ));
+            (code, count, values)
+        };
+        // Results of the heuristics, notes of an engine, the plan's workspace.
+        assert_eq!((made, get(plan, 202, 0)), (0, (0, 1, [-1; 2])));
+        assert_eq!(get(plan, 1303, 2), (0, 0, [-1; 2]));
+        assert_eq!(get(plan, 402, 1), (0, 1, [4 << 20, -1]));
+        // What was set is what it is.
+        let sides = [7i64, 9];
+        let set = cuda!(cudnnBackendSetAttribute(
+            plan => u64, 902 => u32, NUMBER => u32, 2 => i64, sides.as_ptr() => *const i64
+        ));
+        assert_eq!((set, get(plan, 902, 2)), (0, (0, 2, [7, 9])));
+        assert_eq!(get(plan, 902, 1), (0, 2, [7, -1]));
+        assert_eq!(cuda!(cudnnBackendFinalize(plan => u64)), 0);
+        assert_eq!(cuda!(cudnnBackendDestroyDescriptor(plan => u64)), 0);
+        assert_eq!(cuda!(cudnnBackendFinalize(plan => u64)), 2000);
+        assert_eq!(get(plan, 402, 1).0, 2000);
+    });
+}
+
+#[test]
 fn any_source_compiles_and_its_names_stay() {
     let machine = Scenario::unlogged("gpu total=1GiB");
     child::run(&machine, || {
@@ -104,12 +138,12 @@ fn a_call_that_is_not_answered_fails_and_is_named_once() {
         for _ in 0..3 {
             assert_eq!(cuda!(cudaIpcGetMemHandle(0 => u64, 0 => u64)), 801);
         }
-        assert_eq!(cuda!(cudnnBackendFinalize(0 => u64)), 3000);
+        assert_eq!(cuda!(cudnnFusedOpsExecute(0 => u64)), 3000);
     });
     let notes = machine.notes();
     let unanswered = notes.iter().filter(|note| note.kind == Kind::Unanswered);
     let names: Vec<_> = unanswered.map(|note| note.detail.as_str()).collect();
-    assert_eq!(names, ["cudaIpcGetMemHandle", "cudnnBackendFinalize"]);
+    assert_eq!(names, ["cudaIpcGetMemHandle", "cudnnFusedOpsExecute"]);
 }
 
 #[test]

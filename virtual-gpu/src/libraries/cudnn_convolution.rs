@@ -18,7 +18,7 @@ const BAD_PARAMETER: u32 = 2000;
 const ALGORITHM: i32 = 1;
 
 /// Returns the workspace that the scenario assumes of each convolution.
-fn workspace() -> u64 {
+pub fn workspace() -> u64 {
     let mut bytes = 0;
     enter("cudaFree", |call| {
         let place = call.device(state::device())?;

@@ -4,6 +4,7 @@
 mod cublas;
 mod cublas_lt;
 mod cudnn;
+mod cudnn_backend;
 mod cudnn_convolution;
 mod cudnn_descriptors;
 mod cufft;

@@ -40,9 +40,9 @@ device_work! {
 unanswered! {
     3000;
     cudnnAdvVersionCheck cudnnB2BCausalConv1dBackward cudnnB2BCausalConv1dForward
-    cudnnBackendCreateDescriptor cudnnBackendDestroyDescriptor cudnnBackendExecute
-    cudnnBackendFinalize cudnnBackendGetAttribute cudnnBackendInitialize
-    cudnnBackendPopulateCudaGraph cudnnBackendSetAttribute cudnnBackendUpdateCudaGraph
+
+      cudnnBackendInitialize
+    cudnnBackendPopulateCudaGraph  cudnnBackendUpdateCudaGraph
     cudnnBuildRNNDynamic cudnnCausalConv1dBackward cudnnCausalConv1dForward
     cudnnCausalConv1dNwhBackward cudnnCausalConv1dNwhForward cudnnCnnVersionCheck
     cudnnCreateFusedOpsConstParamPack cudnnCreateFusedOpsPlan cudnnCreateFusedOpsVariantParamPack
