@@ -142,6 +142,12 @@ fn a_scalar_in_a_block_that_held_an_array_is_a_kernels() {
         assert_eq!(copy(device, address(&tokens), 512), 0);
         assert_eq!(read::<512>(device), tokens);
         assert_eq!(read::<4>(device), [0; 4]);
+        // A flag where a few labels lay, and the first of a few sizes.
+        assert_eq!(copy(device + 512, address(&[3u64, 4]), 16), 0);
+        assert_eq!(read::<4>(device + 512), [0; 4]);
+        assert_eq!(read::<8>(device + 512), 3u64.to_ne_bytes());
+        // A copy on the device does not make it known.
+        assert_eq!((copy(device + 1024, device + 512, 4), read::<4>(device + 1024)), (0, [0; 4]));
         let scale = 65536.0f32.to_ne_bytes();
         assert_eq!(copy(device, address(&scale), 4), 0);
         assert_eq!(read::<4>(device), scale);

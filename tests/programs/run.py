@@ -31,10 +31,6 @@ PROGRAMS = [
     ("tp", "tensor parallel by DTensor under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "tp"], {}, []),
     ("objects", "object collectives (`all_gather_object`) under torchrun, 2 GPUs", 2,
      ["-m", "torch.distributed.run", "--nproc-per-node", "2", "objects.py"], {}, []),
-    ("lightning", "Lightning `16-mixed`", 1, ["lightning_loop.py"], {}, ["lightning"]),
-    ("timm", "timm EfficientNet, amp", 1, ["timm_loop.py"], {}, ["timm"]),
-    ("diffusers", "diffusers UNet, amp, checkpointing", 1, ["diffusers_loop.py"], {}, ["diffusers"]),
-    ("zero3", "DeepSpeed ZeRO-3 under torchrun, 4 GPUs", 4, [*RANKS, "zero3.py"], {}, ["deepspeed"]),
 ]
 # Said where a program is known not to run, and why.
 KNOWN = {"objects": "the sizes of the pickles are added up by kernels, and read as 0 here"}

@@ -44,7 +44,10 @@ pub unsafe fn copy(to: u64, from: u64, bytes: u64) {
         (true, true) if bytes <= SMALL => {
             // SAFETY: both are in the arena.
             unsafe { move_bytes(to, from, bytes) };
-            shadow::carry(to, from, bytes);
+            match is_hosts(from, bytes) {
+                true => shadow::mark(to, bytes),
+                false => shadow::forget(to, bytes),
+            }
         }
         (true, _) => {}
         // SAFETY: as the caller says.
@@ -75,14 +78,7 @@ pub unsafe fn fill(to: u64, value: u8, bytes: u64) {
 ///
 /// `to` is good for `bytes`.
 unsafe fn read(to: u64, from: u64, bytes: u64) {
-    let last = shadow::last_written(from);
-    // A scalar at the start of a block that last held an array: the block was given out again, and
-    // a kernel has written it since.
-    let reused = bytes <= SCALAR && last > ARRAY && shadow::starts_block(from);
-    let known = match bytes {
-        1 => last == 1,
-        _ => bytes <= SMALL && !reused && shadow::is_known(from, bytes),
-    };
+    let known = bytes <= SMALL && is_hosts(from, bytes);
     if known {
         // SAFETY: the source is in the arena, the target as the caller says.
         unsafe { move_bytes(to, from, bytes) };
@@ -101,7 +97,7 @@ unsafe fn read(to: u64, from: u64, bytes: u64) {
 ///
 /// An address of the host is good for as many bytes as `into` has.
 pub unsafe fn peek(address: u64, into: &mut [u8]) -> bool {
-    let known = !arena::holds(address) || shadow::is_known(address, into.len() as u64);
+    let known = !arena::holds(address) || is_hosts(address, into.len() as u64);
     if known {
         // SAFETY: in the arena, or as the caller says.
         unsafe { into.as_mut_ptr().copy_from(pointer(address), into.len()) };
@@ -126,6 +122,17 @@ pub unsafe fn poke(address: u64, from: &[u8], known: bool) {
     } else if device {
         shadow::forget(address, from.len() as u64);
     }
+}
+
+/// Whether what is at a device address is what the host has written there.
+fn is_hosts(address: u64, bytes: u64) -> bool {
+    let last = shadow::last_written(address);
+    // A scalar at the start of a block that last held more: the block was given out again, and a
+    // kernel has written it since (GradScaler's flag where labels lay). Of a word's length it may
+    // as well be the first of a few sizes; a byte alone answers a question.
+    let most = if bytes == SCALAR { ARRAY } else { bytes };
+    let reused = bytes <= SCALAR && last > most && shadow::starts_block(address);
+    (bytes > 1 || last == 1) && !reused && shadow::is_known(address, bytes)
 }
 
 /// Whether one of two addresses can only be of a device without address space.

@@ -41,11 +41,6 @@ pub fn forget(address: u64, bytes: u64) {
     });
 }
 
-/// Says of a device address what is known of another.
-pub fn carry(to: u64, from: u64, bytes: u64) {
-    if is_known(from, bytes) { mark(to, bytes) } else { forget(to, bytes) }
-}
-
 /// Whether the host has written every word of a range.
 pub fn is_known(address: u64, bytes: u64) -> bool {
     let mut known = table().is_some();
