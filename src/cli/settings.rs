@@ -131,7 +131,7 @@ impl Settings {
             micro_batch: MicroBatch::ONE,
             accumulation: AccumulationSteps::ONE,
             seq_len,
-            precision: support::precision(precision, args.precision.is_none())?,
+            precision: support::precision(precision),
             optimizer: support::optimizer(optimizer),
             clip: args.clip,
             zero_grad: support::zero_grad(zero_grad),

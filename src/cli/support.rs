@@ -59,19 +59,13 @@ pub fn kernels(gpu: GpuArch, torch: Version) -> Result<(), CliError> {
 }
 
 /// Turns the precision into the step's.
-///
-/// # Errors
-/// For formats whose traces come later.
-pub fn precision(value: PrecisionArg, by_default: bool) -> Result<Precision, CliError> {
+pub const fn precision(value: PrecisionArg) -> Precision {
     match value {
-        PrecisionArg::Fp32 => Ok(Precision::Fp32),
-        PrecisionArg::Bf16 => Ok(Precision::Bf16),
-        PrecisionArg::Fp16 => Ok(Precision::Fp16),
-        PrecisionArg::AmpBf16 | PrecisionArg::AmpFp16 => {
-            let default = if by_default { ", the default" } else { "" };
-            Err(CliError::not_yet(format!("--precision {}{default}", value.name()))
-                .hint("--precision bf16 or --precision fp32"))
-        }
+        PrecisionArg::Fp32 => Precision::Fp32,
+        PrecisionArg::Bf16 => Precision::Bf16,
+        PrecisionArg::Fp16 => Precision::Fp16,
+        PrecisionArg::AmpBf16 => Precision::AmpBf16,
+        PrecisionArg::AmpFp16 => Precision::AmpFp16,
     }
 }
 

@@ -58,6 +58,18 @@ impl Drop for Scope<'_> {
     }
 }
 
+/// A region without autocast, from its making to its drop.
+#[derive(Debug)]
+pub struct AutocastOff<'b> {
+    builder: &'b Builder,
+}
+
+impl Drop for AutocastOff<'_> {
+    fn drop(&mut self) {
+        self.builder.graph.borrow_mut().statements.push(Statement::Autocast { on: true });
+    }
+}
+
 /// Statements that most models stay below: moving a graph that grows costs more than its making.
 const ROOM: usize = 8192;
 
@@ -97,6 +109,12 @@ impl Builder {
         graph.statements.push(Statement::Enter(ModuleId(id)));
         self.module.set(id);
         Scope { builder: self, outer }
+    }
+
+    /// Switches autocast off until the result is dropped (`torch.autocast(enabled=False)`).
+    pub fn without_autocast(&self) -> AutocastOff<'_> {
+        self.graph.borrow_mut().statements.push(Statement::Autocast { on: false });
+        AutocastOff { builder: self }
     }
 
     fn new_id(&self) -> ValueId {

@@ -235,6 +235,11 @@ pub enum Statement {
     Enter(ModuleId),
     /// It ends; the module named runs on.
     Leave(ModuleId),
+    /// Autocast is switched off, or on again (`torch.autocast(enabled=False)`).
+    Autocast {
+        /// Whether it is on from here.
+        on: bool,
+    },
     /// A layer begins that checkpointing may recompute as a whole.
     BeginLayer(LayerId),
     /// It ends.

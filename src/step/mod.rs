@@ -1,5 +1,6 @@
 //! Setup and graph to trace: the rules of autograd, the optimizers and checkpointing.
 
+mod autocast;
 mod checkpoint;
 mod engine;
 mod layout;
@@ -8,6 +9,7 @@ mod optimizer;
 mod reduce;
 mod repeat;
 mod run;
+mod scaler;
 mod scratch;
 pub mod setup;
 mod sort;
@@ -51,10 +53,6 @@ pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
 /// Refuses what the traces are not right for yet; a wrong answer costs more than none.
 fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     let refuse = |what: String| Err(StepError::NotYet(what));
-    match setup.precision {
-        Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => {}
-        Precision::AmpBf16 | Precision::AmpFp16 => return refuse("autocast".to_owned()),
-    }
     if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
         return Err(StepError::SdpaRefused(model.model_type()));
     }

@@ -62,8 +62,10 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
             }
         }
         run.tape.begin(Phase::Optimizer);
+        let found_inf = (setup.precision == Precision::AmpFp16).then(|| run.tape.unscale());
         run.tape.clip_gradients();
         run.tape.optimizer_step(&mut state);
+        drop(found_inf);
         run.tape.begin(Phase::ZeroGrad);
         run.tape.zero_grad();
     }
@@ -85,6 +87,15 @@ impl<'g> Interpreter<'g, '_> {
             Dtype::I64 => DType::I64,
             Dtype::I32 => DType::I32,
             Dtype::Bool => DType::Bool,
+        }
+    }
+
+    /// What autocast casts to, where the setup has it.
+    fn autocast_dtype(&self) -> Option<DType> {
+        match self.tape.setup.precision {
+            Precision::AmpBf16 => Some(DType::Bf16),
+            Precision::AmpFp16 => Some(DType::F16),
+            Precision::Fp32 | Precision::Bf16 | Precision::Fp16 => None,
         }
     }
 
@@ -137,19 +148,26 @@ impl<'g> Interpreter<'g, '_> {
         self.tape.begin(Phase::Forward);
         self.tape.in_backward = false;
         self.enter_graph();
+        self.tape.autocast.dtype = self.autocast_dtype();
         self.statements(0..self.graph.statements.len());
+        self.tape.autocast.end();
         let loss = self.graph.loss.and_then(|loss| self.values[loss.0 as usize].take());
         self.tape.begin(Phase::Backward);
         self.tape.recorder.set_module(0);
         if let Some(loss) = loss {
             let scaled = self.tape.scale(&loss);
             drop(loss);
+            let whole = scaled.clone();
+            let scaled = match self.tape.setup.precision {
+                Precision::AmpFp16 => self.tape.scaled_loss(&scaled),
+                _ => scaled,
+            };
             let ones = self.tape.scalar(scaled.dtype);
             self.tape.in_backward = true;
             self.tape.grad_enabled = false;
             self.backward(&scaled, ones.clone());
             self.tape.grad_enabled = true;
-            drop((scaled, ones));
+            drop((scaled, ones, whole));
         }
         self.tape.clear_graph();
         for (value, ..) in &self.graph.batch {
@@ -171,6 +189,9 @@ impl<'g> Interpreter<'g, '_> {
                 Statement::Drop(value) => self.values[value.0 as usize] = None,
                 Statement::Enter(module) | Statement::Leave(module) => {
                     self.tape.recorder.set_module(module.0);
+                }
+                Statement::Autocast { on } => {
+                    self.tape.autocast.dtype = self.autocast_dtype().filter(|_| *on);
                 }
                 Statement::BeginLayer(layer) => {
                     if self.tape.setup.checkpointing == Checkpointing::Full {
@@ -204,7 +225,9 @@ impl<'g> Interpreter<'g, '_> {
         self.tape.checkpoint = Some(Checkpoint::Filling(Rc::clone(frame), 0));
         self.tape.grad_enabled = true;
         self.tape.recorder.set_recomputing(true);
+        self.tape.autocast.dtype = self.autocast_dtype();
         self.statements(layer.statements.clone());
+        self.tape.autocast.end();
         self.tape.recorder.set_recomputing(false);
         self.tape.grad_enabled = false;
         self.tape.checkpoint = None;
@@ -220,9 +243,10 @@ impl<'g> Interpreter<'g, '_> {
     }
 
     fn operator(&mut self, op: &Op, inputs: &[ValueId], outputs: &[ValueId]) {
-        let args: SmallVec<[Tensor; 4]> =
+        let mut args: SmallVec<[Tensor; 4]> =
             inputs.iter().filter_map(|id| self.values[id.0 as usize].clone()).collect();
         debug_assert_eq!(args.len(), inputs.len(), "{op:?} reads a value that is gone");
+        self.tape.autocast_inputs(op, &mut args);
         let several: Option<SmallVec<[Tensor; 3]>> = match op {
             Op::Split { dim, parts } => {
                 let dim = args[0].sizes.index(*dim);
@@ -317,7 +341,11 @@ impl<'g> Interpreter<'g, '_> {
             Op::IndexPairs => tape.index_pairs(&args[0], &args[1], &args[2]),
             Op::IndexAdd => tape.index_add(&args[0], &args[1], &args[2]),
             Op::GroupedMm => tape.grouped_mm(&args[0], &args[1], &args[2]),
-            Op::Softmax { in_f32 } => tape.softmax(&args[0], *in_f32),
+            Op::Softmax { in_f32 } => {
+                // Autocast asks for float32 where the code does not say.
+                let in_f32 = *in_f32 || tape.autocast.dtype.is_some();
+                tape.softmax(&args[0], in_f32)
+            }
             Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
             Op::Dropout { probability } => tape.dropout(&args[0], *probability),
             Op::LayerNorm => tape.layer_norm(&args[0], &args[1], &args[2]),

@@ -18,6 +18,13 @@ pub enum Precision {
     AmpFp16,
 }
 
+impl Precision {
+    /// Whether activations are in 16 bits.
+    pub const fn is_half(self) -> bool {
+        !matches!(self, Precision::Fp32)
+    }
+}
+
 /// The optimizer, and which of PyTorch's implementations of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Optimizer {

@@ -4,9 +4,11 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
+use crate::step::autocast::Autocast;
 use crate::step::checkpoint::Frame;
 use crate::step::ops::Backward;
 use crate::step::repeat::Arrival;
+use crate::step::scaler::Scaler;
 use crate::step::scratch::Scratch;
 use crate::step::setup::Setup;
 use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, TensorData};
@@ -68,6 +70,10 @@ pub struct Tape<'s> {
     pub checkpoint: Option<Checkpoint>,
     /// Whether backward runs, on autograd's own thread with its own cuBLAS handle.
     pub in_backward: bool,
+    /// Autocast, on in forward and where a layer is run again.
+    pub autocast: Autocast,
+    /// The gradient scaler of `amp-fp16`.
+    pub scaler: Scaler,
     /// Gradients that have come to their parameters, while the first micro-step is recorded.
     pub arrivals: Option<Vec<Arrival>>,
 }
@@ -94,6 +100,8 @@ impl<'s> Tape<'s> {
             grad_enabled: true,
             checkpoint: None,
             in_backward: false,
+            autocast: Autocast::default(),
+            scaler: Scaler::default(),
             arrivals: None,
         }
     }

@@ -51,7 +51,8 @@ impl DType {
         matches!(self, DType::Bf16 | DType::F16)
     }
 
-    const fn is_float(self) -> bool {
+    /// Whether it is a float.
+    pub const fn is_float(self) -> bool {
         matches!(self, DType::F32 | DType::Bf16 | DType::F16)
     }
 

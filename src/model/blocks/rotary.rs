@@ -18,6 +18,7 @@ pub fn table<'b>(
     dtype: Dtype,
 ) -> Table<'b> {
     let (seq, dim) = (o.seq_len, rotary_dim);
+    let off = b.without_autocast();
     let (freqs, _positions) = if o.transformers >= AFTER_5_12 {
         let _positions = b.fresh(&[1, seq, 1], Dtype::F32);
         (b.fresh(&[1, seq, dim / 2], Dtype::F32), None)
@@ -37,6 +38,7 @@ pub fn table<'b>(
     };
     let cos = scaled();
     let sin = scaled();
+    drop(off);
     let cast = |x: &Value<'b>| b.run(Op::To { dtype }, &[x]);
     let out = (cast(&cos), cast(&sin));
     drop((freqs, emb, cos, sin));

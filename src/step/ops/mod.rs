@@ -124,8 +124,8 @@ pub enum Backward {
     Flash(attention::FlashShape),
     /// Memory-efficient attention.
     Efficient(attention::EfficientShape),
-    /// `log_softmax`
-    LogSoftmax,
+    /// `log_softmax` of an input of this dtype
+    LogSoftmax(DType),
     /// `nll_loss`
     NllLoss,
 }
@@ -181,7 +181,7 @@ impl Tape<'_> {
             }
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
-            Backward::LogSoftmax => one(self.empty(grad.sizes, grad.dtype)),
+            Backward::LogSoftmax(dtype) => one(self.empty(grad.sizes, *dtype)),
             Backward::NllLoss => one(self.empty(saved[0].sizes, saved[0].dtype)),
         }
     }

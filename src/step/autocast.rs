@@ -1,0 +1,94 @@
+//! What autocast does to an operator's inputs: its lists of operators, and the weight casts that it
+//! keeps until it ends.
+//!
+//! Source: PyTorch `aten/src/ATen/autocast_mode.{h,cpp}`. Operators that are not listed run in the
+//! dtypes that they are given, and promote them as always.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use crate::model::graph::Op;
+use crate::step::ops::Backward;
+use crate::step::tape::Tape;
+use crate::step::tensor::{DType, Tensor};
+
+/// Autocast, where the setup has it.
+#[derive(Debug, Default)]
+pub struct Autocast {
+    /// What it casts to, while it is on.
+    pub dtype: Option<DType>,
+    /// Casts of trained weights, by their accumulator's node.
+    casts: BTreeMap<u32, Tensor>,
+}
+
+impl Autocast {
+    /// Ends it: what it kept goes, unless a node has saved it.
+    pub fn end(&mut self) {
+        self.dtype = None;
+        self.casts.clear();
+    }
+}
+
+/// A list of autocast.
+enum Listed {
+    /// `lower_precision_fp`: inputs are cast to the 16-bit type.
+    Lower,
+    /// `fp32`: inputs are cast to float32.
+    Float,
+    /// `promote`: inputs are cast to the widest of their types.
+    Widest,
+    /// On none; those of `fp32_set_opt_dtype` see to themselves (softmax).
+    Not,
+}
+
+const fn list_of(op: &Op) -> Listed {
+    match op {
+        Op::Linear | Op::Addmm | Op::Matmul | Op::Sdpa { .. } => Listed::Lower,
+        Op::Pow { .. } | Op::Rsqrt | Op::LayerNorm => Listed::Float,
+        Op::Cat { .. } => Listed::Widest,
+        _ => Listed::Not,
+    }
+}
+
+impl Tape<'_> {
+    /// Casts an operator's inputs as autocast does, the last one first: so gcc evaluates the
+    /// arguments of the call.
+    pub fn autocast_inputs(&mut self, op: &Op, inputs: &mut SmallVec<[Tensor; 4]>) {
+        let Some(lower) = self.autocast.dtype else { return };
+        let dtype = match list_of(op) {
+            Listed::Not => return,
+            Listed::Lower => lower,
+            Listed::Float => DType::F32,
+            Listed::Widest => {
+                let widest = inputs.iter().map(|x| x.dtype).reduce(DType::promote);
+                // A list of tensors is cast in its own order.
+                for input in inputs.iter_mut() {
+                    *input = self.cached_cast(input, widest.unwrap_or(lower));
+                }
+                return;
+            }
+        };
+        for input in inputs.iter_mut().rev() {
+            *input = self.cached_cast(input, dtype);
+        }
+    }
+
+    /// Returns a float tensor in another float dtype; a trained weight's 16-bit cast is made once.
+    fn cached_cast(&mut self, x: &Tensor, dtype: DType) -> Tensor {
+        if !x.dtype.is_float() || x.dtype == dtype {
+            return x.clone();
+        }
+        let weight = x.edge.map(|edge| edge.node).filter(|&node| {
+            let op = &self.nodes[node as usize].op;
+            matches!(op, Backward::Accumulate { .. }) && !x.is_view && dtype.is_half()
+        });
+        let Some(node) = weight else { return self.to(x, dtype) };
+        if let Some(cast) = self.autocast.casts.get(&node) {
+            return cast.clone();
+        }
+        let cast = self.to(x, dtype);
+        self.autocast.casts.insert(node, cast.clone());
+        cast
+    }
+}
