@@ -2,7 +2,7 @@
 //! keeps until it ends.
 //!
 //! Source: PyTorch `aten/src/ATen/autocast_mode.{h,cpp}`. Operators that are not listed run in the
-//! dtypes that they are given, and promote them as always.
+//! dtypes that they are given, and promote them as always (`cat` too: its kernel reads mixed types).
 
 use std::collections::BTreeMap;
 
@@ -36,8 +36,6 @@ enum Listed {
     Lower,
     /// `fp32`: inputs are cast to float32.
     Float,
-    /// `promote`: inputs are cast to the widest of their types.
-    Widest,
     /// On none; those of `fp32_set_opt_dtype` see to themselves (softmax).
     Not,
 }
@@ -46,7 +44,6 @@ const fn list_of(op: &Op) -> Listed {
     match op {
         Op::Linear | Op::Addmm | Op::Matmul | Op::Sdpa { .. } => Listed::Lower,
         Op::Pow { .. } | Op::Rsqrt | Op::LayerNorm => Listed::Float,
-        Op::Cat { .. } => Listed::Widest,
         _ => Listed::Not,
     }
 }
@@ -60,14 +57,6 @@ impl Tape<'_> {
             Listed::Not => return,
             Listed::Lower => lower,
             Listed::Float => DType::F32,
-            Listed::Widest => {
-                let widest = inputs.iter().map(|x| x.dtype).reduce(DType::promote);
-                // A list of tensors is cast in its own order.
-                for input in inputs.iter_mut() {
-                    *input = self.cached_cast(input, widest.unwrap_or(lower));
-                }
-                return;
-            }
         };
         for input in inputs.iter_mut().rev() {
             *input = self.cached_cast(input, dtype);

@@ -162,7 +162,7 @@ impl Tape<'_> {
         let mut sizes = inputs[0].sizes;
         let parts = inputs.iter().map(|x| x.sizes.as_slice()[dim]).collect();
         sizes.as_mut_slice()[dim] = inputs.iter().map(|x| x.sizes.as_slice()[dim]).sum();
-        let dtype = inputs[0].dtype;
+        let dtype = inputs.iter().map(|x| x.dtype).reduce(DType::promote).unwrap_or(DType::F32);
         let edge = self.record(Backward::Cat { dim, parts }, inputs, &[], &[(sizes, dtype)]);
         self.result(sizes, sizes.contiguous_strides(), dtype, edge)
     }
