@@ -167,14 +167,16 @@ impl Tape<'_> {
         Grads::from_iter([grad_x, grad_weight])
     }
 
-    /// `x.sum(dim)`; the dimension goes unless it is kept, as one.
+    /// `x.sum(dim)`; the dimension goes unless it is kept, as one. Autocast asks for float32.
     pub fn sum_dim(&mut self, x: &Tensor, dim: usize, keep: bool) -> Tensor {
         let mut kept = x.sizes;
         kept.as_mut_slice()[dim] = 1;
         let sizes = if keep { kept } else { x.sizes.without(dim) };
         let op = Backward::ExpandTo { kept, sizes: x.sizes };
-        let edge: Option<Edge> = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
-        let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
+        let in_f32 = self.autocast.dtype.is_some() && x.dtype.is_half();
+        let dtype = if in_f32 { DType::F32 } else { x.dtype };
+        let edge: Option<Edge> = self.record(op, &[x], &[], &[(sizes, dtype)]);
+        let out = self.result(sizes, sizes.contiguous_strides(), dtype, edge);
         self.reduction(x, 1 << dim);
         out
     }
