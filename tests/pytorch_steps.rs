@@ -46,7 +46,10 @@ fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         precision: match text("precision") {
             "fp32" => Precision::Fp32,
             "fp16" => Precision::Fp16,
-            _ => Precision::Bf16,
+            "bf16" => Precision::Bf16,
+            "amp-bf16" => Precision::AmpBf16,
+            "amp-fp16" => Precision::AmpFp16,
+            other => panic!("{other}"),
         },
         optimizer: match text("optimizer") {
             "adamw" => Optimizer::AdamW,
@@ -73,7 +76,12 @@ fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
             "eager" => Attention::Eager,
             _ => Attention::Sdpa,
         },
-        attention_mask: AttentionMask::Ones,
+        attention_mask: match text("attention_mask") {
+            "ones" => AttentionMask::Ones,
+            "padded" => AttentionMask::Padded,
+            "none" => AttentionMask::None,
+            other => panic!("{other}"),
+        },
         torch,
         transformers,
         gpu: GpuArch::A100,
@@ -163,6 +171,14 @@ fn steps_on_torch_2_8_need_what_pytorch_needs() {
     let out = errors("torch 2.8, transformers 4.56", rows, OLD.0, OLD.1);
     assert!(out.len() >= 20, "only {} rows were compared", out.len());
     assert_equal(&out);
+}
+
+#[test]
+fn autocast_needs_what_pytorch_needs() {
+    let new = include_str!("data/amp_torch2.15.jsonl");
+    assert_equal(&errors("autocast, torch 2.15, transformers 5.23", new, NEW.0, NEW.1));
+    let old = include_str!("data/amp_torch2.8.jsonl");
+    assert_equal(&errors("autocast, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn block_weights<'b>(
     // Until transformers 5 each attention kept its causal mask, and the number behind it, as buffers.
     let causal = (o.transformers < TRANSFORMERS_5).then(|| {
         let mask = b.buffer(&at("attn"), &[1, 1, c.n_positions, c.n_positions], Dtype::Bool);
-        b.buffer(&at("attn"), &[], Dtype::F32);
+        b.buffer(&at("attn"), &[], Dtype::Model);
         mask
     });
     let ln_2 = norm_weights(b, &at("ln_2"), width);

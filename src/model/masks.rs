@@ -37,17 +37,22 @@ pub fn causal_mask<'b>(
     let (batch, seq) = (o.batch, o.seq_len);
     let as_bool = attention_mask.map(|_| b.fresh(&[batch, seq], Dtype::Bool));
     let slides = window.is_some_and(|window| seq >= window);
+    let packed = if as_bool.is_none() { packed_sequences(b, o) } else { None };
     let sdpa = o.attention == Attention::Sdpa;
-    if sdpa && !slides && o.attention_mask == AttentionMask::Ones {
-        if o.transformers >= AFTER_5_12 {
-            let _sum = b.run(Op::CountTrue, &as_bool.iter().collect::<Vec<_>>());
-            b.scratch(&[], Dtype::Bool);
-        } else {
-            drop(b.run(Op::AllTrue, &as_bool.iter().collect::<Vec<_>>()));
+    if sdpa && !slides && packed.is_none() {
+        if let Some(mask) = &as_bool {
+            ask_for_padding(b, o, mask);
         }
-        return None;
+        if o.attention_mask != AttentionMask::Padded {
+            return None;
+        }
     }
-    let mask = boolean_mask(b, o, window.is_some());
+    let tokens = match (&as_bool, &packed) {
+        (Some(_), _) => Tokens::Padding,
+        (None, Some(_)) => Tokens::Packed,
+        (None, None) => Tokens::All,
+    };
+    let mask = boolean_mask(b, o, window.is_some(), tokens);
     if sdpa {
         return Some(mask);
     }
@@ -57,47 +62,116 @@ pub fn causal_mask<'b>(
     Some(b.fresh(&[batch, 1, seq, seq], Dtype::Model))
 }
 
+/// Asks the device whether any token is padding; where one is, the newest versions ask again for
+/// the tokens that are no longer to come.
+fn ask_for_padding<'b>(b: &'b Builder, o: &GraphOptions, mask: &Value<'b>) {
+    if o.transformers < AFTER_5_12 {
+        drop(b.run(Op::AllTrue, &[mask]));
+        return;
+    }
+    let times = if o.attention_mask == AttentionMask::Padded { 2 } else { 1 };
+    for _ in 0..times {
+        let _sum = b.run(Op::CountTrue, &[mask]);
+        b.scratch(&[], Dtype::Bool);
+    }
+}
+
+/// `find_packed_sequence_indices`, where no mask is passed: which of several sequences packed into
+/// one sample each token belongs to. Transformers 5 finds that there is one and returns nothing.
+fn packed_sequences<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
+    let (batch, seq) = (o.batch, o.seq_len);
+    let _before = b.fresh(&[batch, 1], Dtype::I64);
+    let _steps = {
+        let _prepended = b.fresh(&[batch, seq + 1], Dtype::I64);
+        b.fresh(&[batch, seq], Dtype::I64)
+    };
+    let sequences = {
+        let changes = b.fresh(&[batch, seq], Dtype::Bool);
+        b.run(Op::CumulativeSum, &[&changes])
+    };
+    if o.transformers < TRANSFORMERS_5 {
+        return Some(sequences);
+    }
+    let ends = b.fresh(&[batch], Dtype::Bool);
+    drop(b.run(Op::AllTrue, &[&ends]));
+    None
+}
+
+/// What a mask says of tokens, besides their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tokens {
+    /// Nothing.
+    All,
+    /// Which are padding.
+    Padding,
+    /// Which sequence of a packed sample each is of.
+    Packed,
+}
+
 /// Applies mask functions to index tensors: broadcast in transformers 5, under four nested vmaps in
 /// transformers 4, where what is made from the queries' index has their size.
-fn boolean_mask<'b>(b: &'b Builder, o: &GraphOptions, slides: bool) -> Value<'b> {
+fn boolean_mask<'b>(b: &'b Builder, o: &GraphOptions, slides: bool, tokens: Tokens) -> Value<'b> {
     let (batch, seq) = (o.batch, o.seq_len);
-    let broadcasts = o.transformers >= TRANSFORMERS_5;
     let _indices = index_tensors(b, o);
-    let ones =
-        || b.fresh(if broadcasts { &[] } else { std::slice::from_ref(&o.seq_len) }, Dtype::Bool);
-    let square = || b.fresh(&[1, 1, seq, seq], Dtype::Bool);
+    if tokens == Tokens::All {
+        let below = below(b, o, slides);
+        let sizes = [batch as i64, 1, seq as i64, seq as i64].into_iter().collect();
+        return b.run(Op::Expand { sizes }, &[&below]);
+    }
     let causal = {
-        let all = ones();
-        let below = if slides {
-            // and_masks(kv > q - window, kv <= q)
-            let all = ones();
-            let within = {
-                let _first = b.fresh(&[seq], Dtype::I64);
-                square()
-            };
-            let narrowed = square();
-            drop((all, within));
-            let below = square();
-            let both = square();
-            drop((narrowed, below));
-            both
-        } else {
-            square()
-        };
-        let result = square();
+        let all = ones(b, o);
+        let below = below(b, o, slides);
+        let result = square(b, o);
         drop((all, below));
         result
     };
-    let padding = {
-        // padding_mask[batch_idx, kv_idx]: both index tensors are expanded to a common shape, which
-        // for one sample is that of the keys'.
+    // Both index tensors are expanded to a common shape, which for one sample is that of the keys'.
+    let gathered = |dtype| {
         let _rows = b.fresh(&[batch, seq], Dtype::I64);
         let _columns = (batch > 1).then(|| b.fresh(&[batch, seq], Dtype::I64));
-        b.fresh(&[batch, seq], Dtype::Bool)
+        b.fresh(&[batch, seq], dtype)
+    };
+    let allowed = match tokens {
+        // padding_mask[batch_idx, kv_idx]
+        Tokens::All | Tokens::Padding => gathered(Dtype::Bool),
+        // packed[batch_idx, q_idx] == packed[batch_idx, kv_idx]
+        Tokens::Packed => {
+            let _queries = gathered(Dtype::I64);
+            let _keys = gathered(Dtype::I64);
+            b.fresh(&[batch, 1, seq, seq], Dtype::Bool)
+        }
     };
     let mask = b.fresh(&[batch, 1, seq, seq], Dtype::Bool);
-    drop((causal, padding));
+    drop((causal, allowed));
     mask
+}
+
+/// The true that `and_masks` starts from; under vmap it has the queries' size.
+fn ones<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
+    let broadcasts = o.transformers >= TRANSFORMERS_5;
+    b.fresh(if broadcasts { &[] } else { std::slice::from_ref(&o.seq_len) }, Dtype::Bool)
+}
+
+fn square<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
+    b.fresh(&[1, 1, o.seq_len, o.seq_len], Dtype::Bool)
+}
+
+/// Keys up to the query's, and within a window behind it: and_masks(kv > q - window, kv <= q).
+fn below<'b>(b: &'b Builder, o: &GraphOptions, slides: bool) -> Value<'b> {
+    if !slides {
+        return square(b, o);
+    }
+    let all = ones(b, o);
+    let within = {
+        let _first = b.fresh(&[o.seq_len], Dtype::I64);
+        square(b, o)
+    };
+    let narrowed = square(b, o);
+    drop((all, within));
+    let below = square(b, o);
+    let both = square(b, o);
+    drop((narrowed, below));
+    both
 }
 
 /// The index tensors of batch, heads, queries and keys, until the mask is made.

@@ -19,7 +19,7 @@ mod tensor;
 use crate::model::config::ModelConfig;
 use crate::model::options::GraphOptions;
 use crate::trace::Trace;
-use setup::{Attention, AttentionMask, Precision, Setup, Version};
+use setup::{Attention, Precision, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,9 +55,6 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     let refuse = |what: String| Err(StepError::NotYet(what));
     if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
         return Err(StepError::SdpaRefused(model.model_type()));
-    }
-    if setup.attention_mask != AttentionMask::Ones {
-        return refuse("an attention mask with padding, or none at all,".to_owned());
     }
     match model {
         ModelConfig::Decoder(c) => {

@@ -205,10 +205,14 @@ impl Tape<'_> {
     ///
     /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).
     pub fn cumulative_sum(&mut self, x: &Tensor) -> Tensor {
-        let out = self.empty(x.sizes, x.dtype);
+        // Booleans are counted as 64-bit integers.
+        let dtype = if x.dtype == DType::Bool { DType::I64 } else { x.dtype };
+        let out = self.empty(x.sizes, dtype);
+        let wide = (x.dtype != dtype).then(|| self.empty(x.sizes, dtype));
         if x.sizes.as_slice().last() == Some(&x.numel()) {
-            self.transient(scan_bytes(x.numel(), x.dtype.bytes(), self.setup.torch));
+            self.transient(scan_bytes(x.numel(), dtype.bytes(), self.setup.torch));
         }
+        drop(wide);
         out
     }
 
