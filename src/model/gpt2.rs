@@ -277,9 +277,10 @@ impl<'b> Block<'_, 'b> {
         }
         let soft = b.run(Op::Softmax { in_f32: false }, &[&scores]);
         drop(scores);
-        let soft = b.run(Op::ToLike, &[&soft, v]);
-        let probabilities = b.dropout(&soft, self.c.attn_pdrop);
+        let narrow = b.run(Op::ToLike, &[&soft, v]);
         drop(soft);
+        let probabilities = b.dropout(&narrow, self.c.attn_pdrop);
+        drop(narrow);
         let out = b.run(Op::Matmul, &[&probabilities, v]);
         (b.transpose(&out, 1, 2), probabilities)
     }
