@@ -204,7 +204,8 @@ impl<'a> OnDevice<'a> {
         if micro_batch > MicroBatch::ONE {
             need(Setup { micro_batch: MicroBatch::ONE, ..setup }, "--micro-batch 1")?;
         }
-        if setup.checkpointing == Checkpointing::None {
+        let model = &self.job.model.config;
+        if setup.checkpointing == Checkpointing::None && !model.refuses_checkpointing() {
             let full = Setup { checkpointing: Checkpointing::Full, ..setup };
             need(full, "--checkpointing full")?;
         }
@@ -212,7 +213,7 @@ impl<'a> OnDevice<'a> {
             let bf16 = Setup { precision: Precision::Bf16, ..setup };
             need(bf16, "--precision bf16")?;
         }
-        if setup.seq_len > 512 {
+        if setup.seq_len > 512 && model.image_size().is_none() {
             let half = Setup { seq_len: setup.seq_len / 2, ..setup };
             need(half, &format!("--seq-len {}", setup.seq_len / 2))?;
         }
@@ -350,6 +351,9 @@ impl From<StepError> for CliError {
             StepError::NotYet(what) => CliError::not_yet(what),
             StepError::SdpaRefused(_) => {
                 CliError::usage(error.to_string()).hint("--attention eager")
+            }
+            StepError::CheckpointingRefused(_) => {
+                CliError::usage(error.to_string()).hint("--checkpointing none")
             }
         }
     }

@@ -44,7 +44,11 @@ impl Job {
     pub fn prepare(args: &ModelArgs, without: WithoutGpu) -> Result<Job, CliError> {
         let file = config_file::load(args.config.as_deref())?;
         let setup: SetupArgs = args.setup.clone().or(file);
-        let model = ModelSource::resolve(&args.model)?;
+        let mut model = ModelSource::resolve(&args.model)?;
+        if let Some(image_size) = setup.image_size {
+            support::image_size(&model.config, image_size)?;
+            model.config = model.config.with_image_size(image_size);
+        }
         // What needs no GPU is refused before a driver is asked: exit code 2 comes before 4.
         let simulated = match &setup.gpu {
             Some(selector @ GpuSelector::Simulated(_)) => Some(chosen(selector)?),

@@ -28,6 +28,17 @@ const EMBEDDINGS_TOO: &str = "every parameter of 4,096 elements or more has its 
                               as bitsandbytes does by itself; the Hugging Face Trainer keeps those \
                               of embeddings in 32 bits";
 
+/// What an estimate with convolutions leaves out.
+///
+/// Evidence: the oracle runs cuDNN without a workspace; on a card it is often tens to hundreds of MB.
+const NO_CUDNN_WORKSPACE: &str = "convolutions take no cuDNN workspace: cuDNN chooses one by itself, \
+                                  often tens to hundreds of MB (more with cudnn.benchmark), which \
+                                  is not counted; in bf16 the buffer of PyTorch's own kernel \
+                                  stands for it";
+/// How images come to the device.
+const IMAGES_IN_F32: &str =
+    "images come to the GPU in float32 and are cast there to the model's format";
+
 /// What an estimate with a paged optimizer leaves out.
 const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
                      outside PyTorch's allocator and not counted, since the driver moves them to \
@@ -78,20 +89,30 @@ impl Settings {
         gpu: GpuArch,
         versions: Versions,
     ) -> Result<Settings, CliError> {
-        support::refuse_unmodelled(args)?;
+        support::refuse_unmodelled(args, model)?;
         let mut assumed = Assumed::default();
         let precision = args.precision.unwrap_or_else(|| {
             let default = support::default_precision(gpu);
             assumed.note("precision", default.name());
             default
         });
-        let seq_len = args.seq_len.unwrap_or_else(|| {
-            let default = model.max_seq_len().min(2048);
-            assumed.note("seq-len", &default.to_string());
-            default
-        });
         let mut notes = Vec::new();
-        check_seq_len(seq_len, model, &mut notes)?;
+        let seq_len = match model.image_size() {
+            Some(size) => {
+                support::refuse_tokens(args)?;
+                assumed.images(size, args.image_size.is_none());
+                model.max_seq_len()
+            }
+            None => {
+                let seq_len = args.seq_len.unwrap_or_else(|| {
+                    let default = model.max_seq_len().min(2048);
+                    assumed.note("seq-len", &default.to_string());
+                    default
+                });
+                check_seq_len(seq_len, model, &mut notes)?;
+                seq_len
+            }
+        };
         let optimizer = assumed.or(args.optimizer, "optimizer", OptimizerArg::AdamW, |v| v.name());
         let zero_grad = assumed.or(args.zero_grad, "zero-grad", ZeroGradArg::None, |v| v.name());
         if args.clip.is_none() {
@@ -114,8 +135,13 @@ impl Settings {
             AttentionArg::Sdpa
         };
         let attention = assumed.or(args.attention, "attention", attention, |v| v.name());
-        let mask =
-            assumed.or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name());
+        let mask = match model.image_size() {
+            Some(_) => AttentionMaskArg::None,
+            None => {
+                assumed
+                    .or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name())
+            }
+        };
         if model.has_experts() {
             let balanced = "each expert gets the same share of the tokens (balanced routing)";
             assumed.lines.push(balanced.to_owned());
@@ -205,6 +231,15 @@ struct Assumed {
 }
 
 impl Assumed {
+    /// Notes what is taken for granted about images and convolutions.
+    fn images(&mut self, size: u64, by_default: bool) {
+        if by_default {
+            self.note("image-size", &size.to_string());
+        }
+        self.lines.push(NO_CUDNN_WORKSPACE.to_owned());
+        self.lines.push(IMAGES_IN_F32.to_owned());
+    }
+
     fn note(&mut self, flag: &str, value: &str) {
         self.lines.push(format!("--{flag} {value} (default)"));
     }

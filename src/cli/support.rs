@@ -8,6 +8,7 @@ use crate::cli::values::{
     AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, LossArg, OptimizerArg,
     ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
 };
+use crate::model::config::ModelConfig;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Version, ZeroGrad,
 };
@@ -21,6 +22,9 @@ const BF16_SINCE: (u32, u32) = (8, 0);
 pub const NEWEST_TORCH: Version = Version::new(2, 15);
 /// The transformers version that is assumed when none is installed or named.
 pub const NEWEST_TRANSFORMERS: Version = Version::new(5, 23);
+
+/// The largest image that is worked out, in pixels of height and width.
+const MAX_IMAGE_SIZE: u64 = 1 << 14;
 
 /// Returns the precision that DESIGN.md names as the default on a GPU.
 pub fn default_precision(gpu: GpuArch) -> PrecisionArg {
@@ -131,10 +135,12 @@ pub fn attention_mask(value: AttentionMaskArg) -> AttentionMask {
 ///
 /// # Errors
 /// Names the flag, its value and what to use instead.
-pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
+pub fn refuse_unmodelled(args: &SetupArgs, model: &ModelConfig) -> Result<(), CliError> {
+    let images = model.image_size().is_some();
+    let task = if images { TaskArg::ImageClassification } else { TaskArg::CausalLm };
     let leave_out = |flag: &str| format!("leave {flag} out");
     let named = [
-        ("--task", args.task.filter(|v| *v != TaskArg::CausalLm).map(TaskArg::name)),
+        ("--task", args.task.filter(|v| *v != task).map(TaskArg::name)),
         ("--loss", args.loss.filter(|v| *v != LossArg::Standard).map(LossArg::name)),
         ("--quantize", args.quantize.filter(|v| *v != QuantizeArg::None).map(QuantizeArg::name)),
         ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),
@@ -149,7 +155,6 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
         return Err(refused(flag, value, &leave_out(flag)));
     }
     let counted = [
-        ("--image-size", args.image_size),
         ("--label-len", args.label_len),
         ("--tensor-parallel", args.tensor_parallel.filter(|n| *n > 1)),
         ("--pipeline-parallel", args.pipeline_parallel.filter(|n| *n > 1)),
@@ -158,6 +163,42 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     match counted.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
         Some((flag, n)) => Err(refused(flag, &n.to_string(), &leave_out(flag))),
         None => Ok(()),
+    }
+}
+
+/// Refuses an image size that the model cannot take.
+///
+/// # Errors
+/// For a model of text, and for sizes out of range.
+pub fn image_size(model: &ModelConfig, image_size: u64) -> Result<(), CliError> {
+    let Some(own) = model.image_size() else {
+        let fact = format!("--image-size {image_size}: a {} takes no images", model.model_type());
+        return Err(CliError::usage(fact).hint("leave --image-size out"));
+    };
+    let range = model.smallest_image()..=MAX_IMAGE_SIZE;
+    if range.contains(&image_size) {
+        return Ok(());
+    }
+    let (least, most) = (range.start(), range.end());
+    Err(CliError::usage(format!("--image-size {image_size} is out of range"))
+        .cause(format!("this {} takes {least} to {most} pixels", model.model_type()))
+        .hint(format!("--image-size {own}")))
+}
+
+/// Refuses what has no meaning for a model of images.
+///
+/// # Errors
+/// Names the flag.
+pub fn refuse_tokens(args: &SetupArgs) -> Result<(), CliError> {
+    let given = [
+        ("--seq-len", args.seq_len.is_some()),
+        ("--effective-tokens", args.effective_tokens.is_some()),
+        ("--attention-mask", args.attention_mask.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(CliError::usage(format!("{flag} is given for a model of images"))
+            .hint(format!("leave {flag} out; --image-size says how large the images are"))),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{decoder, gpt2, opt};
+use crate::ingest::{decoder, gpt2, opt, resnet, vit};
 use crate::model::config::{Family, ModelConfig};
 use crate::profile::names::nearest;
 
@@ -99,6 +99,8 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
     let config = match architecture {
         Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
         Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
+        Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
+        Architecture::ResNet => ModelConfig::ResNet(resnet::read(&mut fields)?),
         Architecture::Decoder(family) => ModelConfig::Decoder(decoder::read(&mut fields, family)?),
     };
     let parameters = config.parameter_count();
@@ -106,7 +108,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         return Err(ConfigError::TooManyParameters { parameters });
     }
     let mut notes = fields.assumed;
-    notes.extend(own_code(map));
+    notes.extend(own_code(map, &config));
     Ok(Ingested { config, notes })
 }
 
@@ -114,6 +116,8 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
 enum Architecture {
     Gpt2,
     Opt,
+    Vit,
+    ResNet,
     Decoder(Family),
 }
 
@@ -123,6 +127,8 @@ impl Architecture {
         match model_type {
             "gpt2" => Some(Architecture::Gpt2),
             "opt" => Some(Architecture::Opt),
+            "vit" => Some(Architecture::Vit),
+            "resnet" => Some(Architecture::ResNet),
             other => Family::ALL
                 .into_iter()
                 .find(|family| family.model_type() == other)
@@ -225,7 +231,7 @@ fn inner_type(map: &Map<String, Value>) -> Option<String> {
 }
 
 /// Says what of the file points to another model class than the one that is planned for.
-fn own_code(map: &Map<String, Value>) -> Option<String> {
+fn own_code(map: &Map<String, Value>, config: &ModelConfig) -> Option<String> {
     if map.get("auto_map").is_some_and(|value| !value.is_null()) {
         return Some(
             "config.json names code of its own (`auto_map`); transformers' own model is assumed"
@@ -233,8 +239,10 @@ fn own_code(map: &Map<String, Value>) -> Option<String> {
         );
     }
     let class = map.get("architectures")?.get(0)?.as_str()?;
-    let causal = class.ends_with("ForCausalLM") || class.ends_with("LMHeadModel");
-    (!causal).then(|| {
-        format!("config.json names `{}`; a causal language model is assumed", excerpt(class))
-    })
+    let (expected, assumed): (&[&str], _) = match config.image_size() {
+        Some(_) => (&["ForImageClassification"], "an image classifier"),
+        None => (&["ForCausalLM", "LMHeadModel"], "a causal language model"),
+    };
+    let as_expected = expected.iter().any(|ending| class.ends_with(ending));
+    (!as_expected).then(|| format!("config.json names `{}`; {assumed} is assumed", excerpt(class)))
 }

@@ -1,7 +1,7 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 14] = [
+pub const MODEL_TYPES: [&str; 16] = [
     "gemma2",
     "gemma3_text",
     "gpt2",
@@ -15,7 +15,9 @@ pub const MODEL_TYPES: [&str; 14] = [
     "qwen2",
     "qwen3",
     "qwen3_moe",
+    "resnet",
     "starcoder2",
+    "vit",
 ];
 
 /// What is wrong with the content of a `config.json`; names keys and values, not the file.

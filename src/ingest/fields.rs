@@ -22,6 +22,10 @@ pub(super) mod limit {
     pub const EXPERTS: u64 = 1 << 10;
     /// Tokens in a vocabulary.
     pub const VOCABULARY: u64 = 1 << 24;
+    /// Height or width of an image, or of a filter over it.
+    pub const PIXELS: u64 = 1 << 14;
+    /// Channels of an image.
+    pub const CHANNELS: u64 = 1 << 10;
     /// Tokens in a sequence.
     pub const POSITIONS: u64 = 1 << 28;
 }

@@ -132,6 +132,10 @@ impl Builder {
         }
         let module = ModuleId(graph.modules.len() as u32 - 1);
         let sizes = sizes.iter().map(|&n| n as i64).collect();
+        if trained {
+            let index = graph.weights.len() as u32;
+            graph.trained.push(index);
+        }
         graph.weights.push(Weight { value, module, sizes, dtype, trained });
         Value { id: value, builder: self, owned: false }
     }
@@ -139,6 +143,20 @@ impl Builder {
     /// Adds a trained weight in the model's dtype, of the module named.
     pub fn parameter(&self, module: &str, sizes: &[u64]) -> Value<'_> {
         self.load(module, sizes, Dtype::Model, true)
+    }
+
+    /// Adds a trained weight that a module holds beside its children, who are loaded: it is loaded
+    /// after them, but comes before their first one (`first`) in the optimizer's order.
+    pub fn own_parameter(&self, module: &str, sizes: &[u64], first: &Value<'_>) -> Value<'_> {
+        let own = self.parameter(module, sizes);
+        let mut graph = self.graph.borrow_mut();
+        let is_first = |&index: &u32| graph.weights[index as usize].value == first.id;
+        if let Some(place) = graph.trained.iter().position(is_first)
+            && let Some(index) = graph.trained.pop()
+        {
+            graph.trained.insert(place, index);
+        }
+        own
     }
 
     /// Adds a buffer of the module named.
@@ -152,6 +170,13 @@ impl Builder {
         let sizes: Sizes = sizes.iter().map(|&n| n as i64).collect();
         self.graph.borrow_mut().batch.push((id, sizes, dtype));
         Value { id, builder: self, owned: false }
+    }
+
+    /// Adds the batch's images, in the model's dtype.
+    pub fn images(&self, sizes: &[u64]) -> Value<'_> {
+        let images = self.batch(sizes, Dtype::Model);
+        self.graph.borrow_mut().images = Some(images.id);
+        images
     }
 
     /// Runs `forward` as a layer that checkpointing may recompute.

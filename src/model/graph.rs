@@ -97,6 +97,27 @@ pub enum Op {
     Relu,
     /// Mean over the last dimension, which is kept. `[a] -> [out]`
     MeanLast,
+    /// Mean over the two spatial dimensions, the last of (batch, channels, height, width).
+    /// `[a] -> [out]`
+    MeanSpatial {
+        /// Whether they are kept, as ones.
+        keep: bool,
+    },
+    /// `a += b`, where a is not needed any more as it was. `[a, b] -> [out]`
+    AddInPlace,
+    /// `nn.functional.conv2d`. `[x, weight, bias?] -> [out]`
+    Conv2d(Conv2d),
+    /// `batch_norm` in training over (batch, channels, height, width). `[a, weight, bias] -> [out]`
+    BatchNorm,
+    /// `max_pool2d`. `[a] -> [out]`
+    MaxPool2d {
+        /// Height and width of the window.
+        kernel: u64,
+        /// Step of the window.
+        stride: u64,
+        /// Rows and columns added on each side.
+        padding: u64,
+    },
     /// Concatenation along a dimension. `[a, ...] -> [out]`
     Cat {
         /// The dimension; negative counts from the end.
@@ -151,6 +172,16 @@ pub enum Op {
     All {
         /// The dimension.
         dim: i32,
+    },
+    /// `a[..., index, ...]`: one index of a dimension, which goes. `[a] -> [out]`
+    Select {
+        /// The dimension.
+        dim: i32,
+    },
+    /// `.permute`. `[a] -> [out]`
+    Permute {
+        /// Which dimension each one of the result was.
+        order: Sizes,
     },
     /// `.split(size, dim)` into equal parts. `[a] -> [out, ...]`
     Split {
@@ -217,6 +248,17 @@ pub enum Op {
     AllTrue,
 }
 
+/// How a window goes over an image, the same in both directions, and how channels are grouped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Step of the window.
+    pub stride: u64,
+    /// Rows and columns of zeros on each side.
+    pub padding: u64,
+    /// Groups of channels that see each other.
+    pub groups: u64,
+}
+
 /// One line of a graph.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
@@ -266,6 +308,9 @@ pub struct Layer {
 pub struct Graph {
     /// What is loaded with the model, in the order in which `.to("cuda")` moves it.
     pub weights: Vec<Weight>,
+    /// Trained weights in the optimizer's order, that of `model.parameters()`, as indices. It is not
+    /// that of loading: `.to("cuda")` moves what a module's children hold before its own weights.
+    pub trained: Vec<u32>,
     /// The batch: values that are moved to the device before each micro-step, all of them int64
     /// or in the model's dtype.
     pub batch: Vec<(ValueId, Sizes, Dtype)>,
@@ -279,6 +324,9 @@ pub struct Graph {
     pub modules: Vec<String>,
     /// Layers that checkpointing may recompute.
     pub layers: Vec<Layer>,
+    /// What of the batch are images: they come to the device in float32, and are cast there where
+    /// the model has another dtype.
+    pub images: Option<ValueId>,
     /// Elements of the logits, for telling them apart in reports: (rows, classes).
     pub logits: Option<(u64, u64)>,
 }

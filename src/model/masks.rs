@@ -196,7 +196,7 @@ fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions) -> Vec<Value<'b>> {
 }
 
 /// `x[..., :, ...]`: a slice of a whole dimension.
-fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32) -> Value<'b> {
+pub fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32) -> Value<'b> {
     b.run(Op::All { dim }, &[x])
 }
 

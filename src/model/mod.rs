@@ -9,6 +9,7 @@ pub mod graph;
 mod masks;
 mod opt;
 pub mod options;
+mod vision;
 
 use config::ModelConfig;
 use graph::Graph;
@@ -16,10 +17,13 @@ use options::GraphOptions;
 
 /// Builds the forward pass of one micro-batch, loss included.
 ///
-/// The batch is `options.batch` samples of `options.seq_len` tokens with labels of the same size.
+/// The batch is `options.batch` samples of `options.seq_len` tokens with labels of the same size, or
+/// of images with one label each.
 pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
     match config {
         ModelConfig::Decoder(c) => decoder::build(c, options),
+        ModelConfig::Vit(c) => vision::vit::build(c, options),
+        ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Opt(c) => opt::build(c, options),
         ModelConfig::Gpt2(c) => gpt2::build(c, options),
     }

@@ -265,6 +265,7 @@ impl<'b> Layer<'_, 'b> {
             dropout: c.attention_dropout,
             softcap: false,
             grouped: false,
+            causal: true,
             mask: self.mask,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);

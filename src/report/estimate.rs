@@ -100,9 +100,13 @@ pub fn describe(setup: &Setup) -> String {
         ZeroGrad::None => "",
         ZeroGrad::Zero => ", gradients kept and zeroed",
     };
+    // A model without tokens has one.
+    let length = match setup.seq_len {
+        1 => String::new(),
+        tokens => format!("sequence length {}, ", grouped(tokens)),
+    };
     format!(
-        "sequence length {}, {}, {}{clipped}{zeroed}, checkpointing {}, {} attention",
-        grouped(setup.seq_len),
+        "{length}{}, {}{clipped}{zeroed}, checkpointing {}, {} attention",
         precision_name(setup.precision),
         optimizer_words(setup.optimizer),
         checkpointing_name(setup.checkpointing),

@@ -51,6 +51,30 @@ pub fn elementwise_strides(inputs: &[&TensorData], sizes: &Dims) -> Dims {
     strides
 }
 
+/// Returns the strides of (batch, channels, height, width) with channels the fastest.
+pub fn channels_last_strides(sizes: &Dims) -> Dims {
+    let [_, channels, height, width] = *sizes.as_slice() else { return sizes.contiguous_strides() };
+    Dims::new(&[channels * height * width, 1, channels * width, channels])
+}
+
+/// Whether PyTorch takes an image's strides for channels last; what could be both is not.
+///
+/// Source: PyTorch `c10/core/MemoryFormat.h` (`is_channels_last_strides_2d_s4`).
+pub fn is_channels_last(x: &TensorData) -> bool {
+    let (sizes, strides) = (x.sizes.as_slice(), x.strides.as_slice());
+    if sizes.len() != 4 || strides[1] == 0 {
+        return false;
+    }
+    let mut least = 0;
+    for dim in [1, 3, 2, 0] {
+        if strides[dim] < least || dim == 0 && least == strides[1] {
+            return false;
+        }
+        least = strides[dim] * sizes[dim].max(1);
+    }
+    true
+}
+
 /// Returns dimensions from the fastest moving to the slowest, by insertion sort with PyTorch's
 /// comparison, which is not always decided.
 pub fn dimension_order(operands: &[Dims], sizes: &Dims) -> Dims {

@@ -19,7 +19,7 @@ mod tensor;
 use crate::model::config::ModelConfig;
 use crate::model::options::GraphOptions;
 use crate::trace::Trace;
-use setup::{Attention, Precision, Setup, Version};
+use setup::{Attention, Checkpointing, Precision, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum StepError {
     /// A `model_type` that transformers runs with eager attention only.
     #[error("transformers refuses sdpa for {0}: its attention has to be eager")]
     SdpaRefused(&'static str),
+    /// A `model_type` whose activations transformers does not checkpoint.
+    #[error("transformers refuses gradient checkpointing for {0}")]
+    CheckpointingRefused(&'static str),
 }
 
 /// Returns the allocations of loading a model and of two optimizer steps.
@@ -56,6 +59,9 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
         return Err(StepError::SdpaRefused(model.model_type()));
     }
+    if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
+        return Err(StepError::CheckpointingRefused(model.model_type()));
+    }
     match model {
         ModelConfig::Decoder(c) => {
             let head_dim = c.attention.head_dim;
@@ -72,6 +78,13 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
                 return refuse(format!("a head size of {head_dim} in 16 bits"));
             }
         }
+        ModelConfig::Vit(c) => {
+            let head_dim = c.head_dim();
+            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
+                return refuse(format!("a head size of {head_dim} in 16 bits"));
+            }
+        }
+        ModelConfig::ResNet(_) => {}
         ModelConfig::Gpt2(c) => {
             if c.reorder_and_upcast_attn && setup.attention == Attention::Eager {
                 return refuse("reorder_and_upcast_attn".to_owned());

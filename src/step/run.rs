@@ -106,22 +106,20 @@ impl<'g> Interpreter<'g, '_> {
             let dtype = self.dtype(weight.dtype);
             let numel = weight.sizes.iter().product::<i64>() as u64;
             let tensor = self.tape.empty(Dims::resolve(&weight.sizes, numel), dtype);
-            if weight.trained {
-                let accumulator = None;
-                let leaf = Rc::clone(&tensor);
-                self.tape.parameters.push(Parameter { tensor: leaf, grad: None, accumulator });
-            }
             self.values[weight.value.0 as usize] = Some(tensor);
+        }
+        for &index in &self.graph.trained {
+            let value = self.graph.weights[index as usize].value;
+            if let Some(tensor) = self.values[value.0 as usize].clone() {
+                self.tape.parameters.push(Parameter { tensor, grad: None, accumulator: None });
+            }
         }
     }
 
     /// Gives each parameter its edge to the accumulator of a fresh graph.
     fn enter_graph(&mut self) {
-        let mut index = 0;
-        for weight in &self.graph.weights {
-            if !weight.trained {
-                continue;
-            }
+        for (index, &weight) in self.graph.trained.iter().enumerate() {
+            let weight = &self.graph.weights[weight as usize];
             let edge = self.tape.parameter_edge(index);
             let tensor = &self.tape.parameters[index].tensor;
             self.values[weight.value.0 as usize] = Some(Rc::new(TensorData {
@@ -132,19 +130,23 @@ impl<'g> Interpreter<'g, '_> {
                 edge: Some(edge),
                 is_view: false,
             }));
-            index += 1;
         }
     }
 
     /// Runs a forward and a backward.
     pub fn micro_step(&mut self) {
         self.tape.begin(Phase::Batch);
+        let mut as_it_came = None;
         for (value, sizes, dtype) in &self.graph.batch {
             let dtype = self.dtype(*dtype);
             let numel = sizes.iter().product::<i64>() as u64;
+            if self.graph.images == Some(*value) && dtype != DType::F32 {
+                as_it_came = Some(self.tape.empty(Dims::resolve(sizes, numel), DType::F32));
+            }
             let tensor = self.tape.empty(Dims::resolve(sizes, numel), dtype);
             self.values[value.0 as usize] = Some(tensor);
         }
+        drop(as_it_came);
         self.tape.begin(Phase::Forward);
         self.tape.in_backward = false;
         self.enter_graph();
@@ -296,6 +298,18 @@ impl<'g> Interpreter<'g, '_> {
             Op::Tanh | Op::Relu => tape.activation_by_result(&args[0]),
             Op::Silu | Op::Gelu => tape.activation(&args[0]),
             Op::MeanLast => tape.mean_last(&args[0]),
+            Op::MeanSpatial { keep } => tape.mean_spatial(&args[0], *keep),
+            Op::AddInPlace => tape.add_in_place_of(&args[0], &args[1]),
+            Op::Conv2d(how) => tape.conv2d(&args[0], &args[1], args.get(2), *how),
+            Op::BatchNorm => tape.batch_norm(&args[0], &args[1], &args[2]),
+            Op::MaxPool2d { kernel, stride, padding } => {
+                tape.max_pool2d(&args[0], *kernel, *stride, *padding)
+            }
+            Op::Select { dim } => tape.select(&args[0], args[0].sizes.index(*dim)),
+            Op::Permute { order } => {
+                let order: SmallVec<[usize; 6]> = order.iter().map(|&dim| dim as usize).collect();
+                tape.permute(&args[0], &order)
+            }
             Op::Cat { dim } => {
                 let inputs: SmallVec<[&Tensor; 4]> = args.iter().collect();
                 tape.cat(&inputs, args[0].sizes.index(*dim))

@@ -24,6 +24,8 @@ pub struct Attend<'a, 'b> {
     pub softcap: bool,
     /// Whether the module knows groups of key and value heads (`num_key_value_groups`).
     pub grouped: bool,
+    /// Whether each token sees those before it alone (`is_causal`), where no mask says more.
+    pub causal: bool,
     /// What is added to the scores, or chooses among them.
     pub mask: Option<&'a Value<'b>>,
 }
@@ -71,7 +73,8 @@ impl<'b> Attend<'_, 'b> {
         let (wide_k, wide_v) =
             if grouped { (None, None) } else { (self.repeated(b, k), self.repeated(b, v)) };
         let (k, v) = (wide_k.as_ref().unwrap_or(k), wide_v.as_ref().unwrap_or(v));
-        let op = Op::Sdpa { dropout: self.dropout, causal: self.mask.is_none(), grouped };
+        let op =
+            Op::Sdpa { dropout: self.dropout, causal: self.causal && self.mask.is_none(), grouped };
         let out = match self.mask {
             Some(mask) => b.run(op, &[q, k, v, mask]),
             None => b.run(op, &[q, k, v]),

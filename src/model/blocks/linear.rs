@@ -20,7 +20,7 @@ impl<'b> Linear<'b> {
         [outputs, inputs]: [u64; 2],
         bias: bool,
     ) -> Linear<'b> {
-        let module = format!("{parent}.{name}");
+        let module = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
         Linear {
             name,
             weight: b.parameter(&module, &[outputs, inputs]),

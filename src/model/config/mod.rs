@@ -3,10 +3,14 @@
 mod decoder;
 mod gpt2;
 mod opt;
+mod resnet;
+mod vit;
 
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
 pub use gpt2::Gpt2Config;
 pub use opt::OptConfig;
+pub use resnet::{ResNetConfig, ResNetLayer};
+pub use vit::VitConfig;
 
 use crate::model::options::Version;
 
@@ -19,6 +23,10 @@ pub enum ModelConfig {
     Opt(OptConfig),
     /// GPT-2.
     Gpt2(Gpt2Config),
+    /// ViT.
+    Vit(VitConfig),
+    /// ResNet.
+    ResNet(ResNetConfig),
 }
 
 /// The activation function of a feed-forward block.
@@ -45,6 +53,8 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.family.model_type(),
             ModelConfig::Opt(_) => "opt",
             ModelConfig::Gpt2(_) => "gpt2",
+            ModelConfig::Vit(_) => "vit",
+            ModelConfig::ResNet(_) => "resnet",
         }
     }
 
@@ -53,6 +63,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(_) => false,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
+            ModelConfig::Vit(_) | ModelConfig::ResNet(_) => true,
         }
     }
 
@@ -61,11 +72,48 @@ impl ModelConfig {
         matches!(self, ModelConfig::Decoder(c) if c.experts.is_some())
     }
 
-    /// Whether transformers refuses `sdpa` for the model: it has no soft cap.
+    /// Returns height and width of the images that it takes; `None` for a model of text.
+    pub fn image_size(&self) -> Option<u64> {
+        match self {
+            ModelConfig::Vit(c) => Some(c.image_size),
+            ModelConfig::ResNet(c) => Some(c.image_size),
+            ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => None,
+        }
+    }
+
+    /// Returns the smallest image that runs, in pixels.
+    pub fn smallest_image(&self) -> u64 {
+        match self {
+            ModelConfig::Vit(c) => c.patch_size,
+            _ => 1,
+        }
+    }
+
+    /// Returns the model for images of another height and width; a model of text as it is.
+    #[must_use]
+    pub fn with_image_size(self, image_size: u64) -> ModelConfig {
+        match self {
+            ModelConfig::Vit(c) => ModelConfig::Vit(VitConfig { image_size, ..c }),
+            ModelConfig::ResNet(c) => ModelConfig::ResNet(ResNetConfig { image_size, ..c }),
+            text => text,
+        }
+    }
+
+    /// Whether transformers refuses to checkpoint the model's activations.
+    ///
+    /// Source: `supports_gradient_checkpointing` is not set in modeling_resnet.py of 4.56.2, 5.23.0.
+    pub fn refuses_checkpointing(&self) -> bool {
+        matches!(self, ModelConfig::ResNet(_))
+    }
+
+    /// Whether transformers refuses `sdpa` for the model: it has no soft cap, and no attention at all.
     ///
     /// Source: `_supports_sdpa` in modeling_gemma2.py: true in 4.56.2, false in 5.23.0; where between
-    /// them it changed is not known.
+    /// them it changed is not known. In modeling_resnet.py it is not set.
     pub fn refuses_sdpa(&self, transformers: Version) -> bool {
+        if matches!(self, ModelConfig::ResNet(_)) {
+            return true;
+        }
         let gemma2 = matches!(self, ModelConfig::Decoder(c) if c.family == Family::Gemma2);
         gemma2 && transformers >= Version::new(5, 0)
     }
@@ -76,6 +124,8 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.max_position_embeddings,
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
+            ModelConfig::Vit(c) => c.tokens(),
+            ModelConfig::ResNet(_) => 1,
         }
     }
 
@@ -91,6 +141,8 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.parameter_count(),
             ModelConfig::Opt(c) => c.parameter_count(),
             ModelConfig::Gpt2(c) => c.parameter_count(),
+            ModelConfig::Vit(c) => c.parameter_count(),
+            ModelConfig::ResNet(c) => c.parameter_count(),
         }
     }
 }

@@ -313,6 +313,7 @@ impl<'b> Layer<'_, 'b> {
             dropout: a.dropout,
             softcap: a.softcap,
             grouped: arch.grouped,
+            causal: true,
             mask: self.mask,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);

@@ -7,7 +7,7 @@ use crate::step::ops::{Backward, Grads};
 use crate::step::reduce::{reduce_scratch, sum_to_mask};
 use crate::step::sort::scan_bytes;
 use crate::step::tape::Tape;
-use crate::step::tensor::{DType, Dims, Tensor};
+use crate::step::tensor::{DType, Dims, Tensor, TensorData};
 
 impl Tape<'_> {
     fn binary_shape(&self, a: &Tensor, b: &Tensor) -> (Dims, Dims, DType) {
@@ -26,6 +26,14 @@ impl Tape<'_> {
         let (sizes, strides, dtype) = self.binary_shape(a, b);
         let edge = self.record(Backward::Same, &[a, b], &[], &[(sizes, dtype)]);
         self.result(sizes, strides, dtype, edge)
+    }
+
+    /// `a += b`: the same memory, one node further on.
+    pub fn add_in_place_of(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let edge = self.record(Backward::Same, &[a, b], &[], &[(a.sizes, a.dtype)]);
+        let storage = a.storage.clone();
+        let (sizes, strides, dtype) = (a.sizes, a.strides, a.dtype);
+        Rc::new(TensorData { sizes, strides, dtype, storage, edge, is_view: a.is_view })
     }
 
     /// `a * b`

@@ -6,12 +6,14 @@
 //! code does.
 
 pub mod attention;
+pub mod conv;
 mod elementwise;
 mod embedding;
 mod experts;
 mod loss;
 mod matmul;
 mod norm;
+mod pool;
 mod views;
 
 use smallvec::SmallVec;
@@ -88,6 +90,24 @@ pub enum Backward {
     Addmm,
     /// `softmax` of an input of that dtype.
     Softmax(DType),
+    /// Mean over height and width, kept or not.
+    MeanSpatial {
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// `conv2d`
+    Conv2d(conv::ConvCall),
+    /// `batch_norm`
+    BatchNorm,
+    /// `max_pool2d` of an input of these sizes.
+    MaxPool2d(Dims),
+    /// Puts the gradient of one index of a dimension into zeros of the whole.
+    Select {
+        /// Sizes of the whole.
+        sizes: Dims,
+    },
+    /// Permutes the gradient back.
+    Permute(Dims),
     /// `layer_norm`
     LayerNorm,
     /// Puts the gradient where the best values were.
@@ -166,6 +186,12 @@ impl Tape<'_> {
             Backward::Bmm => self.bmm_backward(grad, saved, needs),
             Backward::Addmm => self.addmm_backward(grad, saved, needs),
             Backward::Softmax(dtype) => one(self.softmax_backward(grad, saved, *dtype)),
+            Backward::MeanSpatial { sizes } => one(self.mean_spatial_backward(grad, *sizes)),
+            Backward::Conv2d(call) => self.conv2d_backward(call, grad, saved, needs),
+            Backward::BatchNorm => self.batch_norm_backward(grad, saved, needs),
+            Backward::MaxPool2d(sizes) => one(self.max_pool2d_backward(grad, saved, *sizes)),
+            Backward::Select { sizes } => one(self.empty(*sizes, grad.dtype)),
+            Backward::Permute(back) => one(self.permuted(grad, back, None)),
             Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
             Backward::Scatter { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Quotient => self.quotient_backward(grad, saved, needs),

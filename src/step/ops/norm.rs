@@ -37,6 +37,36 @@ impl Tape<'_> {
         Grads::from_iter([grad_x, grad_weight, grad_bias])
     }
 
+    /// `batch_norm` in training, cuDNN's or PyTorch's: the result, then mean and reciprocal deviation
+    /// of each channel in float32.
+    pub fn batch_norm(&mut self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+        let meta = [(x.sizes, x.dtype)];
+        let edge = self.record(Backward::BatchNorm, &[x, weight, bias], &[x, weight], &meta);
+        let out = self.result(x.sizes, x.strides, x.dtype, edge);
+        let mean = self.empty(weight.sizes, DType::F32);
+        let deviation = self.empty(weight.sizes, DType::F32);
+        self.save_result(edge, &mean);
+        self.save_result(edge, &deviation);
+        out
+    }
+
+    /// Gradients of the input, the weight and the bias, in that order.
+    pub fn batch_norm_backward(
+        &mut self,
+        grad: &Tensor,
+        saved: &[Tensor],
+        needs: &[bool],
+    ) -> Grads {
+        let (x, weight) = (&saved[0], &saved[1]);
+        let dense = (!grad.is_dense() || grad.strides != x.strides)
+            .then(|| self.empty_strided(x.sizes, x.strides, grad.dtype));
+        let grad_x = needs[0].then(|| self.empty_strided(x.sizes, x.strides, x.dtype));
+        let grad_weight = needs[1].then(|| self.empty(weight.sizes, weight.dtype));
+        let grad_bias = needs[2].then(|| self.empty(weight.sizes, weight.dtype));
+        drop(dense);
+        Grads::from_iter([grad_x, grad_weight, grad_bias])
+    }
+
     /// `softmax` over the last dimension, asked for in float32 or not.
     ///
     /// A half asked for in float32 is converted within the kernel, bfloat16 before it.

@@ -127,6 +127,32 @@ impl Tape<'_> {
         self.narrowed(x, sizes)
     }
 
+    /// `x[..., index, ...]`: a view of one index of a dimension.
+    pub fn select(&mut self, x: &Tensor, dim: usize) -> Tensor {
+        let (sizes, strides) = (x.sizes.without(dim), x.strides.without(dim));
+        let op = Backward::Select { sizes: x.sizes };
+        let edge = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
+        self.alias(x, sizes, strides, edge)
+    }
+
+    /// `x.permute(order)`
+    pub fn permute(&mut self, x: &Tensor, order: &[usize]) -> Tensor {
+        let order = Dims::new(&order.iter().map(|&dim| dim as u64).collect::<Vec<_>>());
+        let mut back = order;
+        for (at, &dim) in order.as_slice().iter().enumerate() {
+            back.as_mut_slice()[dim as usize] = at as u64;
+        }
+        let sizes = permutation(&x.sizes, &order);
+        let edge = self.record(Backward::Permute(back), &[x], &[], &[(sizes, x.dtype)]);
+        self.permuted(x, &order, edge)
+    }
+
+    /// A permuted view, outside autograd where `edge` is `None`.
+    pub fn permuted(&self, x: &Tensor, order: &Dims, edge: Option<Edge>) -> Tensor {
+        let (sizes, strides) = (permutation(&x.sizes, order), permutation(&x.strides, order));
+        self.alias(x, sizes, strides, edge)
+    }
+
     /// `x[..., :, ...]`: all of one dimension, without bounds.
     pub fn all(&mut self, x: &Tensor, dim: usize) -> Tensor {
         debug_assert!(dim < x.sizes.len());
@@ -212,4 +238,12 @@ impl Tape<'_> {
         let strides = crate::step::layout::elementwise_strides(&[x], &x.sizes);
         self.result(x.sizes, strides, dtype, edge)
     }
+}
+
+fn permutation(values: &Dims, order: &Dims) -> Dims {
+    let mut out = *values;
+    for (slot, &dim) in out.as_mut_slice().iter_mut().zip(order.as_slice()) {
+        *slot = values.as_slice()[dim as usize];
+    }
+    out
 }

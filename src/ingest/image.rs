@@ -1,0 +1,104 @@
+//! Keys that image classifiers share.
+
+use serde_json::Value;
+
+use crate::ingest::error::ConfigError;
+use crate::ingest::fields::{Fields, limit, wrong_type};
+
+/// Returns the number of classes: as many as `id2label` names, else `num_labels`.
+///
+/// Source: configuration_utils.py of transformers 4.56.2 and 5.23.0: 2 where neither is there.
+pub(super) fn num_labels(fields: &mut Fields<'_>) -> Result<u64, ConfigError> {
+    let named = match fields.get("id2label") {
+        None => None,
+        Some(Value::Object(labels)) => Some(labels.len() as u64),
+        Some(value) => return Err(wrong_type("id2label", value, "an object of names by number")),
+    };
+    let classes = match named {
+        Some(classes) => classes,
+        None => fields.size_or("num_labels", limit::VOCABULARY, 2)?,
+    };
+    let problem = fields.text("problem_type")?;
+    if let Some(problem) = problem.filter(|&problem| problem != "single_label_classification") {
+        return Err(ConfigError::Unsupported {
+            key: "problem_type",
+            value: format!("`{problem}`"),
+            supported: "single_label_classification",
+        });
+    }
+    if classes < 2 {
+        return Err(ConfigError::Unsupported {
+            key: "num_labels",
+            value: classes.to_string(),
+            supported: "two classes or more (one is a regression)",
+        });
+    }
+    Ok(classes)
+}
+
+/// Returns a size that is one number, or a list of two equal ones: height and width.
+pub(super) fn square(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    default: u64,
+) -> Result<u64, ConfigError> {
+    let Some(Value::Array(sides)) = fields.get(key) else {
+        return fields.size_or(key, limit::PIXELS, default);
+    };
+    match sides.as_slice() {
+        [height, width] if height == width => match height.as_u64() {
+            Some(side) if (1..=limit::PIXELS).contains(&side) => Ok(side),
+            _ => Err(wrong_type(key, height, "a size in pixels")),
+        },
+        _ => Err(ConfigError::Unsupported {
+            key,
+            value: "a list of other than two equal numbers".to_owned(),
+            supported: "squares",
+        }),
+    }
+}
+
+/// Returns a list of sizes from 1 to `most`, or transformers' default.
+pub(super) fn sizes(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    most: u64,
+    default: &[u64],
+) -> Result<Vec<u64>, ConfigError> {
+    let Some(value) = fields.get(key) else {
+        fields.assume(key, format!("{default:?}"));
+        return Ok(default.to_vec());
+    };
+    let Value::Array(values) = value else {
+        return Err(wrong_type(key, value, "a list of whole numbers"));
+    };
+    let read = |value: &Value| match value.as_u64() {
+        Some(size) if (1..=most).contains(&size) => Ok(size),
+        _ => {
+            let value = crate::ingest::fields::describe(value);
+            let allowed = format!("whole numbers from 1 to {most}");
+            Err(ConfigError::OutOfRange { key, value, allowed })
+        }
+    };
+    let sizes = values.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    if (1..=MOST_STAGES).contains(&sizes.len()) {
+        return Ok(sizes);
+    }
+    let value = format!("a list of {}", sizes.len());
+    Err(ConfigError::OutOfRange { key, value, allowed: format!("1 to {MOST_STAGES} numbers") })
+}
+
+/// More stages than halve any image down to one pixel.
+const MOST_STAGES: usize = 14;
+
+/// Refuses lists of which one has to say something about each of the other's.
+pub(super) fn same_length(
+    a: (&'static str, &[u64]),
+    b: (&'static str, &[u64]),
+) -> Result<(), ConfigError> {
+    if a.1.len() == b.1.len() {
+        return Ok(());
+    }
+    let text = format!("`{}` has {} numbers, and `{}` {}", a.0, a.1.len(), b.0, b.1.len());
+    Err(ConfigError::Contradiction(text))
+}

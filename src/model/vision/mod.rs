@@ -1,0 +1,6 @@
+//! Models that classify images: one image size, one label each.
+
+mod conv;
+mod head;
+pub mod resnet;
+pub mod vit;
