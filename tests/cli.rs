@@ -80,6 +80,14 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --clip -1 --precision bf16", 2, &["--clip", "above 0"]),
     ("estimate gpt2 --attention flash --precision bf16", 2, &["not yet", "sdpa"]),
     ("estimate gpt2 --task masked-lm", 2, &["not yet", "masked-lm"]),
+    ("estimate gpt2 --image-size 224", 2, &["takes no images", "leave --image-size out"]),
+    ("estimate resnet-18 --image-size 99999", 2, &["out of range", "--image-size 224"]),
+    ("estimate vit-base-patch16-224 --image-size 8", 2, &["16 to 16384 pixels"]),
+    ("estimate resnet-18 --seq-len 64", 2, &["--seq-len", "--image-size"]),
+    ("estimate resnet-18 --effective-tokens 64", 2, &["--effective-tokens", "model of images"]),
+    ("estimate resnet-18 --checkpointing full", 2, &["refuses", "--checkpointing none"]),
+    ("estimate resnet-18 --attention sdpa", 2, &["refuses sdpa", "--attention eager"]),
+    ("estimate resnet-18 --task causal-lm", 2, &["not yet", "causal-lm"]),
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
     ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
@@ -263,6 +271,23 @@ fn every_optimizer_keeps_the_state_that_it_is_known_for() {
         let state = state(optimizer);
         assert!((least..=most).contains(&state), "{optimizer}: {state} times the weights");
     }
+}
+
+#[test]
+fn images_are_as_large_as_the_flag_says_and_cudnn_is_not_counted() {
+    let needs = |line: &str| {
+        let output = oomph(line);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let value = json(&output);
+        let said = value["assumptions"].to_string();
+        (value["min_capacity_bytes"].as_u64().unwrap(), said)
+    };
+    let vit = "estimate vit-base-patch16-224 --micro-batch 4 --json";
+    let (small, said) = needs(vit);
+    assert!(said.contains("--image-size 224 (default)") && said.contains("cuDNN"), "{said}");
+    let (large, said) = needs(&format!("{vit} --image-size 384 --task image-classification"));
+    assert!(large > small, "{large} and {small}");
+    assert!(!said.contains("--image-size") && !said.contains("--seq-len"), "{said}");
 }
 
 #[test]

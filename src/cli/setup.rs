@@ -46,10 +46,10 @@ setup_args! {
     /// Use N tokens a sample [default: the smaller of 2048 and the model's maximum]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: u64,
-    /// Use images of N by N pixels
+    /// Use images of N by N pixels [default: the model's]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     image_size: u64,
-    /// Train for this task [default: causal-lm]
+    /// Train for this task [default: the model's own: causal-lm, image-classification]
     #[arg(long, value_name = "TASK")]
     task: TaskArg,
     /// Use N target tokens a sample (seq2seq)

@@ -5,9 +5,16 @@ use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
 
 impl Tape<'_> {
-    /// `nn.functional.cross_entropy(logits, labels)`, mean.
+    /// `nn.functional.cross_entropy(logits, labels)`, mean. The logarithms are asked for in the
+    /// logits' own format, so that autocast leaves them; the loss it takes in float32.
+    ///
+    /// Source: PyTorch `LossNLL.cpp` (`cross_entropy_loss` passes `self.scalar_type()`),
+    /// `autocast_mode.h` (`nll_loss` is on the float32 list).
     pub fn cross_entropy(&mut self, logits: &Tensor, labels: &Tensor) -> Tensor {
-        let log_probabilities = self.log_softmax(logits);
+        let mut log_probabilities = self.log_softmax(logits);
+        if self.autocast.dtype.is_some() {
+            log_probabilities = self.to(&log_probabilities, DType::F32);
+        }
         let scalar = Dims::new(&[]);
         let dtype = log_probabilities.dtype;
         let saves = [&log_probabilities, labels];
@@ -19,16 +26,11 @@ impl Tape<'_> {
         loss
     }
 
-    /// `log_softmax` over classes. Autocast asks for float32: float16 is converted within the
-    /// kernel, bfloat16 before it.
+    /// `log_softmax` over classes.
     fn log_softmax(&mut self, x: &Tensor) -> Tensor {
-        let in_f32 = self.autocast.dtype.is_some();
-        let cast = (in_f32 && x.dtype == DType::Bf16).then(|| self.to(x, DType::F32));
-        let input = cast.as_ref().unwrap_or(x);
-        let dtype = if in_f32 { DType::F32 } else { x.dtype };
-        let op = Backward::LogSoftmax(input.dtype);
-        let edge = self.record(op, &[input], &[], &[(x.sizes, dtype)]);
-        let out = self.result(x.sizes, x.sizes.contiguous_strides(), dtype, edge);
+        let op = Backward::LogSoftmax(x.dtype);
+        let edge = self.record(op, &[x], &[], &[(x.sizes, x.dtype)]);
+        let out = self.result(x.sizes, x.sizes.contiguous_strides(), x.dtype, edge);
         self.save_result(edge, &out);
         out
     }

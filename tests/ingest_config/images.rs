@@ -1,0 +1,89 @@
+//! Image classifiers: their keys, defaults and refusals.
+
+use oomph::ingest::error::ConfigError;
+use oomph::model::config::ModelConfig;
+use serde_json::{Map, Value, json};
+
+use super::{map, read, refused};
+
+fn vit(changes: Value) -> Map<String, Value> {
+    let mut config = map(json!({
+        "model_type": "vit", "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 2,
+        "num_attention_heads": 3, "image_size": 96, "num_labels": 1000,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+fn resnet(changes: Value) -> Map<String, Value> {
+    let mut config = map(json!({
+        "model_type": "resnet", "embedding_size": 32, "hidden_sizes": [64, 128], "depths": [2, 2],
+        "num_labels": 1000,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+/// `sum(p.numel())` of these configurations, by transformers 5.23.0.
+#[test]
+fn parameter_counts_are_those_of_transformers() {
+    let basic = json!({
+        "layer_type": "basic", "hidden_sizes": [32, 64], "num_labels": 100,
+    });
+    let cases = [
+        (vit(json!({})), 1_238_056),
+        (vit(json!({"num_labels": 37, "qkv_bias": false})), 1_051_045),
+        (resnet(json!({})), 186_504),
+        (resnet(basic), 180_100),
+    ];
+    for (config, parameters) in cases {
+        assert_eq!(read(&config).config.parameter_count(), parameters, "{config:?}");
+    }
+}
+
+#[test]
+fn classes_are_those_that_have_a_name_else_two() {
+    let named = json!({"id2label": {"0": "cat", "1": "dog", "2": "owl"}, "num_labels": null});
+    let ModelConfig::Vit(three) = read(&vit(named)).config else { panic!("a ViT") };
+    assert_eq!(three.num_labels, 3);
+    let read = read(&vit(json!({"num_labels": null})));
+    let ModelConfig::Vit(two) = read.config else { panic!("a ViT") };
+    assert_eq!(two.num_labels, 2);
+    assert!(read.notes.iter().any(|note| note.contains("num_labels")), "{:?}", read.notes);
+}
+
+#[test]
+fn sizes_may_be_pairs_of_equal_numbers() {
+    let pairs = read(&vit(json!({"image_size": [96, 96], "patch_size": [16, 16]}))).config;
+    assert_eq!(pairs, read(&vit(json!({}))).config);
+    let oblong = refused(&vit(json!({"image_size": [96, 128]})));
+    assert!(matches!(oblong, ConfigError::Unsupported { key: "image_size", .. }), "{oblong}");
+}
+
+#[test]
+fn what_is_not_one_label_of_several_is_refused() {
+    for changes in [
+        json!({"num_labels": 1}),
+        json!({"problem_type": "multi_label_classification"}),
+        json!({"id2label": {}}),
+    ] {
+        let error = refused(&vit(changes));
+        assert!(matches!(error, ConfigError::Unsupported { .. }), "{error}");
+    }
+}
+
+#[test]
+fn sizes_that_no_such_model_can_have_are_refused() {
+    let large_patch = refused(&vit(json!({"patch_size": 128})));
+    assert!(matches!(large_patch, ConfigError::Contradiction(_)), "{large_patch}");
+    let heads = refused(&vit(json!({"num_attention_heads": 5})));
+    assert!(matches!(heads, ConfigError::NotDivisible { .. }), "{heads}");
+    let lengths = refused(&resnet(json!({"depths": [2, 2, 2]})));
+    assert!(matches!(lengths, ConfigError::Contradiction(_)), "{lengths}");
+    let narrow = refused(&resnet(json!({"hidden_sizes": [2, 64]})));
+    assert!(matches!(narrow, ConfigError::Contradiction(_)), "{narrow}");
+    let zero = refused(&resnet(json!({"depths": [2, 0]})));
+    assert!(matches!(zero, ConfigError::OutOfRange { key: "depths", .. }), "{zero}");
+    let layer = refused(&resnet(json!({"layer_type": "wide"})));
+    assert!(matches!(layer, ConfigError::Unsupported { key: "layer_type", .. }), "{layer}");
+}
