@@ -10,8 +10,11 @@ use sha2::{Digest, Sha256};
 use crate::trial::private;
 use crate::trial::virtual_library::{self, DRIVER_NAMES, FILE_NAME};
 
-/// The Python module that notes PyTorch's own counters.
-pub const SITECUSTOMIZE: &str = include_str!("sitecustomize.py");
+/// The Python modules: what notes PyTorch's own counters, and what it loads.
+const MODULES: [(&str, &str); 2] = [
+    ("sitecustomize.py", include_str!("sitecustomize.py")),
+    ("object_collectives.py", include_str!("object_collectives.py")),
+];
 
 /// The folder of the names under which programs open the driver.
 const DRIVER: &str = "driver";
@@ -73,14 +76,17 @@ impl Installed {
     }
 }
 
-/// Returns a name for what the library and its Python module hold, 16 hexadecimal digits.
+/// Returns a name for what the library and its Python modules hold, 16 hexadecimal digits.
 ///
 /// Empty where the binary carries no library.
 pub fn content_name() -> String {
     let Some(library) = virtual_library::bytes() else { return String::new() };
     let mut hash = Sha256::new();
     hash.update(library);
-    hash.update(SITECUSTOMIZE);
+    for (name, content) in MODULES {
+        hash.update(name);
+        hash.update(content);
+    }
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -137,9 +143,12 @@ fn check(folder: &Path, library: &[u8]) -> io::Result<bool> {
         let to = fs::read_link(folder.join(DRIVER).join(name));
         to.is_ok_and(|to| to == link_target())
     });
-    Ok(links
-        && holds(&folder.join(FILE_NAME), library)?
-        && holds(&folder.join(PYTHON).join("sitecustomize.py"), SITECUSTOMIZE.as_bytes())?)
+    for (name, content) in MODULES {
+        if !holds(&folder.join(PYTHON).join(name), content.as_bytes())? {
+            return Ok(false);
+        }
+    }
+    Ok(links && holds(&folder.join(FILE_NAME), library)?)
 }
 
 /// Whether a file is a plain one of ours that nobody else may write, with this content.
@@ -180,8 +189,10 @@ fn write(folder: &Path, library: &[u8]) -> io::Result<()> {
     for name in DRIVER_NAMES {
         symlink(link_target(), folder.join(DRIVER).join(name))?;
     }
-    let module = folder.join(PYTHON).join("sitecustomize.py");
-    file(&module, SITECUSTOMIZE.as_bytes(), 0o600)
+    for (name, content) in MODULES {
+        file(&folder.join(PYTHON).join(name), content.as_bytes(), 0o600)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,14 +207,15 @@ mod tests {
         let base = base.path().join("oomph");
         let folder = in_folder(&base, b"library").unwrap();
         assert_eq!(in_folder(&base, b"library").unwrap(), folder, "and checked the second time");
-        for spoil in [FILE_NAME, "python/sitecustomize.py"] {
+        let spoiled = [FILE_NAME, "python/sitecustomize.py", "python/object_collectives.py"];
+        for spoil in spoiled {
             fs::write(folder.join(spoil), "something else").unwrap();
             in_folder(&base, b"library").unwrap();
             assert_eq!(fs::read(folder.join(FILE_NAME)).unwrap(), b"library");
-            assert_eq!(
-                fs::read_to_string(folder.join("python/sitecustomize.py")).unwrap(),
-                SITECUSTOMIZE
-            );
+            for (name, content) in MODULES {
+                let unpacked = fs::read_to_string(folder.join("python").join(name)).unwrap();
+                assert_eq!(unpacked, content);
+            }
         }
         fs::remove_file(folder.join("driver/libcuda.so.1")).unwrap();
         symlink("/elsewhere", folder.join("driver/libcuda.so.1")).unwrap();

@@ -193,14 +193,29 @@ def _begin():
 
             torch.cuda._lazy_call(record)
 
+    def when_groups_are_there(module):
+        # Before anybody takes the functions' names from it.
+        import importlib.util
+
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "object_collectives.py")
+        spec = importlib.util.spec_from_file_location("oomph_object_collectives", path)
+        ours = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(ours)
+        ours.mend(module)
+
+    waiting = {
+        "torch": when_torch_is_there,
+        "torch.distributed.distributed_c10d": when_groups_are_there,
+    }
+
     class Finder(object):
-        """Waits for the program to import torch, and is gone then."""
+        """Waits for the program to import these modules; does nothing by itself."""
 
         def find_spec(self, name, path=None, target=None):
-            if name != "torch":
+            then = waiting.pop(name, None)
+            if then is None:
                 return None
             try:
-                sys.meta_path.remove(self)
                 import importlib.util
 
                 spec = importlib.util.find_spec(name)
@@ -212,7 +227,7 @@ def _begin():
                 def exec_module(module):
                     execute(module)
                     try:
-                        when_torch_is_there(module)
+                        then(module)
                     except Exception:
                         pass
 
