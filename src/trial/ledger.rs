@@ -105,9 +105,6 @@ fn in_words(notes: &[Note]) -> Noted {
             joined(Kind::Unanswered)
         ));
     }
-    for file in details(Kind::StaticRuntime) {
-        warn(format!("{file} carries its own CUDA runtime: what it allocates is not seen"));
-    }
     let mut read: BTreeMap<u32, u64> = BTreeMap::new();
     for note in notes.iter().filter(|note| note.kind == Kind::Readback) {
         let bytes = note.detail.trim().parse().unwrap_or(0);

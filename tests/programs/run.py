@@ -86,7 +86,8 @@ def main():
     page = "\n".join([
         "# Programs on the simulated GPU", "",
         "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks), no GPU.",
-        "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with context and NCCL's buffers.",
+        "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with the context",
+        "and NCCL's buffers: allowances, 1 GiB for each NCCL communicator.",
         "Made by `tests/programs/run.py`; seconds are of the machine it ran on (imports are most of them).", "", *table, ""])
     if a.out:
         a.out.write_text(page)

@@ -27,19 +27,16 @@ pub enum Kind {
     /// Kernels were launched that the program has no code of for this card: the card's
     /// architecture, and those that there are code for.
     NoKernelImage,
-    /// A mapped library that carries its own CUDA runtime, whose calls are not seen: its file.
-    StaticRuntime,
     /// A version that was met: of what, and which.
     Version,
     /// Memory that is charged by assumption: for what, and how much.
     Allowance,
 }
 
-const WORDS: [(Kind, &str); 6] = [
+const WORDS: [(Kind, &str); 5] = [
     (Kind::Unanswered, "unanswered"),
     (Kind::Readback, "readback"),
     (Kind::NoKernelImage, "no-kernel-image"),
-    (Kind::StaticRuntime, "static-runtime"),
     (Kind::Version, "version"),
     (Kind::Allowance, "allowance"),
 ];
