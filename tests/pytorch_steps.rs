@@ -227,6 +227,10 @@ fn sizes_never_looked_at_are_as_near() {
     let old = include_str!("data/held_out_torch2.8.jsonl");
     let mut out = errors("held out, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
     out.extend(errors("held out, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    let amp = include_str!("data/held_out_amp_torch2.15.jsonl");
+    out.extend(errors("held out, autocast, torch 2.15", amp, NEW.0, NEW.1));
+    let amp = include_str!("data/held_out_amp_torch2.8.jsonl");
+    out.extend(errors("held out, autocast, torch 2.8", amp, OLD.0, OLD.1));
     for row in &out {
         assert!(row.allocated.abs() <= 0.3, "{}: allocated {:+.2} %", row.id, row.allocated);
         assert_capacity(row);

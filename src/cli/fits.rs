@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::job::Job;
+use crate::cli::support::BF16_SINCE;
 use crate::cli::target::ChosenGpu;
 use crate::memory::fit::{BeyondAnyDevice, runs};
 use crate::memory::footprint::Footprint;
@@ -15,7 +16,7 @@ use crate::memory::trace::{Category, Event, Trace};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
-use crate::step::setup::{Checkpointing, GpuArch, Precision, Setup};
+use crate::step::setup::{Checkpointing, GpuArch, Optimizer, Precision, Setup};
 use crate::step::{self, StepError};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
@@ -209,7 +210,12 @@ impl<'a> OnDevice<'a> {
             let full = Setup { checkpointing: Checkpointing::Full, ..setup };
             need(full, "--checkpointing full")?;
         }
-        if matches!(setup.precision, Precision::Fp32) {
+        if setup.optimizer == Optimizer::AdamW {
+            let fused = Setup { optimizer: Optimizer::AdamWFused, ..setup };
+            need(fused, "--optimizer adamw-fused")?;
+        }
+        let whole = matches!(setup.precision, Precision::Bf16 | Precision::Fp16);
+        if !whole && self.gpu.is_none_or(|gpu| gpu.arch.compute_capability >= BF16_SINCE) {
             let bf16 = Setup { precision: Precision::Bf16, ..setup };
             need(bf16, "--precision bf16")?;
         }

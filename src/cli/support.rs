@@ -16,7 +16,7 @@ use crate::step::setup::{
 /// The oldest compute capability with bfloat16 in hardware (Ampere).
 ///
 /// Source: CUDA C Programming Guide, table of arithmetic instructions by compute capability.
-const BF16_SINCE: (u32, u32) = (8, 0);
+pub const BF16_SINCE: (u32, u32) = (8, 0);
 
 /// The PyTorch version that is assumed when none is installed or named: the newest known.
 pub const NEWEST_TORCH: Version = Version::new(2, 15);
