@@ -27,7 +27,7 @@ const CLEAR_PERCENT: f64 = 5.0;
 /// As [`CLEAR_PERCENT`], where one is enough: more than twice what fragmentation moves.
 const VERY_CLEAR_PERCENT: f64 = 10.0;
 
-/// As [`VERY_CLEAR_PERCENT`], where what is taken is read off the line through two sizes that ran.
+/// As [`VERY_CLEAR_PERCENT`], where what is taken is read off the line from one sample to one that ran.
 const CLEAR_BY_LINE_PERCENT: f64 = 12.0;
 
 /// How many traces may say where to look next; after that steps double, and halve once the end is
@@ -66,6 +66,8 @@ struct Growth {
     bound: u64,
     /// What one sample adds where memory is tightest.
     per_sample: Bytes,
+    /// The most that is alive at once.
+    peak: Bytes,
 }
 
 /// Returns how the tensors of a trace grow with the micro-batch.
@@ -74,7 +76,7 @@ struct Growth {
 /// else to stay. Fragmentation is left out, so the bound is mostly a little high.
 fn growth(trace: &Trace, micro_batch: u64, capacity: Bytes) -> Growth {
     let (mut fixed, mut growing, mut most) = (0u64, 0u64, u64::MAX);
-    let mut tightest = 0;
+    let (mut tightest, mut peak) = (0, 0u64);
     for event in &trace.events {
         let (id, born) = match *event {
             Event::Alloc(id) => (id, true),
@@ -88,6 +90,7 @@ fn growth(trace: &Trace, micro_batch: u64, capacity: Bytes) -> Growth {
             continue;
         }
         *sum = sum.saturating_add(bytes);
+        peak = peak.max(fixed.saturating_add(growing));
         let left = capacity.get().saturating_sub(fixed);
         // Only a moment that is tighter than all before is worth a division.
         let needed = u128::from(growing) * u128::from(most);
@@ -96,7 +99,8 @@ fn growth(trace: &Trace, micro_batch: u64, capacity: Bytes) -> Growth {
             tightest = growing;
         }
     }
-    Growth { bound: most, per_sample: Bytes::new(tightest / micro_batch.max(1)) }
+    let per_sample = Bytes::new(tightest / micro_batch.max(1));
+    Growth { bound: most, per_sample, peak: Bytes::new(peak) }
 }
 
 fn grows(category: Category) -> bool {
@@ -144,9 +148,9 @@ struct Search<F> {
 
 impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
     fn largest(&mut self, limit: u64) -> Result<u64, E> {
-        let bound = growth(self.trace(1)?.borrow(), 1, self.capacity).bound;
-        let found = self.close_in(limit, bound)?;
-        self.walk_down(found)
+        let one = growth(self.trace(1)?.borrow(), 1, self.capacity);
+        let found = self.close_in(limit, one.bound)?;
+        self.walk_down(found, one)
     }
 
     /// Returns a micro-batch that runs while the next one does not, or `limit`; 0 if none does.
@@ -189,10 +193,10 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
     }
 
     /// Looks below for one that does not run, until all the rest is clear.
-    fn walk_down(&mut self, found: u64) -> Result<u64, E> {
+    fn walk_down(&mut self, found: u64, one: Growth) -> Result<u64, E> {
         let (mut largest, mut clear, mut next) = (found, 0, found);
         while next > 0 && clear < CLEAR_RUNS {
-            if !self.known.contains_key(&next) && self.is_clear_by_line(found, next)? {
+            if !self.known.contains_key(&next) && self.is_clear_by_line(one, found, next) {
                 break;
             }
             match self.look(next)?.verdict {
@@ -209,16 +213,16 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
         Ok(largest)
     }
 
-    /// Whether a micro-batch is clear of the capacity by the line through one sample and `found`.
+    /// Whether a micro-batch is clear of the capacity by what `found` reserved, less what the tensors
+    /// of smaller ones need less, by the line from one sample to `found`.
     ///
-    /// What one sample adds can't be read off one trace: some temporaries are as large as weights.
-    fn is_clear_by_line(&mut self, found: u64, size: u64) -> Result<bool, E> {
-        let (low, high) = (self.look(1)?, self.look(found)?);
-        let (low, high) = (low.peak_reserved.get(), high.peak_reserved.get());
-        let slope = u128::from(high.saturating_sub(low)) / u128::from((found - 1).max(1));
-        let taken = u128::from(low) + slope * u128::from(size - 1);
+    /// Peaks bend upwards only, so that just below `found` the line says too little.
+    fn is_clear_by_line(&self, one: Growth, found: u64, size: u64) -> bool {
+        let Some(known) = self.known.get(&found) else { return false };
+        let slope = known.growth.peak.saturating_sub(one.peak).get() / (found - 1).max(1);
+        let less = Bytes::new(slope.saturating_mul(found - size));
         let clear = self.capacity - self.capacity.percent(CLEAR_BY_LINE_PERCENT);
-        Ok(taken <= u128::from(clear.get()))
+        known.peak_reserved.saturating_sub(less) <= clear
     }
 
     /// Returns what is known of a micro-batch, looked at where it is new.
