@@ -3,10 +3,12 @@
 //!     cargo run --release --example oracle_trace -- '{"config": {...}, "micro_batch": 2}' [2.15] [5.23]
 
 #![expect(clippy::unwrap_used, reason = "a tool for developers, who read the panic")]
+#[path = "../tests/oracle_case/mod.rs"]
+mod oracle_case;
+
 use oomph::ingest::config_json;
 use oomph::memory::trace::{Event, Phase};
-use oomph::step::setup::*;
-use oomph::units::{AccumulationSteps, MicroBatch};
+use oomph::step::setup::Version;
 use serde_json::Value;
 
 fn version(text: &str) -> Version {
@@ -17,53 +19,9 @@ fn version(text: &str) -> Version {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let case: Value = serde_json::from_str(&args[1]).unwrap();
-    let n = |k: &str, d: u64| case.get(k).and_then(Value::as_u64).unwrap_or(d);
-    let s = |k: &str, d: &'static str| case.get(k).and_then(Value::as_str).unwrap_or(d).to_owned();
-    let setup = Setup {
-        micro_batch: MicroBatch::new(n("micro_batch", 1)).unwrap(),
-        accumulation: AccumulationSteps::new(n("accum", 1)).unwrap(),
-        seq_len: n("seq_len", 128),
-        precision: match s("precision", "fp32").as_str() {
-            "fp32" => Precision::Fp32,
-            "bf16" => Precision::Bf16,
-            "fp16" => Precision::Fp16,
-            "amp-bf16" => Precision::AmpBf16,
-            _ => Precision::AmpFp16,
-        },
-        optimizer: match s("optimizer", "adamw").as_str() {
-            "adamw" => Optimizer::AdamW,
-            "adamw-fused" => Optimizer::AdamWFused,
-            "adamw-loop" => Optimizer::AdamWLoop,
-            "adamw-8bit" => Optimizer::AdamW8Bit,
-            "paged-adamw-8bit" => Optimizer::PagedAdamW8Bit,
-            // The oracle's names.
-            "sgd-plain" => Optimizer::Sgd,
-            "sgd" => Optimizer::SgdMomentum,
-            "adafactor" => Optimizer::Adafactor,
-            other => panic!("{other}"),
-        },
-        clip: case["clip"].as_f64(),
-        zero_grad: match case["set_to_none"] {
-            Value::Bool(false) => ZeroGrad::Zero,
-            _ => ZeroGrad::None,
-        },
-        checkpointing: match s("checkpointing", "none").as_str() {
-            "full" => Checkpointing::Full,
-            _ => Checkpointing::None,
-        },
-        attention: match s("attention", "sdpa").as_str() {
-            "eager" => Attention::Eager,
-            _ => Attention::Sdpa,
-        },
-        attention_mask: match s("attention_mask", "ones").as_str() {
-            "padded" => AttentionMask::Padded,
-            "none" => AttentionMask::None,
-            _ => AttentionMask::Ones,
-        },
-        torch: version(args.get(2).map_or("2.15", |s| s)),
-        transformers: version(args.get(3).map_or("5.23", |s| s)),
-        gpu: GpuArch::A100,
-    };
+    let torch = version(args.get(2).map_or("2.15", |s| s));
+    let transformers = version(args.get(3).map_or("5.23", |s| s));
+    let setup = oracle_case::setup(&case, torch, transformers);
     let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
     let start = std::time::Instant::now();
     let trace = oomph::step::trace(&model, &setup).unwrap();

@@ -323,10 +323,15 @@ pub fn weakest<'a, 'b>(devices: &'b [OnDevice<'a>]) -> Option<&'b OnDevice<'a>> 
     devices.iter().min_by_key(|device| device.capacity_bytes())
 }
 
-/// Returns what a micro-batch takes at least, judged by the trace of one sample: its logits are in
-/// proportion, and the parameters are there.
+/// Returns what a micro-batch takes at least, judged by the trace of one sample: one tensor of the
+/// size of its logits, which are in proportion, and the parameters.
+///
+/// Not all that is told apart as logits: a tensor that has their size by chance (a head's gradient,
+/// where the sequence is as long as the model is wide) does not grow.
 fn least_of_many(of_one: &Trace, micro_batch: MicroBatch) -> Bytes {
-    let logits = most_at_once(of_one, Category::LogitsLoss).get().saturating_mul(micro_batch.get());
+    let logits = of_one.blocks.iter().filter(|block| block.category == Category::LogitsLoss);
+    let largest = logits.map(|block| block.bytes.get()).max().unwrap_or(0);
+    let logits = largest.saturating_mul(micro_batch.get());
     Bytes::new(logits.saturating_add(most_at_once(of_one, Category::Parameters).get()))
 }
 

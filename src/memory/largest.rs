@@ -27,7 +27,8 @@ const CLEAR_PERCENT: f64 = 5.0;
 /// As [`CLEAR_PERCENT`], where one is enough: more than twice what fragmentation moves.
 const VERY_CLEAR_PERCENT: f64 = 10.0;
 
-/// As [`VERY_CLEAR_PERCENT`], where what is taken is read off the line from one sample to one that ran.
+/// As [`VERY_CLEAR_PERCENT`], where what is taken is read off the line from one sample to one that
+/// ran: three times what fragmentation moves.
 const CLEAR_BY_LINE_PERCENT: f64 = 12.0;
 
 /// How many traces may say where to look next; after that steps double, and halve once the end is

@@ -19,7 +19,7 @@ mod tensor;
 use crate::model::config::ModelConfig;
 use crate::model::options::GraphOptions;
 use crate::trace::Trace;
-use setup::{Attention, Checkpointing, Precision, Setup, Version};
+use setup::{Attention, Checkpointing, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,40 +62,21 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
         return Err(StepError::CheckpointingRefused(model.model_type()));
     }
-    match model {
-        ModelConfig::Decoder(c) => {
-            let head_dim = c.attention.head_dim;
-            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
-                return refuse(format!("a head size of {head_dim} in 16 bits"));
-            }
-            if c.experts.is_some() {
-                experts_covered(setup)?;
-            }
-        }
-        ModelConfig::Opt(c) => {
-            let head_dim = c.hidden_size / c.num_attention_heads.max(1);
-            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
-                return refuse(format!("a head size of {head_dim} in 16 bits"));
-            }
-        }
-        ModelConfig::Vit(c) => {
-            let head_dim = c.head_dim();
-            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
-                return refuse(format!("a head size of {head_dim} in 16 bits"));
-            }
-        }
-        ModelConfig::ResNet(_) => {}
-        ModelConfig::Gpt2(c) => {
-            if c.reorder_and_upcast_attn && setup.attention == Attention::Eager {
-                return refuse("reorder_and_upcast_attn".to_owned());
-            }
-            let head_dim = c.n_embd / c.n_head.max(1);
-            if setup.precision != Precision::Fp32 && !head_dim.is_multiple_of(8) {
-                return refuse(format!("a head size of {head_dim} in 16 bits"));
-            }
-        }
+    if let Some(head_dim) = model.head_dim()
+        && setup.precision.is_half()
+        && !head_dim.is_multiple_of(8)
+    {
+        return refuse(format!("a head size of {head_dim} in 16 bits"));
     }
-    Ok(())
+    match model {
+        ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
+        ModelConfig::Gpt2(c)
+            if c.reorder_and_upcast_attn && setup.attention == Attention::Eager =>
+        {
+            refuse("reorder_and_upcast_attn".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// From transformers 5 on, experts are covered where they are multiplied by group: on a PyTorch and

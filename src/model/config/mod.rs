@@ -58,6 +58,17 @@ impl ModelConfig {
         }
     }
 
+    /// Returns the size of an attention head; `None` where there is no attention.
+    pub fn head_dim(&self) -> Option<u64> {
+        match self {
+            ModelConfig::Decoder(c) => Some(c.attention.head_dim),
+            ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
+            ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
+            ModelConfig::Vit(c) => Some(c.head_dim()),
+            ModelConfig::ResNet(_) => None,
+        }
+    }
+
     /// Whether positions are learned, so that none beyond the last is possible.
     pub fn has_learned_positions(&self) -> bool {
         match self {

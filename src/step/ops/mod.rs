@@ -56,8 +56,6 @@ pub enum Backward {
     },
     /// Joins the gradients of all parts.
     Split {
-        /// The dimension.
-        dim: usize,
         /// Sizes of the whole.
         sizes: Dims,
     },
@@ -171,7 +169,7 @@ impl Tape<'_> {
             Backward::SumTo(sizes) => one(self.sum_to(grad, *sizes)),
             Backward::Slice { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Cat { dim, parts } => self.cat_backward(grad, *dim, parts, needs),
-            Backward::Split { dim, sizes } => one(self.cat_data(grads, *dim, *sizes)),
+            Backward::Split { sizes } => one(self.cat_data(grads, *sizes)),
             Backward::Cast(dtype) => one(self.cast(grad, *dtype, None)),
             Backward::Pointwise => one(self.pointwise_backward(grad, saved)),
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
@@ -192,7 +190,7 @@ impl Tape<'_> {
             Backward::MaxPool2d(sizes) => one(self.max_pool2d_backward(grad, saved, *sizes)),
             Backward::Select { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Permute(back) => one(self.permuted(grad, back, None)),
-            Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
+            Backward::LayerNorm => self.layer_norm_backward(saved, needs),
             Backward::Scatter { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Quotient => self.quotient_backward(grad, saved, needs),
             Backward::IndexRows { sizes, dim } => {

@@ -174,7 +174,7 @@ impl Tape<'_> {
         let mut sizes = x.sizes;
         sizes.as_mut_slice()[dim] /= parts;
         let meta = vec![(sizes, x.dtype); parts as usize];
-        let edge = self.record(Backward::Split { dim, sizes: x.sizes }, &[x], &[], &meta);
+        let edge = self.record(Backward::Split { sizes: x.sizes }, &[x], &[], &meta);
         (0..parts as u32)
             .map(|slot| {
                 let edge = edge.map(|e| Edge { node: e.node, slot });
@@ -213,12 +213,11 @@ impl Tape<'_> {
     }
 
     /// `torch.cat` of a split's gradients; missing ones are zeros first.
-    pub fn cat_data(&mut self, grads: &[Option<Tensor>], dim: usize, sizes: Dims) -> Tensor {
+    pub fn cat_data(&mut self, grads: &[Option<Tensor>], sizes: Dims) -> Tensor {
         let first = grads.iter().flatten().next().map(|g| (g.sizes, g.dtype));
         let (part, dtype) = first.unwrap_or((sizes, DType::F32));
         let zeros: Vec<Tensor> =
             grads.iter().filter(|g| g.is_none()).map(|_| self.empty(part, dtype)).collect();
-        let _ = dim;
         let out = self.empty(sizes, dtype);
         drop(zeros);
         out

@@ -1,0 +1,66 @@
+//! A case of the memory oracle (shared/oracle/README.md) as our setup; for the tests and the tools.
+
+use oomph::step::setup::{
+    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    ZeroGrad,
+};
+use oomph::units::{AccumulationSteps, MicroBatch};
+use serde_json::Value;
+
+/// Returns the setup of a case; what it leaves out has the oracle's defaults.
+///
+/// # Panics
+/// At a name that the oracle does not have.
+pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
+    let text = |key: &str, default: &'static str| case[key].as_str().unwrap_or(default).to_owned();
+    let number = |key: &str, default: u64| case[key].as_u64().unwrap_or(default);
+    Setup {
+        micro_batch: MicroBatch::new(number("micro_batch", 1)).unwrap(),
+        accumulation: AccumulationSteps::new(number("accum", 1)).unwrap(),
+        seq_len: number("seq_len", 128),
+        precision: match text("precision", "fp32").as_str() {
+            "fp32" => Precision::Fp32,
+            "fp16" => Precision::Fp16,
+            "bf16" => Precision::Bf16,
+            "amp-bf16" => Precision::AmpBf16,
+            "amp-fp16" => Precision::AmpFp16,
+            other => panic!("{other}"),
+        },
+        optimizer: match text("optimizer", "adamw").as_str() {
+            "adamw" => Optimizer::AdamW,
+            "adamw-fused" => Optimizer::AdamWFused,
+            "adamw-loop" => Optimizer::AdamWLoop,
+            "adamw-8bit" => Optimizer::AdamW8Bit,
+            "paged-adamw-8bit" => Optimizer::PagedAdamW8Bit,
+            // The oracle's names.
+            "sgd-plain" => Optimizer::Sgd,
+            "sgd" => Optimizer::SgdMomentum,
+            "adafactor" => Optimizer::Adafactor,
+            other => panic!("{other}"),
+        },
+        clip: case["clip"].as_f64(),
+        zero_grad: match case["set_to_none"] {
+            Value::Bool(false) => ZeroGrad::Zero,
+            _ => ZeroGrad::None,
+        },
+        checkpointing: match text("checkpointing", "none").as_str() {
+            "full" => Checkpointing::Full,
+            "none" => Checkpointing::None,
+            other => panic!("{other}"),
+        },
+        attention: match text("attention", "sdpa").as_str() {
+            "eager" => Attention::Eager,
+            "sdpa" => Attention::Sdpa,
+            other => panic!("{other}"),
+        },
+        attention_mask: match text("attention_mask", "ones").as_str() {
+            "ones" => AttentionMask::Ones,
+            "padded" => AttentionMask::Padded,
+            "none" => AttentionMask::None,
+            other => panic!("{other}"),
+        },
+        torch,
+        transformers,
+        gpu: GpuArch::A100,
+    }
+}
