@@ -6,16 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down; a module may use what stands below it.
-const ORDER: [&str; 13] = [
-    "cli", "report", "device", "ingest", "trial", "profile", "probe", "plan", "memory", "step",
-    "model", "trace", "units",
+const ORDER: [&str; 14] = [
+    "cli", "report", "export", "device", "ingest", "trial", "profile", "probe", "plan", "memory",
+    "step", "model", "trace", "units",
 ];
 
 /// What only `device` may name.
 const DEVICES: [&str; 2] = ["nvml_wrapper", "cudarc"];
 
 /// Modules that do no I/O.
-const PURE: [&str; 6] = ["report", "plan", "memory", "step", "model", "trace"];
+const PURE: [&str; 7] = ["report", "export", "plan", "memory", "step", "model", "trace"];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

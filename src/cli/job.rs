@@ -11,6 +11,7 @@ use crate::cli::values::Headroom;
 use crate::cli::versions;
 use crate::ingest::source::{ModelError, ModelSource};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
+use crate::plan::world::World;
 use crate::step::setup::GpuArch;
 use crate::units::{Bytes, DataParallelSize};
 
@@ -25,6 +26,8 @@ pub struct Job {
     pub gpus: Vec<ChosenGpu>,
     /// `--capacity`.
     pub capacity: Option<Bytes>,
+    /// How many devices train together, and who says so.
+    pub world: World,
 }
 
 /// Which GPUs a command takes when none is named.
@@ -49,7 +52,6 @@ impl Job {
             support::image_size(&model.config, image_size)?;
             model.config = model.config.with_image_size(image_size);
         }
-        model.config = support::with_task(model.config, setup.task)?;
         // What needs no GPU is refused before a driver is asked: exit code 2 comes before 4.
         let simulated = match &setup.gpu {
             Some(selector @ GpuSelector::Simulated(_)) => Some(chosen(selector)?),
@@ -75,21 +77,24 @@ impl Job {
         settings.notes.extend(model.notes.iter().cloned());
         settings.notes.extend(ignored_environment());
         let capacity = setup.capacity;
-        Ok(Job { model, settings, gpus, capacity }.limited_to_world())
+        let world = world(settings.world_size, None, gpus.len())?;
+        Ok(Job { model, settings, gpus, capacity, world }.limited_to_world())
     }
 
-    /// Keeps no more GPUs than the world has devices.
+    /// Keeps no more GPUs than the world has devices, and says who decided on their number.
     fn limited_to_world(mut self) -> Job {
-        let world = self.settings.world_size.unwrap_or(u64::MAX);
-        let world = usize::try_from(world).unwrap_or(usize::MAX);
-        if world < self.gpus.len() {
-            let there = self.gpus.len();
-            self.settings.notes.push(format!("--world-size {world}: uses {world} of {there} GPUs"));
+        let World { size, from, disagreements } = &self.world;
+        let notes = &mut self.settings.notes;
+        notes.extend(disagreements.iter().cloned());
+        let (here, from) = (self.gpus.len(), from.words());
+        let world = usize::try_from(*size).unwrap_or(usize::MAX);
+        if world < here {
+            notes.push(format!("{from} says {size}: uses {size} of {here} GPUs"));
             self.gpus.truncate(world);
-        } else if self.gpus.len() > 1 && world != usize::MAX && world > self.gpus.len() {
-            let here = self.gpus.len();
-            self.settings.notes.push(format!(
-                "--world-size {world} and {here} GPUs here: the others are taken to be like these"
+        } else if here > 0 && world > here {
+            notes.push(format!(
+                "{from} says {size}, and {here} GPUs are here: the others are taken to be like \
+                 these"
             ));
         }
         self
@@ -99,9 +104,7 @@ impl Job {
     ///
     /// Tensor, pipeline and context parallelism would divide it; they are refused so far.
     pub fn data_parallel(&self) -> DataParallelSize {
-        let gpus = self.gpus.len().max(1) as u64;
-        let replicas = self.settings.world_size.unwrap_or(gpus);
-        DataParallelSize::new(replicas).unwrap_or(DataParallelSize::ONE)
+        DataParallelSize::new(self.world.size).unwrap_or(DataParallelSize::ONE)
     }
 
     /// Returns what a device spends beside the step, with `gradients` bytes of gradients.
@@ -135,6 +138,16 @@ impl Job {
         let torch = self.settings.versions.torch;
         self.gpus.iter().try_for_each(|gpu| support::kernels(gpu.arch, torch))
     }
+}
+
+/// Decides on the number of devices: the flag, the launcher's environment, a file, the GPUs.
+///
+/// # Errors
+/// When the launcher's variable cannot be read.
+pub fn world(flag: Option<u64>, file: Option<(&str, u64)>, gpus: usize) -> Result<World, CliError> {
+    World::find(flag, file, gpus as u64, |name| std::env::var(name).ok()).map_err(|error| {
+        CliError::usage(error.to_string()).hint("--world-size N says how many devices train")
+    })
 }
 
 /// Names the settings of PyTorch's allocator in the environment that are not honoured.

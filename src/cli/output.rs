@@ -1,8 +1,11 @@
 //! The one place that writes to stdout and stderr, and that decides on colour.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use clap::ColorChoice;
+
+use crate::cli::error::CliError;
 
 /// What a command has to say, and the exit code that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,18 @@ pub fn write_stdout(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+/// Writes an answer to a file.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_file(path: &Path, text: &str) -> Result<(), CliError> {
+    std::fs::write(path, text).map_err(|error| {
+        CliError::usage(format!("cannot write `{}`", path.display()))
+            .cause(error.to_string())
+            .hint("--out FILE names another file; without it the answer goes to stdout")
+    })
 }
 
 /// Writes to stderr; when that fails nobody is left to tell.

@@ -1,22 +1,32 @@
 //! `oomph plan`: micro-batch and accumulation for an effective batch.
 
+use std::path::PathBuf;
+
+use clap::builder::PossibleValue;
+
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
-use crate::cli::output::{Answer, Style};
+use crate::cli::output::{self, Answer, Style};
 use crate::cli::probing::Probing;
 use crate::cli::settings::Target;
 use crate::cli::setup::ModelArgs;
 use crate::cli::target::ChosenGpu;
+use crate::export::decided::Decided;
+use crate::export::emit;
+use crate::export::format::Format;
 use crate::plan::capacity::Capacity;
-use crate::plan::result::{Goal, Method, Plan, PlanGpu};
-use crate::plan::solver::{Solution, Unsolvable};
-use crate::plan::together::{Wish, solve_with};
+use crate::plan::result::{Goal, Method, Plan, PlanGpu, UnequalGpus};
+use crate::plan::same::{self, Training};
+use crate::plan::solver::{Limits, Solution, Unsolvable};
+use crate::plan::together::{Fits, Wish, solve_with};
+use crate::plan::unequal::unequal;
 use crate::probe::target::Sharing;
 use crate::report;
 use crate::report::text::Paint;
-use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
+use crate::step::setup::Precision;
+use crate::units::{AccumulationSteps, Bytes, EffectiveBatch, MicroBatch};
 
 /// When `plan` makes allocations on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -34,7 +44,7 @@ pub enum ProbeWhen {
 #[command(after_help = "Examples:
   oomph plan llama-3.2-1b --seq-len 2048 --precision bf16 --effective-batch 256 --gpu sim:h100-80gb
   oomph plan llama-3.1-8b --precision bf16 --effective-tokens 1048576 --gpu sim:b200 --json
-  oomph plan gpt2 --precision fp32 --effective-batch 96 --exact --gpu sim:24GiB")]
+  oomph plan gpt2 --effective-batch 264 --exact --gpu sim:l4*4 --emit hf-args")]
 pub struct Args {
     /// The model and its setup.
     #[command(flatten)]
@@ -45,6 +55,35 @@ pub struct Args {
     /// Exit with code 6 when no exact plan reaches the effective batch
     #[arg(long)]
     pub exact: bool,
+    /// Print the plan as a framework's configuration: only the keys that it decides
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    pub emit: Option<EmitArg>,
+    /// Write the answer to this file instead of stdout
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub out: Option<PathBuf>,
+}
+
+/// A value of `--emit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmitArg(pub Format);
+
+impl clap::ValueEnum for EmitArg {
+    fn value_variants<'a>() -> &'a [EmitArg] {
+        const ALL: [EmitArg; Format::ALL.len()] = {
+            let mut all = [EmitArg(Format::HfArgs); Format::ALL.len()];
+            let mut at = 0;
+            while at < all.len() {
+                all[at] = EmitArg(Format::ALL[at]);
+                at += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()))
+    }
 }
 
 /// Runs `oomph plan`.
@@ -54,9 +93,14 @@ pub struct Args {
 pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let mut job = Job::prepare(&args.model, WithoutGpu::AskDriver)?;
     let target = job.settings.effective_batch()?;
+    if style.json && args.emit.is_some() {
+        return Err(CliError::usage("--json cannot be used with --emit").hint("leave one out"));
+    }
     job.check_kernels()?;
     let plan = answer(&job, target, args.probe)?;
-    let text = if style.json {
+    let text = if let Some(EmitArg(format)) = args.emit {
+        emitted(format, &plan)?
+    } else if style.json {
         report::json::plan(&plan)
     } else {
         report::plan::render(&plan, Paint { on: style.color })
@@ -66,7 +110,40 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         Some(solution) if args.exact && !solution.exact => exit::NO_EXACT_PLAN,
         Some(_) => exit::OK,
     };
-    Ok(Answer { text, code })
+    match &args.out {
+        Some(path) => {
+            output::write_file(path, &text).map(|()| Answer { text: String::new(), code })
+        }
+        None => Ok(Answer { text, code }),
+    }
+}
+
+/// Renders a plan in a framework's format; what its syntax cannot say goes to stderr.
+fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
+    let Some(solution) = &plan.solution else {
+        let estimate = &plan.estimate;
+        let need = estimate.footprint.min_capacity;
+        let fact = format!("no {} to emit: nothing fits", format.name());
+        let may = estimate.capacity.map_or(Bytes::ZERO, |capacity| capacity.bytes);
+        return Err(CliError::new(exit::DOES_NOT_FIT, fact)
+            .cause(format!(
+                "micro-batch {} needs {need}, and the allocator may take {may}",
+                estimate.setup.micro_batch
+            ))
+            .hint(
+                estimate.hints.first().cloned().unwrap_or("the same without --emit".to_owned()),
+            ));
+    };
+    if format == Format::TorchtitanTokens && plan.estimate.setup.seq_len <= 1 {
+        return Err(CliError::usage("--emit torchtitan@tokens counts tokens")
+            .cause(format!("{} has none", plan.estimate.model))
+            .hint("another --emit FORMAT"));
+    }
+    let decided = Decided::of(plan, solution);
+    if decided.missed.is_some() {
+        output::write_stderr(&format!("warning: no exact plan: {}\n", decided.equation()));
+    }
+    Ok(emit(format, &decided))
 }
 
 /// Works the plan out: probed on real GPUs as `--probe` says, else on the estimate.
@@ -93,13 +170,13 @@ fn answer(job: &Job, target: Option<EffectiveBatch>, probe: ProbeWhen) -> Result
     let real = job.capacity.is_none() && job.gpus.iter().any(|gpu| !gpu.simulated);
     let Some(sharing) = sharing.filter(|_| real) else {
         let solved = solve_with(&wish, &mut all)?;
-        return compose(job, &wish, &all.kinds, solved, Method::Estimated);
+        return compose(job, &wish, &mut all.kinds, solved, Method::Estimated);
     };
     let mut probing = Probing::new(job, &mut all, sharing)?;
     let solved = solve_with(&wish, &mut probing)?;
     let Probing { given_up, probed, warnings, .. } = probing;
     let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
-    let mut plan = compose(job, &wish, &all.kinds, solved, method)?;
+    let mut plan = compose(job, &wish, &mut all.kinds, solved, method)?;
     plan.estimate.notes.extend(given_up);
     plan.estimate.notes.extend(warnings);
     Ok(plan)
@@ -109,10 +186,14 @@ fn answer(job: &Job, target: Option<EffectiveBatch>, probe: ProbeWhen) -> Result
 fn compose(
     job: &Job,
     wish: &Wish,
-    devices: &[OnDevice],
+    devices: &mut [OnDevice],
     solved: Result<Solution, Unsolvable>,
     method: Method,
 ) -> Result<Plan, CliError> {
+    let unequal = match &solved {
+        Ok(solution) => unequal_gpus(job, wish, devices, solution)?,
+        Err(_) => None,
+    };
     let weakest = weakest(devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
     let (micro_batch, accumulation, largest) = match &solved {
         Ok(solution) => {
@@ -121,7 +202,11 @@ fn compose(
         }
         Err(unsolvable) => refused_at(unsolvable, wish)?,
     };
-    let solution = solved.ok();
+    let mut solution = solved.ok();
+    if let (Some(solution), Some(Target::Tokens(tokens))) = (&mut solution, job.settings.target) {
+        // The nearest number of samples is not the number of tokens that was asked for.
+        solution.exact &= tokens.is_multiple_of(job.settings.setup.seq_len);
+    }
     let mut estimate = weakest.planned(micro_batch, accumulation)?;
     estimate.largest_micro_batch = Some(largest);
     if solution.is_none() {
@@ -142,7 +227,43 @@ fn compose(
     let mut gpus: Vec<PlanGpu> = gpus.collect();
     gpus.sort_by_key(|gpu| gpu.capacity.bytes);
     let data_parallel = wish.data_parallel;
-    Ok(Plan { gpus, data_parallel, goal, solution, method, estimate })
+    let world = job.world.clone();
+    Ok(Plan { gpus, world, data_parallel, goal, solution, unequal, method, estimate })
+}
+
+/// Works out what each of several kinds of GPU could do by itself.
+fn unequal_gpus(
+    job: &Job,
+    wish: &Wish,
+    devices: &mut [OnDevice],
+    solution: &Solution,
+) -> Result<Option<UnequalGpus>, CliError> {
+    if devices.len() < 2 {
+        return Ok(None);
+    }
+    let steps = solution.best.accumulation;
+    let mut known = Vec::new();
+    for device in devices.iter_mut() {
+        known.push((device.gpu, device.largest(steps)?));
+    }
+    let of = |gpu: &ChosenGpu| {
+        let alike = |(kind, _): &&(Option<&ChosenGpu>, u64)| {
+            kind.is_some_and(|kind| kinds(&[kind.clone(), gpu.clone()]).len() == 1)
+        };
+        known.iter().find(alike).map_or(0, |(_, largest)| *largest)
+    };
+    let largest: Vec<(u32, u64)> = job.gpus.iter().map(|gpu| (gpu.index, of(gpu))).collect();
+    let limits: Vec<Limits> = largest
+        .iter()
+        .map(|(_, largest)| Limits { single: *largest, accumulated: *largest })
+        .collect();
+    // Of nodes that are not here nothing is known.
+    let all_here = wish.data_parallel.get() == job.gpus.len() as u64;
+    let plan = wish
+        .target
+        .filter(|_| all_here)
+        .and_then(|target| unequal(&limits, target.get(), steps.get()));
+    Ok(Some(UnequalGpus { largest, plan }))
 }
 
 /// Returns the sizes whose estimate explains why there is no plan, and the largest that fits.
@@ -185,21 +306,15 @@ fn plan_gpu(gpu: &ChosenGpu, capacity: Capacity) -> PlanGpu {
 
 /// What to keep in mind about a plan.
 fn notes(job: &Job, solution: Option<&Solution>) -> Vec<String> {
-    let mut notes = Vec::new();
-    if solution.is_some_and(|solution| solution.best.accumulation > AccumulationSteps::ONE) {
-        notes.push(
-            "accumulation equals one large batch only if the loss is normalised over all tokens \
-             of the optimizer step (transformers 4.46 and later do)"
-                .to_owned(),
-        );
-    }
-    let kinds = kinds(&job.gpus);
-    if let (Some(weakest), true) = (kinds.iter().min_by_key(|gpu| gpu.free), kinds.len() > 1) {
-        notes.push(format!(
-            "the GPUs differ: all take the micro-batch of the weakest, GPU {} ({})",
-            weakest.index, weakest.name
-        ));
-    }
+    let model = &job.model.config;
+    let setup = &job.settings.setup;
+    let training = Training {
+        sequences: model.image_size().is_none(),
+        batch_norm: model.has_batch_norm(),
+        loss_scaling: setup.precision == Precision::AmpFp16,
+        data_parallel: job.data_parallel(),
+    };
+    let mut notes = solution.map_or(Vec::new(), |solution| same::notes(&training, &solution.best));
     if job.data_parallel().get() > 1 {
         notes.push(
             "several devices: allowances for NCCL and for the gradient buckets of \

@@ -7,7 +7,7 @@ use crate::cli::gpus;
 use crate::probe::GpuRow;
 use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::profile::gpu::GpuProfile;
-use crate::profile::simulated::SimulatedGpus;
+use crate::profile::simulated::{MOST_GPUS, SimulatedGpus};
 use crate::step::setup::GpuArch;
 use crate::units::Bytes;
 
@@ -38,11 +38,27 @@ pub struct ChosenGpu {
     pub context: Bytes,
 }
 
-/// Returns the simulated GPUs that `sim:...` names.
+/// Returns the simulated GPUs that `sim:...` names, or `sim:...,sim:...` for several kinds.
 ///
 /// # Errors
-/// When the specification cannot be read.
+/// When the specification cannot be read, or names more than one job is planned for.
 pub fn simulated(spec: &str) -> Result<Vec<ChosenGpu>, CliError> {
+    let mut gpus = Vec::new();
+    for (at, part) in spec.split(",sim:").enumerate() {
+        let kind = if at == 0 { part.to_owned() } else { format!("sim:{part}") };
+        gpus.extend(of_one_kind(&kind)?);
+    }
+    if gpus.len() > MOST_GPUS as usize {
+        let fact = format!("--gpu {spec}: {} GPUs are too many", gpus.len());
+        return Err(CliError::usage(fact).hint(format!("{MOST_GPUS} at most")));
+    }
+    for (index, gpu) in (0..).zip(&mut gpus) {
+        gpu.index = index;
+    }
+    Ok(gpus)
+}
+
+fn of_one_kind(spec: &str) -> Result<Vec<ChosenGpu>, CliError> {
     let gpus = SimulatedGpus::parse(spec).map_err(|error| {
         let fact = format!("--gpu {spec}: {error}");
         CliError::usage(fact).hint(error.hint())

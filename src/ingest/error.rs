@@ -1,9 +1,7 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 20] = [
-    "bert",
-    "distilbert",
+pub const MODEL_TYPES: [&str; 16] = [
     "gemma2",
     "gemma3_text",
     "gpt2",
@@ -18,10 +16,8 @@ pub const MODEL_TYPES: [&str; 20] = [
     "qwen3",
     "qwen3_moe",
     "resnet",
-    "roberta",
     "starcoder2",
     "vit",
-    "xlm-roberta",
 ];
 
 /// What is wrong with the content of a `config.json`; names keys and values, not the file.

@@ -5,13 +5,11 @@
 
 pub mod config_json;
 mod decoder;
-mod encoder;
 pub mod error;
 mod experts;
 mod fields;
 mod gpt2;
 mod image;
-mod labels;
 mod opt;
 mod resnet;
 pub mod source;

@@ -2,7 +2,11 @@
 //! arithmetic: knows no device.
 
 pub mod capacity;
+pub mod learning_rate;
 pub mod near;
 pub mod result;
+pub mod same;
 pub mod solver;
 pub mod together;
+pub mod unequal;
+pub mod world;

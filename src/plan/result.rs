@@ -3,6 +3,8 @@
 use crate::memory::footprint::Footprint;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::solver::Solution;
+use crate::plan::unequal::Unequal;
+use crate::plan::world::World;
 use crate::step::setup::{Setup, Version};
 use crate::units::{Bytes, DataParallelSize, EffectiveBatch};
 
@@ -93,6 +95,16 @@ pub struct PlanGpu {
     pub capacity: Capacity,
 }
 
+/// What unequal GPUs could do by themselves: information, since no framework lets them differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnequalGpus {
+    /// The largest micro-batch of each GPU at the plan's accumulation, as estimated, by index.
+    pub largest: Vec<(u32, u64)>,
+    /// A plan with a micro-batch of its own for each GPU, in the same order, where that saves
+    /// micro-steps.
+    pub plan: Option<Unequal>,
+}
+
 /// What was asked for, in samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
@@ -107,12 +119,16 @@ pub struct Goal {
 pub struct Plan {
     /// The GPUs, the one that bounds the plan first.
     pub gpus: Vec<PlanGpu>,
+    /// Devices, and who says so.
+    pub world: World,
     /// Replicas.
     pub data_parallel: DataParallelSize,
     /// What was asked for; `None`: the largest micro-batch.
     pub goal: Option<Goal>,
     /// The plan and its alternatives; `None` when nothing fits, and the estimate says why.
     pub solution: Option<Solution>,
+    /// What unequal GPUs could do, were they allowed to differ.
+    pub unequal: Option<UnequalGpus>,
     /// How it is known.
     pub method: Method,
     /// The estimate at the plan's sizes (or, when nothing fits, at the smallest).

@@ -4,9 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::memory::trace::Category;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
-use crate::plan::result::{Estimate, Plan, PlanGpu};
+use crate::plan::learning_rate::{LearningRate, error_percent};
+use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::report::estimate::{NOT_COVERED, attention_name, checkpointing_name, precision_name};
+use crate::report::unequal;
 use crate::step::setup::{AttentionMask, Setup, Version, ZeroGrad};
 
 /// Renders an estimate (`oomph.estimate/1`).
@@ -24,19 +26,29 @@ pub fn plan(plan: &Plan) -> String {
         "fits": solution.is_some(),
         "micro_batch": best.map(|best| best.micro_batch),
         "accumulation_steps": best.map(|best| best.accumulation),
+        "world_size": plan.world.size,
+        "world_from": plan.world.from.name(),
         "data_parallel_size": plan.data_parallel,
         "effective_batch": best.map(|best| best.effective_batch),
         "effective_tokens":
             best.map(|best| best.effective_batch.get().saturating_mul(plan.estimate.setup.seq_len)),
         "target_effective_batch": plan.goal.map(|goal| goal.effective_batch),
+        "target_tokens": plan.goal.and_then(|goal| goal.tokens),
+        "error_percent": plan.goal.zip(best).map(|(goal, best)| {
+            error_percent(best.effective_batch.get(), goal.effective_batch.get())
+        }),
         "exact": solution.is_some_and(|solution| solution.exact),
         "largest_micro_batch": plan.estimate.largest_micro_batch,
         "bound_by": solution.map_or("memory", |solution| bound_by(solution.bound_by)),
         "method": plan.method.name(),
         "gpus": plan.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "alternatives": solution
-            .map(|solution| solution.alternatives.iter().map(alternative).collect::<Vec<_>>())
+            .map(|solution| {
+                let others = solution.alternatives.iter();
+                others.map(|other| alternative(plan.goal, other)).collect::<Vec<_>>()
+            })
             .unwrap_or_default(),
+        "unequal": plan.unequal.as_ref().map(unequal::value),
         "hints": plan.estimate.hints,
         "notes": plan.estimate.notes,
         "estimate": estimate_value(&plan.estimate),
@@ -138,8 +150,15 @@ pub(super) fn gpu(gpu: &PlanGpu) -> Value {
     })
 }
 
-pub(super) fn alternative(alternative: &Alternative) -> Value {
+pub(super) fn alternative(goal: Option<Goal>, alternative: &Alternative) -> Value {
     let batches = &alternative.batches;
+    let asked = goal.map(|goal| goal.effective_batch.get());
+    let batch = batches.effective_batch.get();
+    let weights = batches.last_micro_batch.map(|last| {
+        let full = batches.micro_batch.get();
+        let samples = (full * (batches.accumulation.get() - 1) + last.get()) as f64;
+        json!({"each": full as f64 / samples, "last": last.get() as f64 / samples})
+    });
     json!({
         "kind": match alternative.kind {
             Kind::Exact => "exact",
@@ -151,6 +170,12 @@ pub(super) fn alternative(alternative: &Alternative) -> Value {
         "accumulation_steps": batches.accumulation,
         "last_micro_batch": batches.last_micro_batch,
         "effective_batch": batches.effective_batch,
+        "error_percent": asked.map(|asked| error_percent(batch, asked)),
+        "learning_rate_factor": asked.filter(|asked| *asked != batch).map(|asked| {
+            let LearningRate { linear, square_root } = LearningRate::scaled(batch, asked);
+            json!({"linear": linear, "square_root": square_root})
+        }),
+        "loss_weights": weights,
     })
 }
 

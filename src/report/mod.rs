@@ -11,3 +11,4 @@ pub mod profiles;
 pub mod run;
 pub mod text;
 pub mod trial;
+pub mod unequal;

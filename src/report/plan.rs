@@ -3,10 +3,13 @@
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::plan::capacity::Capacity;
+use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Goal, Method, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, Batches, BoundBy, Kind, Solution};
+use crate::plan::world::{World, WorldFrom};
 use crate::report::estimate::{closing, describe, memory};
-use crate::report::text::{Paint, grouped, labelled};
+use crate::report::text::{Paint, grouped, item, labelled};
+use crate::report::unequal;
 use crate::units::DataParallelSize;
 
 /// The most alternatives that are shown; JSON has all.
@@ -20,9 +23,17 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     };
     text.push('\n');
     text.push_str(&labelled("on", &gpus(&plan.gpus)));
+    if !matches!(plan.world.from, WorldFrom::Gpus | WorldFrom::Assumed) {
+        let World { size, from, .. } = &plan.world;
+        let devices = if *size == 1 { "device" } else { "devices" };
+        text.push_str(&labelled("world", &format!("{size} {devices}, from {}", from.words())));
+    }
     let model = format!("{}, {}", plan.estimate.model, describe(&plan.estimate.setup));
     text.push_str(&labelled("model", &model));
     text.push_str(&labelled("why", &why(plan)));
+    for line in plan.unequal.iter().flat_map(|unequal| unequal::lines(plan, unequal)) {
+        text.push_str(&labelled("unequal", &line));
+    }
     for hint in &plan.estimate.hints {
         text.push_str(&labelled("try", hint));
     }
@@ -49,7 +60,10 @@ pub fn headline(
     };
     let exactly = match (goal, solution.exact) {
         (Some(_), true) => ", exactly".to_owned(),
-        (Some(goal), false) => format!(" ({} was asked for)", grouped(goal.effective_batch.get())),
+        (Some(Goal { tokens: Some(tokens), .. }), false) => {
+            format!(", not {} tokens", grouped(tokens))
+        }
+        (Some(goal), false) => format!(", not {}", grouped(goal.effective_batch.get())),
         (None, _) => String::new(),
     };
     paint.bold(&format!(
@@ -124,7 +138,8 @@ pub fn bound(solution: &Solution, capacity: Option<Capacity>) -> String {
     });
     match solution.bound_by {
         BoundBy::Memory if used < largest => format!(
-            "memory: micro-batch {largest} is the largest that fits{may}; {used} divides the batch"
+            "memory: micro-batch {largest} is the largest that fits{may}; {used} {}",
+            if solution.exact { "divides the batch" } else { "comes nearest to the batch" }
         ),
         BoundBy::Memory => format!("memory: micro-batch {largest} is the largest that fits{may}"),
         BoundBy::EffectiveBatch => {
@@ -159,7 +174,7 @@ fn method(plan: &Plan) -> String {
 
 /// Renders the other ways to run an optimizer step.
 pub fn alternatives(goal: Option<Goal>, solution: &Solution, paint: Paint) -> String {
-    if solution.alternatives.is_empty() {
+    if solution.alternatives.is_empty() && near_lines(goal, solution).is_empty() {
         return String::new();
     }
     let mut table = Table::new();
@@ -179,7 +194,60 @@ pub fn alternatives(goal: Option<Goal>, solution: &Solution, paint: Paint) -> St
     if hidden > 0 {
         text.push_str(&format!("  and {hidden} more exact ones: --json lists all\n"));
     }
+    let lines = near_lines(goal, solution);
+    text.push_str(&lines.iter().map(|line| item(line)).collect::<String>());
     text
+}
+
+/// Says what to do where the plan, or what stands beside it, is not what was asked for.
+fn near_lines(goal: Option<Goal>, solution: &Solution) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Some(asked) = goal.map(|goal| goal.effective_batch.get()) else { return lines };
+    lines.extend(other_devices(&solution.best, asked));
+    let near = solution
+        .alternatives
+        .iter()
+        .filter(|other| matches!(other.kind, Kind::NearestBelow | Kind::NearestAbove));
+    let best = std::iter::once(solution.best.effective_batch.get());
+    let batches: Vec<u64> = best
+        .chain(near.map(|other| other.batches.effective_batch.get()))
+        .filter(|batch| *batch != asked)
+        .collect();
+    for batch in batches {
+        let LearningRate { linear, square_root } = LearningRate::scaled(batch, asked);
+        lines.push(format!(
+            "learning rate at {} instead of {} ({:+.2} %), by rules of thumb: x {linear:.4} in \
+             proportion (usual with SGD), x {square_root:.4} by the square root (usual with Adam)",
+            grouped(batch),
+            grouped(asked),
+            error_percent(batch, asked),
+        ));
+    }
+    let uneven = solution.alternatives.iter().find(|other| other.kind == Kind::Uneven);
+    if let Some(Batches { micro_batch, accumulation, last_micro_batch: Some(last), .. }) =
+        uneven.map(|other| other.batches)
+    {
+        let samples = micro_batch.get() * (accumulation.get() - 1) + last.get();
+        lines.push(format!(
+            "uneven: weigh the mean loss of each micro-batch by its samples, {micro_batch}/{samples} \
+             and {last}/{samples} for the last, not by 1/{accumulation} (Composer does so by itself)"
+        ));
+    }
+    lines
+}
+
+/// Names the numbers of devices that divide what was asked for, where these do not.
+fn other_devices(best: &Batches, asked: u64) -> Option<String> {
+    let devices = best.effective_batch.get() / best.micro_batch.get() / best.accumulation.get();
+    if asked.is_multiple_of(devices.max(1)) {
+        return None;
+    }
+    let divides = |number: &u64| asked.is_multiple_of(*number);
+    let below = (1..devices).rev().find(divides);
+    let above = (devices + 1..=devices.saturating_mul(4)).find(divides);
+    let numbers: Vec<String> = below.into_iter().chain(above).map(grouped).collect();
+    let asked = grouped(asked);
+    Some(format!("{asked} is no multiple of {devices} devices: {} would do", numbers.join(" or ")))
 }
 
 fn row(goal: Option<Goal>, other: &Alternative) -> Vec<String> {
@@ -188,8 +256,8 @@ fn row(goal: Option<Goal>, other: &Alternative) -> Vec<String> {
     let batch = effective_batch.get();
     let (kind, remark) = match other.kind {
         Kind::Exact => ("exact", "more headroom".to_owned()),
-        Kind::NearestBelow => ("nearest below", format!("{} fewer samples", asked - batch)),
-        Kind::NearestAbove => ("nearest above", format!("{} more samples", batch - asked)),
+        Kind::NearestBelow => ("nearest below", format!("{:+.2} %", error_percent(batch, asked))),
+        Kind::NearestAbove => ("nearest above", format!("{:+.2} %", error_percent(batch, asked))),
         Kind::Uneven => {
             let last = last_micro_batch.unwrap_or(micro_batch);
             ("uneven", format!("the last micro-batch is {last}"))

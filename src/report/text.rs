@@ -61,13 +61,13 @@ pub fn section(heading: &str, lines: &[String], paint: Paint) -> String {
     }
     let mut text = format!("\n{}\n", paint.bold(heading));
     for line in lines {
-        text.push_str(&wrapped(line));
+        text.push_str(&item(line));
     }
     text
 }
 
 /// Wraps a line at 80 columns, as an item of a list.
-fn wrapped(line: &str) -> String {
+pub fn item(line: &str) -> String {
     wrap("  - ", line)
 }
 
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn long_lines_wrap_at_80_columns() {
         let line = "word ".repeat(60);
-        assert!(wrapped(&line).lines().all(|line| line.len() <= 80));
+        assert!(item(&line).lines().all(|line| line.len() <= 80));
     }
 
     #[test]

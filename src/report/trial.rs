@@ -131,7 +131,10 @@ fn plan_value(answer: &TrialAnswer) -> Value {
         "method": "tried",
         "gpus": answer.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "alternatives": solution
-            .map(|solution| solution.alternatives.iter().map(alternative).collect::<Vec<_>>())
+            .map(|solution| {
+                let others = solution.alternatives.iter();
+                others.map(|other| alternative(answer.goal, other)).collect::<Vec<_>>()
+            })
             .unwrap_or_default(),
         "hints": [],
         "notes": notes(answer),

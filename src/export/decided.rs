@@ -1,0 +1,78 @@
+//! What a plan decides, as far as configurations have keys for it.
+
+use crate::plan::result::Plan;
+use crate::plan::solver::Solution;
+use crate::step::setup::{Checkpointing, Precision};
+
+/// The numbers and kinds that go into a configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// Samples in one micro-step on one device.
+    pub micro_batch: u64,
+    /// Micro-steps.
+    pub accumulation: u64,
+    /// Replicas.
+    pub data_parallel: u64,
+    /// GPUs of this machine, where they are known.
+    pub gpus_here: Option<u64>,
+    /// Tokens a sample; `None` for a model of images.
+    pub seq_len: Option<u64>,
+    /// Number formats.
+    pub precision: Option<Precision>,
+    /// Activation recomputation.
+    pub checkpointing: Option<Checkpointing>,
+    /// The effective batch that was asked for, where the plan does not reach it.
+    pub missed: Option<u64>,
+}
+
+impl Decided {
+    /// Makes a decision about the batch alone.
+    pub fn batch(micro_batch: u64, accumulation: u64, data_parallel: u64) -> Decided {
+        Decided {
+            micro_batch,
+            accumulation,
+            data_parallel,
+            gpus_here: None,
+            seq_len: None,
+            precision: None,
+            checkpointing: None,
+            missed: None,
+        }
+    }
+
+    /// Takes what a plan decides.
+    pub fn of(plan: &Plan, solution: &Solution) -> Decided {
+        let setup = &plan.estimate.setup;
+        let best = &solution.best;
+        let asked = plan.goal.map(|goal| goal.effective_batch.get());
+        Decided {
+            gpus_here: Some(plan.gpus.len() as u64).filter(|gpus| *gpus > 0),
+            // A model without tokens has a length of one.
+            seq_len: Some(setup.seq_len).filter(|tokens| *tokens > 1),
+            precision: Some(setup.precision),
+            checkpointing: Some(setup.checkpointing),
+            missed: asked.filter(|_| !solution.exact),
+            ..Decided::batch(
+                best.micro_batch.get(),
+                best.accumulation.get(),
+                plan.data_parallel.get(),
+            )
+        }
+    }
+
+    /// Returns samples an optimizer step.
+    pub fn effective_batch(&self) -> u64 {
+        self.micro_batch.saturating_mul(self.accumulation).saturating_mul(self.data_parallel)
+    }
+
+    /// Returns the equation, for a comment.
+    pub fn equation(&self) -> String {
+        let Decided { micro_batch, accumulation, data_parallel, .. } = self;
+        let asked = self.missed.map_or(String::new(), |asked| format!(" ({asked} was asked for)"));
+        format!(
+            "micro-batch {micro_batch} x accumulation {accumulation} x {data_parallel} devices = \
+             {}{asked}",
+            self.effective_batch()
+        )
+    }
+}

@@ -1,0 +1,122 @@
+//! The solver at the command line: who says how many devices there are, what is near, what unequal
+//! GPUs cost, and the plan as other programs' configurations.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output, Stdio};
+
+use oomph::export::format::Format;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn oomph(line: &str, environment: &[(&str, &str)]) -> Output {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.args(line.split_whitespace()).current_dir(folder.path()).stdin(Stdio::null());
+    command.env_clear().envs(environment.iter().copied()).output().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+const PLAN: &str = "plan gpt2 --precision bf16 --seq-len 256 --effective-batch";
+
+#[test]
+fn the_launchers_world_is_taken_and_named() {
+    let torchrun = [("WORLD_SIZE", "4"), ("RANK", "0")];
+    let line = format!("{PLAN} 64 --gpu sim:t4");
+    let plan = json(&oomph(&format!("{line} --json"), &torchrun));
+    assert_eq!(
+        (&plan["data_parallel_size"], &plan["world_from"]),
+        (&4.into(), &"WORLD_SIZE".into())
+    );
+    let shown = stdout(&oomph(&line, &torchrun));
+    assert!(shown.contains("4 devices, from WORLD_SIZE of torchrun"), "{shown}");
+    let flag = oomph(&format!("{line} --world-size 2 --json"), &torchrun);
+    assert_eq!(json(&flag)["data_parallel_size"], 2);
+    assert!(json(&flag)["notes"].to_string().contains("WORLD_SIZE of torchrun says 4"), "{flag:?}");
+    let broken = oomph(&line, &[("WORLD_SIZE", "four"), ("RANK", "0")]);
+    assert_eq!(broken.status.code(), Some(2), "{broken:?}");
+}
+
+#[test]
+fn what_is_near_says_how_far_and_what_becomes_of_the_learning_rate() {
+    let output = oomph(&format!("{PLAN} 256 --gpu sim:t4*7"), &[]);
+    let shown = stdout(&output);
+    let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "effective batch 252, not 256 ",
+        "18 comes nearest",
+        "256 is no multiple of 7 devices: 4 or 8 would do",
+        "252 instead of 256 (-1.56 %), by rules of thumb: x 0.9844 in proportion",
+        "x 0.9922 by the square root",
+    ] {
+        assert!(words.contains(part), "{part}: {shown}");
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    let plan = json(&oomph(&format!("{PLAN} 256 --gpu sim:t4*7 --json"), &[]));
+    assert_eq!((&plan["exact"], &plan["error_percent"]), (&false.into(), &(-1.5625).into()));
+    let other = &plan["alternatives"][0];
+    assert_eq!(other["kind"], "nearest_above");
+    let ratio = other["effective_batch"].as_f64().unwrap() / 256.0;
+    assert_eq!(other["learning_rate_factor"]["linear"], ratio, "{other}");
+}
+
+#[test]
+fn tokens_that_are_no_whole_samples_are_not_exact() {
+    let line = "plan gpt2 --precision bf16 --seq-len 256 --gpu sim:t4 --exact --effective-tokens";
+    assert_eq!(oomph(&format!("{line} 16384"), &[]).status.code(), Some(0));
+    let off = oomph(&format!("{line} 16385"), &[]);
+    assert_eq!(off.status.code(), Some(6));
+    assert!(stdout(&off).contains("effective batch 64, not 16,385 tokens"), "{off:?}");
+}
+
+#[test]
+fn the_weakest_gpu_is_named_with_what_it_costs() {
+    let line = format!("{PLAN} 2000 --gpu sim:h100-80gb*3,sim:t4");
+    let shown = stdout(&oomph(&line, &[]));
+    let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("GPU 3 (Tesla T4) holds 3 others at"), "{shown}");
+    assert!(words.contains("weigh each GPU's mean loss by"), "{shown}");
+    let plan = json(&oomph(&format!("{line} --json"), &[]));
+    let own = &plan["unequal"];
+    let sizes: Vec<u64> =
+        own["micro_batches"].as_array().unwrap().iter().filter_map(Value::as_u64).collect();
+    let steps = own["accumulation_steps"].as_u64().unwrap();
+    assert_eq!(sizes.iter().sum::<u64>() * steps, 2000, "{own}");
+    assert!(steps < plan["accumulation_steps"].as_u64().unwrap(), "{plan}");
+    let weights: f64 =
+        own["loss_weights"].as_array().unwrap().iter().filter_map(Value::as_f64).sum();
+    assert!((weights - 4.0).abs() < 1e-9, "{own}");
+}
+
+#[test]
+fn every_format_is_emitted_alone_on_stdout() {
+    for format in Format::ALL {
+        let output = oomph(&format!("{PLAN} 64 --gpu sim:t4*2 --emit {}", format.name()), &[]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let text = stdout(&output);
+        assert!(text.ends_with('\n') && !text.contains("  on "), "{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_emitted_leaves_stdout_empty() {
+    let unfit = oomph("plan llama-3.1-8b --effective-batch 8 --gpu sim:t4 --emit axolotl", &[]);
+    assert_eq!((unfit.status.code(), unfit.stdout.len()), (Some(3), 0), "{unfit:?}");
+    let both = oomph(&format!("{PLAN} 64 --gpu sim:t4 --emit axolotl --json"), &[]);
+    assert_eq!(both.status.code(), Some(2));
+    let images =
+        oomph("plan resnet-18 --effective-batch 8 --gpu sim:t4 --emit torchtitan@tokens", &[]);
+    assert_eq!((images.status.code(), images.stdout.len()), (Some(2), 0), "{images:?}");
+    let near = oomph(&format!("{PLAN} 255 --gpu sim:t4*2 --emit deepspeed"), &[]);
+    assert_eq!(near.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&near.stderr).contains("no exact plan"), "{near:?}");
+    assert!(json(&near)["train_batch_size"].as_u64().unwrap().is_multiple_of(2));
+}
