@@ -8,6 +8,7 @@ mod oracle_case;
 
 use oomph::ingest::config_json;
 use oomph::memory::trace::{Event, Phase};
+use oomph::model::config::Task;
 use oomph::step::setup::Version;
 use serde_json::Value;
 
@@ -23,6 +24,8 @@ fn main() {
     let transformers = version(args.get(3).map_or("5.23", |s| s));
     let setup = oracle_case::setup(&case, torch, transformers);
     let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
+    let named = Task::ALL.into_iter().find(|task| task.name() == case["task"]);
+    let model = model.with_task(named.unwrap()).unwrap();
     let start = std::time::Instant::now();
     let trace = oomph::step::trace(&model, &setup).unwrap();
     eprintln!("{} events in {:?}", trace.events.len(), start.elapsed());

@@ -79,7 +79,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --clip 0 --precision bf16", 2, &["--clip", "above 0"]),
     ("estimate gpt2 --clip -1 --precision bf16", 2, &["--clip", "above 0"]),
     ("estimate gpt2 --attention flash --precision bf16", 2, &["not yet", "sdpa"]),
-    ("estimate gpt2 --task masked-lm", 2, &["not yet", "masked-lm"]),
     ("estimate gpt2 --image-size 224", 2, &["takes no images", "leave --image-size out"]),
     ("estimate resnet-18 --image-size 99999", 2, &["out of range", "--image-size 224"]),
     ("estimate vit-base-patch16-224 --image-size 8", 2, &["16 to 16384 pixels"]),
@@ -87,7 +86,9 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate resnet-18 --effective-tokens 64", 2, &["--effective-tokens", "model of images"]),
     ("estimate resnet-18 --checkpointing full", 2, &["refuses", "--checkpointing none"]),
     ("estimate resnet-18 --attention sdpa", 2, &["refuses sdpa", "--attention eager"]),
-    ("estimate resnet-18 --task causal-lm", 2, &["not yet", "causal-lm"]),
+    ("estimate resnet-18 --task causal-lm", 2, &["--task image-classification", "causal-lm"]),
+    ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
+    ("estimate gpt2 --task seq2seq-lm", 2, &["not yet", "seq2seq-lm"]),
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
     ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
@@ -424,7 +425,7 @@ fn a_broken_config_json_is_named_with_its_cure() {
         ("empty.json", "", "empty"),
         ("cut.json", "{\"model_type\": \"llama\", \"hidden", "cut.json"),
         ("other.json", "{\"a\": 1}", "model_type"),
-        ("bert.json", "{\"model_type\": \"bert\"}", "bert"),
+        ("t5.json", "{\"model_type\": \"t5\"}", "t5"),
     ] {
         std::fs::write(folder.path().join(name), content).unwrap();
         let output = oomph_in(folder.path(), &["estimate", name, "--precision", "bf16"]);

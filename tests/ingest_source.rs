@@ -142,10 +142,10 @@ fn an_adapters_folder_names_its_base_model() {
 
 #[test]
 fn a_file_that_is_no_model_says_what_it_is() {
-    let here = folder_with(&[("config.json", "{\"model_type\": \"bert\"}"), ("cut.json", "{")]);
+    let here = folder_with(&[("config.json", "{\"model_type\": \"t5\"}"), ("cut.json", "{")]);
     let error = refused("./config.json", here.path());
     assert!(error.to_string().ends_with("config.json` is not a model that oomph can plan for"));
-    assert_eq!(error.cause().unwrap(), "model_type `bert` is not built in");
+    assert_eq!(error.cause().unwrap(), "model_type `t5` is not built in");
     assert!(error.hint().contains("llama, mistral, mixtral, olmo2"));
     let ModelError::Config { problem, .. } = refused("cut.json", here.path()) else { panic!() };
     assert!(matches!(problem, ConfigError::Truncated { .. }));

@@ -1,5 +1,7 @@
 //! Our estimate against the oracle: real PyTorch and transformers on a driver without a GPU.
 //!
+//! `encoders_*` are shared/oracle's rows of encoders, with small cases of our own for each family and
+//! task, which have no `min_capacity`, and cases at sizes that were not looked at (`held_out`).
 //! `steps_*` come from shared/oracle (`dev_cases*.jsonl`): decoders in fp32 and bf16 without adapters,
 //! with any optimizer. `families_*` are cases of our own, one line or two an architecture;
 //! `held_out_*` are at sizes that were not looked at while the code was
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 use oomph::ingest::config_json;
 use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
+use oomph::model::config::Task;
 use oomph::step::setup::Version;
 use oomph::units::Bytes;
 use oracle_case::setup;
@@ -42,6 +45,8 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
     for line in rows.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
         let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
+        let task = Task::ALL.into_iter().find(|task| task.name() == case["task"]).unwrap();
+        let model = model.with_task(task).unwrap();
         // The last rows of the older file were made with transformers 5.12.
         let id = case["id"].as_str().unwrap().to_owned();
         let newer = ["llama-3.2-3b", "tinyllama", "qwen2.5-1.5b", "mistral", "gpt2-large"];
@@ -138,6 +143,14 @@ fn every_family_needs_what_pytorch_needs() {
     assert_equal(&errors("families, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
 }
 
+#[test]
+fn encoders_need_what_pytorch_needs_for_each_task() {
+    let new = include_str!("data/encoders_torch2.15.jsonl");
+    assert_equal(&errors("encoders, torch 2.15, transformers 5.23", new, NEW.0, NEW.1));
+    let old = include_str!("data/encoders_torch2.8.jsonl");
+    assert_equal(&errors("encoders, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+}
+
 /// Sizes chosen once the code was finished.
 #[test]
 fn every_optimizer_needs_what_pytorch_needs() {
@@ -177,5 +190,9 @@ fn sizes_never_looked_at_are_as_near() {
     out.extend(errors("held out, autocast, torch 2.15", amp, NEW.0, NEW.1));
     let amp = include_str!("data/held_out_amp_torch2.8.jsonl");
     out.extend(errors("held out, autocast, torch 2.8", amp, OLD.0, OLD.1));
+    let new = include_str!("data/encoders_held_out_torch2.15.jsonl");
+    let old = include_str!("data/encoders_held_out_torch2.8.jsonl");
+    out.extend(errors("held out, encoders, torch 2.15", new, NEW.0, NEW.1));
+    out.extend(errors("held out, encoders, torch 2.8", old, OLD.0, OLD.1));
     assert_equal(&out);
 }

@@ -52,6 +52,7 @@ impl Job {
             support::image_size(&model.config, image_size)?;
             model.config = model.config.with_image_size(image_size);
         }
+        model.config = support::with_task(model.config, setup.task)?;
         // What needs no GPU is refused before a driver is asked: exit code 2 comes before 4.
         let simulated = match &setup.gpu {
             Some(selector @ GpuSelector::Simulated(_)) => Some(chosen(selector)?),

@@ -7,7 +7,7 @@ use crate::cli::values::{
     AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, MicroBatchArg, OptimizerArg,
     ZeroGradArg,
 };
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Task};
 use crate::plan::result::Versions;
 use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
@@ -89,8 +89,11 @@ impl Settings {
         gpu: GpuArch,
         versions: Versions,
     ) -> Result<Settings, CliError> {
-        support::refuse_unmodelled(args, model)?;
+        support::refuse_unmodelled(args)?;
         let mut assumed = Assumed::default();
+        if args.task.is_none() && model.task() != Task::CausalLm {
+            assumed.note("task", model.task().name());
+        }
         let precision = args.precision.unwrap_or_else(|| {
             let default = support::default_precision(gpu);
             assumed.note("precision", default.name());

@@ -49,7 +49,7 @@ setup_args! {
     /// Use images of N by N pixels [default: the model's]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     image_size: u64,
-    /// Train for this task [default: the model's own: causal-lm, image-classification]
+    /// Train for this task [default: the model's own: the one config.json names, else causal-lm, masked-lm, image-classification]
     #[arg(long, value_name = "TASK")]
     task: TaskArg,
     /// Use N target tokens a sample (seq2seq)

@@ -8,7 +8,7 @@ use crate::cli::values::{
     AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, LossArg, OptimizerArg,
     ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
 };
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Task};
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Version, ZeroGrad,
 };
@@ -131,16 +131,37 @@ pub fn attention_mask(value: AttentionMaskArg) -> AttentionMask {
     }
 }
 
+/// Gives a model the head of the task asked for.
+///
+/// # Errors
+/// For tasks that the architecture is not built in for.
+pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfig, CliError> {
+    let Some(asked) = task else { return Ok(model) };
+    let task = match asked {
+        TaskArg::CausalLm => Task::CausalLm,
+        TaskArg::MaskedLm => Task::MaskedLm,
+        TaskArg::SequenceClassification => Task::SequenceClassification,
+        TaskArg::TokenClassification => Task::TokenClassification,
+        TaskArg::ImageClassification => Task::ImageClassification,
+        TaskArg::Seq2SeqLm | TaskArg::SpeechSeq2Seq => {
+            return Err(refused("--task", asked.name(), "leave --task out"));
+        }
+    };
+    model.with_task(task).map_err(|error| {
+        let possible: Vec<&str> = error.possible.iter().map(|task| task.name()).collect();
+        CliError::usage(format!("--task {}: {error}", task.name()))
+            .cause(format!("the tasks of {}: {}", error.model_type, possible.join(", ")))
+            .hint(format!("--task {}", possible[0]))
+    })
+}
+
 /// Refuses every other flag that changes memory in a way that is not modelled yet.
 ///
 /// # Errors
 /// Names the flag, its value and what to use instead.
-pub fn refuse_unmodelled(args: &SetupArgs, model: &ModelConfig) -> Result<(), CliError> {
-    let images = model.image_size().is_some();
-    let task = if images { TaskArg::ImageClassification } else { TaskArg::CausalLm };
+pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     let leave_out = |flag: &str| format!("leave {flag} out");
     let named = [
-        ("--task", args.task.filter(|v| *v != task).map(TaskArg::name)),
         ("--loss", args.loss.filter(|v| *v != LossArg::Standard).map(LossArg::name)),
         ("--quantize", args.quantize.filter(|v| *v != QuantizeArg::None).map(QuantizeArg::name)),
         ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),

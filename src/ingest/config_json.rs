@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{decoder, gpt2, opt, resnet, vit};
-use crate::model::config::{Family, ModelConfig};
+use crate::ingest::{decoder, encoder, gpt2, opt, resnet, vit};
+use crate::model::config::{EncoderFamily, Family, ModelConfig, Task};
 use crate::profile::names::nearest;
 
 /// The largest file that is read as a configuration.
@@ -98,6 +98,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
     let mut fields = Fields::new(map);
     let config = match architecture {
         Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
+        Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(&mut fields, family)?),
         Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
         Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
         Architecture::ResNet => ModelConfig::ResNet(resnet::read(&mut fields)?),
@@ -108,7 +109,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         return Err(ConfigError::TooManyParameters { parameters });
     }
     let mut notes = fields.assumed;
-    notes.extend(own_code(map, &config));
+    notes.extend(own_code(map, config.task()));
     Ok(Ingested { config, notes })
 }
 
@@ -118,6 +119,7 @@ enum Architecture {
     Opt,
     Vit,
     ResNet,
+    Encoder(EncoderFamily),
     Decoder(Family),
 }
 
@@ -129,10 +131,11 @@ impl Architecture {
             "opt" => Some(Architecture::Opt),
             "vit" => Some(Architecture::Vit),
             "resnet" => Some(Architecture::ResNet),
-            other => Family::ALL
-                .into_iter()
-                .find(|family| family.model_type() == other)
-                .map(Architecture::Decoder),
+            other => {
+                let encoder = EncoderFamily::ALL.into_iter().find(|f| f.model_type() == other);
+                let decoder = Family::ALL.into_iter().find(|f| f.model_type() == other);
+                encoder.map(Architecture::Encoder).or(decoder.map(Architecture::Decoder))
+            }
         }
     }
 }
@@ -231,7 +234,7 @@ fn inner_type(map: &Map<String, Value>) -> Option<String> {
 }
 
 /// Says what of the file points to another model class than the one that is planned for.
-fn own_code(map: &Map<String, Value>, config: &ModelConfig) -> Option<String> {
+fn own_code(map: &Map<String, Value>, task: Task) -> Option<String> {
     if map.get("auto_map").is_some_and(|value| !value.is_null()) {
         return Some(
             "config.json names code of its own (`auto_map`); transformers' own model is assumed"
@@ -239,10 +242,13 @@ fn own_code(map: &Map<String, Value>, config: &ModelConfig) -> Option<String> {
         );
     }
     let class = map.get("architectures")?.get(0)?.as_str()?;
-    let (expected, assumed): (&[&str], _) = match config.image_size() {
-        Some(_) => (&["ForImageClassification"], "an image classifier"),
-        None => (&["ForCausalLM", "LMHeadModel"], "a causal language model"),
+    let assumed = match task {
+        Task::CausalLm => "a causal language model",
+        Task::MaskedLm => "a masked language model",
+        Task::SequenceClassification => "a classifier of samples",
+        Task::TokenClassification => "a classifier of tokens",
+        Task::ImageClassification => "an image classifier",
     };
-    let as_expected = expected.iter().any(|ending| class.ends_with(ending));
-    (!as_expected).then(|| format!("config.json names `{}`; {assumed} is assumed", excerpt(class)))
+    let other = Task::of_class(class) != Some(task);
+    other.then(|| format!("config.json names `{}`; {assumed} is assumed", excerpt(class)))
 }

@@ -1,7 +1,9 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 16] = [
+pub const MODEL_TYPES: [&str; 20] = [
+    "bert",
+    "distilbert",
     "gemma2",
     "gemma3_text",
     "gpt2",
@@ -16,8 +18,10 @@ pub const MODEL_TYPES: [&str; 16] = [
     "qwen3",
     "qwen3_moe",
     "resnet",
+    "roberta",
     "starcoder2",
     "vit",
+    "xlm-roberta",
 ];
 
 /// What is wrong with the content of a `config.json`; names keys and values, not the file.

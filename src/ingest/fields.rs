@@ -65,6 +65,21 @@ impl<'a> Fields<'a> {
         self.optional_size(key, most)?.ok_or(ConfigError::Missing { key })
     }
 
+    /// Returns a size that has two names, of which either is taken, not both.
+    pub fn either(
+        &self,
+        key: &'static str,
+        other: &'static str,
+        most: u64,
+    ) -> Result<u64, ConfigError> {
+        match (self.optional_size(key, most)?, self.optional_size(other, most)?) {
+            (Some(a), Some(b)) if a != b => {
+                Err(ConfigError::Contradiction(format!("`{key}` is {a}, and `{other}` is {b}")))
+            }
+            (a, b) => a.or(b).ok_or(ConfigError::Missing { key }),
+        }
+    }
+
     /// Returns a size from 1 to `most`, or transformers' default, which is noted.
     pub fn size_or(
         &mut self,

@@ -4,20 +4,14 @@ use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit, wrong_type};
+use crate::ingest::labels::num_labels;
 
-/// Returns the number of classes: as many as `id2label` names, else `num_labels`.
-///
-/// Source: configuration_utils.py of transformers 4.56.2 and 5.23.0: 2 where neither is there.
-pub(super) fn num_labels(fields: &mut Fields<'_>) -> Result<u64, ConfigError> {
-    let named = match fields.get("id2label") {
-        None => None,
-        Some(Value::Object(labels)) => Some(labels.len() as u64),
-        Some(value) => return Err(wrong_type("id2label", value, "an object of names by number")),
-    };
-    let classes = match named {
-        Some(classes) => classes,
-        None => fields.size_or("num_labels", limit::VOCABULARY, 2)?,
-    };
+/// Returns the number of classes, of which there have to be two.
+pub(super) fn classes(fields: &mut Fields<'_>) -> Result<u64, ConfigError> {
+    let classes = num_labels(fields)?;
+    if fields.get("id2label").is_none() && fields.get("num_labels").is_none() {
+        fields.assume("num_labels", classes);
+    }
     let problem = fields.text("problem_type")?;
     if let Some(problem) = problem.filter(|&problem| problem != "single_label_classification") {
         return Err(ConfigError::Unsupported {

@@ -5,11 +5,13 @@
 
 pub mod config_json;
 mod decoder;
+mod encoder;
 pub mod error;
 mod experts;
 mod fields;
 mod gpt2;
 mod image;
+mod labels;
 mod opt;
 mod resnet;
 pub mod source;

@@ -41,6 +41,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<ResNetConfig, ConfigError>
         downsample_in_first_stage: fields.switch("downsample_in_first_stage", false)?,
         downsample_in_bottleneck: fields.switch("downsample_in_bottleneck", false)?,
         image_size: fields.optional_size("image_size", limit::PIXELS)?.unwrap_or(IMAGE_SIZE),
-        num_labels: image::num_labels(fields)?,
+        num_labels: image::classes(fields)?,
     })
 }

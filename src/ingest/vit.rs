@@ -34,6 +34,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<VitConfig, ConfigError> {
         patch_size,
         num_channels: fields.size_or("num_channels", limit::CHANNELS, 3)?,
         qkv_bias: fields.switch("qkv_bias", true)?,
-        num_labels: image::num_labels(fields)?,
+        num_labels: image::classes(fields)?,
     })
 }

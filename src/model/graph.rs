@@ -178,6 +178,8 @@ pub enum Op {
         /// The dimension.
         dim: i32,
     },
+    /// `a.masked_fill(mask, number)`. `[a, mask] -> [out]`
+    MaskedFill,
     /// `.permute`. `[a] -> [out]`
     Permute {
         /// Which dimension each one of the result was.

@@ -175,7 +175,7 @@ fn below<'b>(b: &'b Builder, o: &GraphOptions, slides: bool) -> Value<'b> {
 }
 
 /// The index tensors of batch, heads, queries and keys, until the mask is made.
-fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions) -> Vec<Value<'b>> {
+pub fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions) -> Vec<Value<'b>> {
     let index = |size: u64| b.fresh(&[size], Dtype::I64);
     if o.transformers < TRANSFORMERS_5 {
         // Queries are the cache positions, which are there.

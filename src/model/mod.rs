@@ -4,6 +4,7 @@ mod blocks;
 pub mod builder;
 pub mod config;
 pub mod decoder;
+mod encoder;
 mod gpt2;
 pub mod graph;
 mod masks;
@@ -24,6 +25,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
         ModelConfig::Decoder(c) => decoder::build(c, options),
         ModelConfig::Vit(c) => vision::vit::build(c, options),
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
+        ModelConfig::Encoder(c) => encoder::build(c, options),
         ModelConfig::Opt(c) => opt::build(c, options),
         ModelConfig::Gpt2(c) => gpt2::build(c, options),
     }

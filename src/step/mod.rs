@@ -70,6 +70,9 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     }
     match model {
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
+        ModelConfig::Encoder(c) if c.is_regression() => {
+            refuse("a classifier of samples with one label, which is a regression,".to_owned())
+        }
         ModelConfig::Gpt2(c)
             if c.reorder_and_upcast_attn && setup.attention == Attention::Eager =>
         {

@@ -347,6 +347,7 @@ impl<'g> Interpreter<'g, '_> {
                 let dim = args[0].sizes.index(*dim);
                 tape.slice(&args[0], dim, *start as u64, *end as u64)
             }
+            Op::MaskedFill => tape.masked_fill(&args[0], &args[1]),
             Op::All { dim } => tape.all(&args[0], args[0].sizes.index(*dim)),
             Op::Split { .. } | Op::TopK { .. } | Op::Sort => Rc::clone(&args[0]),
             Op::SumDim { dim, keep } => tape.sum_dim(&args[0], args[0].sizes.index(*dim), *keep),

@@ -117,7 +117,7 @@ fn a_model_type_that_is_not_built_in_is_never_taken_for_another() {
         ("gemma", Some("gemma2")),
         ("llama4", Some("llama")),
         ("Llama", Some("llama")),
-        ("bert", None),
+        ("t5", None),
         ("", None),
     ] {
         match refused(&small(model_type, json!({}))) {

@@ -36,4 +36,9 @@ impl<'b> Linear<'b> {
             None => b.run(Op::Linear, &[x, &self.weight]),
         }
     }
+
+    /// Returns its weight.
+    pub fn weight(&self) -> &Value<'b> {
+        &self.weight
+    }
 }

@@ -22,7 +22,7 @@ impl<'b> Norm<'b> {
         name: &'static str,
         width: u64,
     ) -> Norm<'b> {
-        let module = format!("{parent}.{name}");
+        let module = if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") };
         let weight = b.parameter(&module, &[width]);
         let bias = (kind == NormKind::Layer).then(|| b.parameter(&module, &[width]));
         Norm { kind, name, weight, bias }

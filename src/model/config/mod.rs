@@ -1,15 +1,19 @@
 //! The sizes that a model is built from, as Hugging Face's `config.json` names them.
 
 mod decoder;
+mod encoder;
 mod gpt2;
 mod opt;
 mod resnet;
+mod task;
 mod vit;
 
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
+pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
 pub use opt::OptConfig;
 pub use resnet::{ResNetConfig, ResNetLayer};
+pub use task::{NoSuchTask, Task};
 pub use vit::VitConfig;
 
 use crate::model::options::Version;
@@ -19,6 +23,8 @@ use crate::model::options::Version;
 pub enum ModelConfig {
     /// A decoder out of the shared blocks: Llama, Mistral, Qwen, Gemma, Phi, ... ([`Family`]).
     Decoder(DecoderConfig),
+    /// BERT, RoBERTa, XLM-RoBERTa, DistilBERT ([`EncoderFamily`]).
+    Encoder(EncoderConfig),
     /// OPT.
     Opt(OptConfig),
     /// GPT-2.
@@ -51,6 +57,7 @@ impl ModelConfig {
     pub fn model_type(&self) -> &'static str {
         match self {
             ModelConfig::Decoder(c) => c.family.model_type(),
+            ModelConfig::Encoder(c) => c.family.model_type(),
             ModelConfig::Opt(_) => "opt",
             ModelConfig::Gpt2(_) => "gpt2",
             ModelConfig::Vit(_) => "vit",
@@ -62,6 +69,7 @@ impl ModelConfig {
     pub fn head_dim(&self) -> Option<u64> {
         match self {
             ModelConfig::Decoder(c) => Some(c.attention.head_dim),
+            ModelConfig::Encoder(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
             ModelConfig::Vit(c) => Some(c.head_dim()),
@@ -69,11 +77,40 @@ impl ModelConfig {
         }
     }
 
+    /// Returns what it is trained for.
+    pub fn task(&self) -> Task {
+        match self {
+            ModelConfig::Encoder(c) => c.task,
+            ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
+            ModelConfig::Vit(_) | ModelConfig::ResNet(_) => Task::ImageClassification,
+        }
+    }
+
+    /// Returns the model with another head.
+    ///
+    /// # Errors
+    /// For a task that the architecture is not built in for.
+    pub fn with_task(self, task: Task) -> Result<ModelConfig, NoSuchTask> {
+        let model_type = self.model_type();
+        let possible = match &self {
+            ModelConfig::Encoder(_) => EncoderConfig::TASKS,
+            ModelConfig::Vit(_) | ModelConfig::ResNet(_) => &[Task::ImageClassification],
+            _ => &[Task::CausalLm],
+        };
+        if !possible.contains(&task) {
+            return Err(NoSuchTask { model_type, task, possible });
+        }
+        Ok(match self {
+            ModelConfig::Encoder(c) => ModelConfig::Encoder(EncoderConfig { task, ..c }),
+            other => other,
+        })
+    }
+
     /// Whether positions are learned, so that none beyond the last is possible.
     pub fn has_learned_positions(&self) -> bool {
         match self {
             ModelConfig::Decoder(_) => false,
-            ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
+            ModelConfig::Encoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => true,
         }
     }
@@ -88,7 +125,10 @@ impl ModelConfig {
         match self {
             ModelConfig::Vit(c) => Some(c.image_size),
             ModelConfig::ResNet(c) => Some(c.image_size),
-            ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => None,
+            ModelConfig::Decoder(_)
+            | ModelConfig::Encoder(_)
+            | ModelConfig::Opt(_)
+            | ModelConfig::Gpt2(_) => None,
         }
     }
 
@@ -138,6 +178,7 @@ impl ModelConfig {
     pub fn max_seq_len(&self) -> u64 {
         match self {
             ModelConfig::Decoder(c) => c.max_position_embeddings,
+            ModelConfig::Encoder(c) => c.max_seq_len(),
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
             ModelConfig::Vit(c) => c.tokens(),
@@ -147,7 +188,7 @@ impl ModelConfig {
 
     /// Returns the number of parameters: every weight and bias, tied ones once.
     ///
-    /// What `sum(p.numel() for p in model.parameters())` gives for the causal language model.
+    /// What `sum(p.numel() for p in model.parameters())` gives for the class with the task's head.
     /// Sizes within the limits of `ingest` cannot overflow.
     ///
     /// Source: the layers of the architectures' modeling files of transformers 4.56 and 5.23.
@@ -155,6 +196,7 @@ impl ModelConfig {
     pub fn parameter_count(&self) -> u64 {
         match self {
             ModelConfig::Decoder(c) => c.parameter_count(),
+            ModelConfig::Encoder(c) => c.parameter_count(),
             ModelConfig::Opt(c) => c.parameter_count(),
             ModelConfig::Gpt2(c) => c.parameter_count(),
             ModelConfig::Vit(c) => c.parameter_count(),

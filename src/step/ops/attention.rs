@@ -351,7 +351,14 @@ impl Tape<'_> {
             drop(turned);
             self.matmul(&scaled_q, &scaled_k)
         };
-        let scores = if bias.is_some() { self.add_in_place(scores) } else { scores };
+        let scores = match bias {
+            Some(bias) => {
+                let biased = self.add_in_place_of(&scores, bias);
+                drop(scores);
+                biased
+            }
+            None => scores,
+        };
         let soft = self.safe_softmax(&scores);
         drop(scores);
         let probabilities = self.dropout(&soft, call.dropout);
@@ -359,19 +366,6 @@ impl Tape<'_> {
         let out = self.matmul(&probabilities, &v);
         drop((scaled_q, causal, k, v));
         out
-    }
-
-    /// `x.add_(bias)`: the same memory, one node further on.
-    fn add_in_place(&mut self, x: Tensor) -> Tensor {
-        let edge = self.record(Backward::Same, &[&x], &[], &[(x.sizes, x.dtype)]);
-        std::rc::Rc::new(crate::step::tensor::TensorData {
-            sizes: x.sizes,
-            strides: x.strides,
-            dtype: x.dtype,
-            storage: x.storage.clone(),
-            edge,
-            is_view: false,
-        })
     }
 
     /// `_safe_softmax`: softmax, then zeros in rows that are masked as a whole.

@@ -36,6 +36,13 @@ impl Tape<'_> {
         Rc::new(TensorData { sizes, strides, dtype, storage, edge, is_view: a.is_view })
     }
 
+    /// `x.masked_fill(mask, number)`: a copy that is filled in place.
+    pub fn masked_fill(&mut self, x: &Tensor, mask: &Tensor) -> Tensor {
+        let sizes = broadcast(&x.sizes, &mask.sizes);
+        let edge = self.record(Backward::MaskedFill, &[x], &[mask], &[(sizes, x.dtype)]);
+        self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
+    }
+
     /// `a * b`
     pub fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let (sizes, strides, dtype) = self.binary_shape(a, b);
@@ -213,12 +220,11 @@ impl Tape<'_> {
     ///
     /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).
     pub fn cumulative_sum(&mut self, x: &Tensor) -> Tensor {
-        // Booleans are counted as 64-bit integers.
-        let dtype = if x.dtype == DType::Bool { DType::I64 } else { x.dtype };
-        let out = self.empty(x.sizes, dtype);
-        let wide = (x.dtype != dtype).then(|| self.empty(x.sizes, dtype));
+        let out = self.empty(x.sizes, DType::I64);
+        // Booleans and integers are summed in 64 bits.
+        let wide = (x.dtype != DType::I64).then(|| self.empty(x.sizes, DType::I64));
         if x.sizes.as_slice().last() == Some(&x.numel()) {
-            self.transient(scan_bytes(x.numel(), dtype.bytes(), self.setup.torch));
+            self.transient(scan_bytes(x.numel(), DType::I64.bytes(), self.setup.torch));
         }
         drop(wide);
         out

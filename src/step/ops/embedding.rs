@@ -1,5 +1,6 @@
 //! Rows of a table, and the sort behind their gradient.
 
+use crate::step::layout::view_strides;
 use crate::step::ops::Backward;
 use crate::step::sort::{radix_sort_bytes, scan_bytes, unique_by_key_bytes};
 use crate::step::tape::Tape;
@@ -18,6 +19,9 @@ impl Tape<'_> {
     pub fn embedding(&mut self, weight: &Tensor, ids: &Tensor) -> Tensor {
         let columns = weight.sizes.as_slice()[1];
         let sizes = ids.sizes.inserted(ids.sizes.len(), columns);
+        // `weight.index_select(0, ids.reshape(-1))`: ids that repeat one row are written out.
+        let flat = Dims::new(&[ids.numel()]);
+        let _copy = view_strides(ids, &flat).is_none().then(|| self.empty(flat, ids.dtype));
         let op = Backward::Embedding { rows: weight.sizes.as_slice()[0], columns };
         let edge = self.record(op, &[weight], &[ids], &[(sizes, weight.dtype)]);
         self.result(sizes, sizes.contiguous_strides(), weight.dtype, edge)
@@ -32,6 +36,8 @@ impl Tape<'_> {
         columns: u64,
     ) -> Tensor {
         let count = saved[0].numel();
+        // Indices that repeat one row are written out first.
+        let _dense = (!saved[0].is_contiguous()).then(|| self.empty(saved[0].sizes, DType::I64));
         let table = Dims::new(&[rows, columns]);
         if count <= UNSORTED_INDICES {
             return self.empty(table, grad.dtype);

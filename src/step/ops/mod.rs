@@ -67,6 +67,8 @@ pub enum Backward {
     Mul(bool, bool),
     /// `where` whose condition was kept.
     Where,
+    /// `masked_fill` whose mask was kept.
+    MaskedFill,
     /// `x ** exponent`
     Pow,
     /// `rsqrt`
@@ -174,6 +176,7 @@ impl Tape<'_> {
             Backward::Pointwise => one(self.pointwise_backward(grad, saved)),
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
             Backward::Where => one(self.where_backward(grad)),
+            Backward::MaskedFill => one(self.empty(grad.sizes, grad.dtype)),
             Backward::Pow => one(self.pow_backward(grad, saved)),
             Backward::Rsqrt => one(self.rsqrt_backward(grad, saved)),
             Backward::Mean(sizes) => one(self.empty(*sizes, grad.dtype)),

@@ -1,0 +1,28 @@
+//! How many labels a classifier has.
+
+use serde_json::Value;
+
+use crate::ingest::error::ConfigError;
+use crate::ingest::fields::{Fields, limit, wrong_type};
+
+/// Labels where nothing is said about them.
+const DEFAULT_LABELS: u64 = 2;
+
+/// Returns the number of labels: as many as `id2label` names, else `num_labels`.
+///
+/// Source: configuration_utils.py of transformers 4.56.2 and 5.23.0: 2 where neither is there.
+pub(super) fn num_labels(fields: &Fields<'_>) -> Result<u64, ConfigError> {
+    match fields.get("id2label") {
+        None => {
+            let labels = fields.optional_size("num_labels", limit::VOCABULARY)?;
+            Ok(labels.unwrap_or(DEFAULT_LABELS))
+        }
+        Some(Value::Object(names)) if names.is_empty() => Err(ConfigError::Unsupported {
+            key: "id2label",
+            value: "an empty object".to_owned(),
+            supported: "a name for each label",
+        }),
+        Some(Value::Object(names)) => Ok(names.len() as u64),
+        Some(value) => Err(wrong_type("id2label", value, "an object of names by number")),
+    }
+}

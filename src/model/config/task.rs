@@ -1,0 +1,63 @@
+//! What a model is trained for: its head and its loss.
+
+/// A task, as the command line names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// The next token (`...ForCausalLM`).
+    CausalLm,
+    /// Tokens that were masked (`...ForMaskedLM`).
+    MaskedLm,
+    /// One label an image (`...ForImageClassification`).
+    ImageClassification,
+    /// One label a sample (`...ForSequenceClassification`).
+    SequenceClassification,
+    /// One label a token (`...ForTokenClassification`).
+    TokenClassification,
+}
+
+impl Task {
+    /// All tasks.
+    pub const ALL: [Task; 5] = [
+        Task::CausalLm,
+        Task::MaskedLm,
+        Task::ImageClassification,
+        Task::SequenceClassification,
+        Task::TokenClassification,
+    ];
+
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Task::CausalLm => "causal-lm",
+            Task::MaskedLm => "masked-lm",
+            Task::ImageClassification => "image-classification",
+            Task::SequenceClassification => "sequence-classification",
+            Task::TokenClassification => "token-classification",
+        }
+    }
+
+    /// Returns the task of a class that `architectures` names.
+    pub fn of_class(class: &str) -> Option<Task> {
+        const ENDINGS: [(&str, Task); 6] = [
+            ("ForCausalLM", Task::CausalLm),
+            ("LMHeadModel", Task::CausalLm),
+            ("ForMaskedLM", Task::MaskedLm),
+            ("ForImageClassification", Task::ImageClassification),
+            ("ForSequenceClassification", Task::SequenceClassification),
+            ("ForTokenClassification", Task::TokenClassification),
+        ];
+        ENDINGS.iter().find(|(ending, _)| class.ends_with(ending)).map(|&(_, task)| task)
+    }
+}
+
+/// A task that transformers has no class for, or that is not built in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{model_type} is not trained for {} here", task.name())]
+pub struct NoSuchTask {
+    /// The model's `model_type`.
+    pub model_type: &'static str,
+    /// The task asked for.
+    pub task: Task,
+    /// Those that it can be trained for.
+    pub possible: &'static [Task],
+}
