@@ -45,6 +45,7 @@ fn a_run_has_every_key_and_its_peak_is_exact() {
         for key in ["rank", "peak_allocated_bytes", "peak_reserved_bytes"] {
             assert!(process[key].is_null(), "only Python tells: {key}");
         }
+        assert!(process["refused"].is_null());
     }
     assert_eq!(run["warnings"], serde_json::json!([]));
     // The command's own output goes where it does not spoil the JSON.
@@ -96,6 +97,36 @@ fn the_last_byte_fits_and_one_granule_more_does_not() {
             user.oomph("run --gpu sim:4GiB --json", &format!("base={base}")).output().unwrap();
         assert_eq!(json(&output)["verdict"], verdict);
     }
+}
+
+#[test]
+fn the_result_says_what_was_refused_and_what_was_left() {
+    let user = User::new();
+    let profile = oomph::profile::gpu::GpuProfile::generic(oomph::units::Bytes::gib(4)).unwrap();
+    let room = 4096 * MIB - profile.context.get();
+    let output = user.oomph("run --gpu sim:4GiB --json", "base=30001").output().unwrap();
+    let run = json(&output);
+    let refused = &run["processes"][0]["refused"];
+    assert_eq!(refused["times"], 1, "{run:#}");
+    assert_eq!(refused["wanted_bytes"], 30_002 * MIB, "in granules");
+    assert_eq!(refused["left_bytes"], room);
+    let reason = run["reason"].as_str().unwrap();
+    let left = oomph::units::Bytes::new(room);
+    assert!(reason.contains(&format!("GPU 0 refused it 29.3 GiB, with {left} left")), "{reason}");
+    // What was caught is told as well; the verdict is another.
+    let output = user.oomph("run --gpu sim:4GiB --json", "base=30000 catch=yes").output().unwrap();
+    assert_eq!(json(&output)["processes"][0]["refused"]["times"], 2);
+}
+
+#[test]
+fn a_context_that_finds_no_room_is_a_refusal_of_a_process_that_holds_nothing() {
+    let user = User::new();
+    let output = user.oomph("run --gpu sim:t4,free=64MiB --json", "base=2").output().unwrap();
+    let run = json(&output);
+    let profile = oomph::profile::gpu::GpuProfile::built_in("t4").unwrap();
+    assert_eq!(run["verdict"], "out_of_memory", "{run:#}");
+    assert_eq!(run["processes"][0]["peak_device_bytes"], 0);
+    assert_eq!(run["processes"][0]["refused"]["wanted_bytes"], profile.context.get());
 }
 
 #[test]

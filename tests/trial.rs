@@ -158,6 +158,22 @@ fn a_failure_that_is_not_memory_stops_the_trial_and_shows_the_log() {
 }
 
 #[test]
+fn the_runs_before_a_failure_are_in_the_answer_all_the_same() {
+    let user = User::new();
+    let words = "base=500 sample=100 micro_batch={micro_batch} exit_from=2 exit=9";
+    let (code, error) = trial(&user, "--gpu sim:t4 --effective-batch 64", words);
+    assert_eq!((code, &error["schema"]), (Some(5), &"oomph.error/1".into()), "{error:#}");
+    let runs = error["runs"].as_array().unwrap();
+    let verdicts: Vec<&str> = runs.iter().map(|run| run["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["ran", "failed"], "{error:#}");
+    assert_eq!((&runs[0]["micro_batch"], &runs[0]["schema"]), (&1.into(), &"oomph.run/1".into()));
+    let output = user.oomph("trial --gpu sim:t4 --effective-batch 64", words).output().unwrap();
+    let text = said(&output);
+    let rows = text.split_once("Runs\n").unwrap().1;
+    assert!(rows.contains(" ran ") && rows.contains(" failed "), "{text}");
+}
+
+#[test]
 fn kept_runs_are_used_again_and_only_for_the_same_question() {
     let user = User::new();
     let words = "base=500 sample=100 micro_batch={micro_batch}";

@@ -28,6 +28,20 @@ fn peaks_stay_when_the_process_is_gone() {
 }
 
 #[test]
+fn the_last_refusal_of_a_process_is_kept_with_what_was_left() {
+    let machine = Scenario::new("gpu total=1GiB context=300MiB client_limit=500MiB");
+    child::run(&machine, || {
+        context(0).expect("a context");
+        allocate(700 * MIB).expect_err("more than a client may hold");
+        allocate(150 * MIB).expect("fits");
+        allocate(51 * MIB).expect_err("a granule more than is left");
+        allocate(50 * MIB).expect("fits");
+    });
+    let refused = machine.peaks().processes[0].refused.expect("it was refused");
+    assert_eq!((refused.times, refused.wanted_bytes, refused.left_bytes), (2, 52 * MIB, 50 * MIB));
+}
+
+#[test]
 fn a_second_process_has_a_record_of_its_own() {
     let machine = Scenario::new("gpu total=8GiB");
     for bytes in [10 * MIB, 20 * MIB] {

@@ -1,5 +1,7 @@
 //! What a person or a program is told when there is no answer: the fact, the cause, one cure.
 
+use serde_json::{Value, json};
+
 use crate::cli::exit;
 
 /// An error at the border of the program.
@@ -16,12 +18,14 @@ pub struct CliError {
     pub cause: Option<String>,
     /// One thing to type or do.
     pub hint: Option<String>,
+    /// What is known all the same: more keys of the JSON object.
+    pub known: Vec<(&'static str, Value)>,
 }
 
 impl CliError {
     /// Makes an error with an exit code and a fact.
     pub fn new(code: u8, fact: impl Into<String>) -> CliError {
-        CliError { code, fact: fact.into(), cause: None, hint: None }
+        CliError { code, fact: fact.into(), cause: None, hint: None, known: Vec::new() }
     }
 
     /// Makes an error for input that cannot be worked with (exit code 2).
@@ -46,6 +50,12 @@ impl CliError {
         self
     }
 
+    /// Adds a key of the JSON object with what is known all the same.
+    pub fn known(mut self, key: &'static str, value: Value) -> CliError {
+        self.known.push((key, value));
+        self
+    }
+
     /// Returns the text for stderr, with its final newline.
     pub fn text(&self, color: bool) -> String {
         let (red, cyan, off) =
@@ -62,13 +72,16 @@ impl CliError {
 
     /// Returns the object for stdout under `--json` (`oomph.error/1`), with its final newline.
     pub fn json(&self) -> String {
-        let object = serde_json::json!({
+        let mut object = json!({
             "schema": "oomph.error/1",
             "exit_code": self.code,
             "error": self.fact,
             "cause": self.cause,
             "hint": self.hint,
         });
+        for (key, value) in &self.known {
+            object[*key] = value.clone();
+        }
         format!("{object:#}\n")
     }
 }
@@ -85,8 +98,10 @@ mod tests {
             "error: `x` is no model\n  cause: no such file\nhint: try y\n"
         );
         assert!(error.text(true).contains("\x1b["));
-        let json: serde_json::Value = serde_json::from_str(&error.json()).expect("valid JSON");
+        let error = error.known("runs", json!([1]));
+        let json: Value = serde_json::from_str(&error.json()).expect("valid JSON");
         assert_eq!(json["exit_code"], 2);
         assert_eq!(json["schema"], "oomph.error/1");
+        assert_eq!(json["runs"][0], 1);
     }
 }

@@ -230,6 +230,16 @@ mod tests {
     }
 
     #[test]
+    fn where_there_are_no_simulated_gpus_it_says_so_and_what_works() {
+        let error = CliError::from(RunError::Install(InstallError::NotHere));
+        assert_eq!(error.code, exit::USAGE);
+        let text = error.text(false);
+        for part in ["no simulated GPUs for programs here", "Linux with glibc", "oomph estimate"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
     fn an_expression_that_is_none_says_why() {
         assert!(regex("step [0-9]+").is_ok());
         assert!(regex("(").is_err_and(|e| e.contains("unclosed group")));

@@ -108,7 +108,10 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let limit = args.micro_batch_max.or(samples).unwrap_or(LARGEST);
     let limit = MicroBatch::new(limit).unwrap_or(MicroBatch::ONE);
     let mut trial = Trial::new(machine, template, wish.data_parallel, limit, samples);
-    let solution = solve_with(&wish, &mut trial).map_err(|error| explain(error, style))?;
+    let solution = match solve_with(&wish, &mut trial) {
+        Ok(solution) => solution,
+        Err(error) => return Err(explain(error, &trial.runs, trial.machine().reused, style)),
+    };
     if let Err(unsolvable @ Unsolvable::FewerThanReplicas { replicas, .. }) = solution {
         return Err(CliError::usage(unsolvable.to_string())
             .hint(format!("--effective-batch {replicas} or more, or fewer GPUs")));
@@ -176,14 +179,23 @@ fn open(folder: &std::path::Path) -> Result<Kept, CliError> {
     })
 }
 
-/// Says why a trial stopped; the end of the command's output goes before it.
-fn explain(error: TrialError<CliError>, style: Style) -> CliError {
-    let run = match error {
-        TrialError::Machine(error) => return error,
-        TrialError::NoVerdict(run) => run,
-    };
+/// Says why a trial stopped; its runs so far and the end of the command's output go before it.
+fn explain(error: TrialError<CliError>, runs: &[Run], reused: usize, style: Style) -> CliError {
     let paint = Paint { on: style.color };
-    write_stderr(&report::run::tail(&run.outcome.tail, paint));
+    if !style.json && !runs.is_empty() {
+        write_stderr(&report::trial::runs(runs, reused, paint));
+    }
+    match error {
+        TrialError::Machine(error) => error,
+        TrialError::NoVerdict(run) => {
+            write_stderr(&report::run::tail(&run.outcome.tail, paint));
+            no_verdict(&run)
+        }
+    }
+    .known("runs", report::trial::runs_value(runs))
+}
+
+fn no_verdict(run: &Run) -> CliError {
     let fact = format!(
         "the trial stops: at micro-batch {} and {} micro-step(s) the command {}",
         run.sizes.micro_batch,

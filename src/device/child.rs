@@ -16,6 +16,7 @@ use super::cuda::{CudaError, Driver, Entered};
 use super::wire::{Received, Reply, line, read_request};
 use crate::memory::allocator::{GRANULE, Refusal, Segment, SegmentSource, replay};
 use crate::memory::trace::Trace;
+use crate::trial::tree;
 use crate::units::Bytes;
 
 /// The hidden first argument that makes this program a probe's child.
@@ -43,8 +44,7 @@ pub fn main(arguments: &[String]) -> u8 {
     let [uuid, headroom, parent] = arguments else { return 2 };
     let Ok(headroom) = headroom.parse() else { return 2 };
     // A parent that died before this call left nobody to be told about.
-    let bound =
-        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let bound = tree::die_with_parent();
     let orphan =
         rustix::process::getppid().is_none_or(|pid| pid.as_raw_nonzero().to_string() != *parent);
     if bound.is_err() || orphan {

@@ -191,6 +191,11 @@ pub fn value(outcome: &Outcome) -> Value {
             "peak_allocated_bytes": process.peak_allocated_bytes,
             "peak_reserved_bytes": process.peak_reserved_bytes,
             "allocation_retries": process.allocation_retries,
+            "refused": process.refused.map(|refused| json!({
+                "times": refused.times,
+                "wanted_bytes": refused.wanted_bytes,
+                "left_bytes": refused.left_bytes,
+            })),
         })).collect::<Vec<_>>(),
         "versions": outcome.versions,
         "warnings": outcome.warnings,

@@ -39,7 +39,7 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
             versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         text.push_str(&labelled("met", &versions.join(", ")));
     }
-    text.push_str(&runs(answer, paint));
+    text.push_str(&runs(&answer.runs, answer.reused, paint));
     if let Ok(solution) = &answer.solution {
         text.push_str(&plan::alternatives(answer.goal, solution, paint));
     }
@@ -47,11 +47,12 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
     text
 }
 
-fn runs(answer: &TrialAnswer, paint: Paint) -> String {
+/// Renders the runs of a trial, `reused` of which an earlier one has made, as a table.
+pub fn runs(runs: &[Run], reused: usize, paint: Paint) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(vec!["micro-batch", "micro-steps", "", "peak on a GPU", "of", "time"]);
-    for run in &answer.runs {
+    for run in runs {
         let Some(gpu) = run.outcome.tightest() else { continue };
         table.add_row(vec![
             run.sizes.micro_batch.to_string(),
@@ -67,7 +68,7 @@ fn runs(answer: &TrialAnswer, paint: Paint) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    let kept = match answer.reused {
+    let kept = match reused {
         0 => String::new(),
         n => format!(" ({n} kept from an earlier trial)"),
     };
@@ -96,11 +97,16 @@ pub fn json(answer: &TrialAnswer) -> String {
         "schema": "oomph.trial/1",
         "command": answer.command,
         "largest_micro_batch": answer.largest(),
-        "runs": answer.runs.iter().map(one).collect::<Vec<_>>(),
+        "runs": runs_value(&answer.runs),
         "reused_runs": answer.reused,
         "plan": plan_value(answer),
     });
     format!("{object:#}\n")
+}
+
+/// Returns the runs, each as `oomph run` has it, with its sizes.
+pub fn runs_value(runs: &[Run]) -> Value {
+    runs.iter().map(one).collect()
 }
 
 fn one(run: &Run) -> Value {

@@ -76,10 +76,10 @@ pub fn main(arguments: &[OsString]) -> u8 {
     let Some(task) = read(arguments) else { return 2 };
     // SAFETY: the parent passes its socket under this number, and nothing else here knows it.
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(task.socket) });
-    let (Ok(reading), own) = (socket.try_clone(), rustix::process::getpid()) else { return 1 };
+    let Ok(reading) = socket.try_clone() else { return 1 };
     // The command and its descendants must not have the socket: its end is a message.
     if rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).is_err()
-        || rustix::process::set_child_subreaper(Some(own)).is_err()
+        || tree::adopt_orphans().is_err()
     {
         return 1;
     }
@@ -244,10 +244,7 @@ impl Guard {
 fn start(mut command: Command) -> std::io::Result<Pid> {
     // SAFETY: between fork and exec there is one system call, and no memory is allocated.
     unsafe {
-        command.pre_exec(|| {
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            Ok(())
-        });
+        command.pre_exec(tree::die_with_parent);
     }
     let child = command.spawn()?;
     i32::try_from(child.id())

@@ -2,7 +2,7 @@
 
 use crate::trial::launch::{Ended, How, Seen};
 use crate::trial::messages::Memory;
-use crate::trial::outcome::{Ending, Verdict};
+use crate::trial::outcome::{Ending, ProcessPeak, Verdict};
 use crate::trial::reports::Report;
 
 /// Characters of a message that are quoted: PyTorch's has 700, the first two sentences say it.
@@ -19,8 +19,9 @@ pub struct Judged {
     pub warnings: Vec<String>,
 }
 
-/// Judges a run by how it ended, what it printed, and what its processes reported.
-pub fn judge(ended: &Ended, reports: &[Report]) -> Judged {
+/// Judges a run by how it ended, what it printed, what its processes reported, and what the device
+/// refused them.
+pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Judged {
     let seen = &ended.seen;
     let ooms: u64 = reports.iter().map(Report::ooms).sum();
     let judged = |verdict, reason: String| Judged { verdict, reason, warnings: Vec::new() };
@@ -37,7 +38,8 @@ pub fn judge(ended: &Ended, reports: &[Report]) -> Judged {
     }
     let died = how_it_died(ended);
     if let Some(why) = out_of_memory(ended, reports, ooms) {
-        return judged(Verdict::OutOfMemory, format!("{why}; {died}"));
+        let refused = refused(reports, processes).map_or(String::new(), |it| format!("; {it}"));
+        return judged(Verdict::OutOfMemory, format!("{why}{refused}; {died}"));
     }
     if ended.how == How::TimedOut {
         return judged(Verdict::TimedOut, "time was up before it ended".to_owned());
@@ -88,6 +90,22 @@ fn out_of_memory(ended: &Ended, reports: &[Report], ooms: u64) -> Option<String>
     }
 }
 
+/// What the device refused last, to the process that ended of it where that is known.
+///
+/// Nothing where the device refused nothing: PyTorch has limits of its own
+/// (`set_per_process_memory_fraction`).
+fn refused(reports: &[Report], processes: &[ProcessPeak]) -> Option<String> {
+    let ended_of_it =
+        |pid: u32| reports.iter().any(|report| report.pid == pid && report.ended_out_of_memory());
+    let refused = processes.iter().filter_map(|process| Some((process, process.refused?)));
+    let (process, refused) = refused
+        .max_by_key(|(process, refused)| (ended_of_it(process.pid), refused.wanted_bytes))?;
+    Some(format!(
+        "GPU {} refused it {}, with {} left",
+        process.gpu, refused.wanted_bytes, refused.left_bytes
+    ))
+}
+
 /// What to say of a run that met the end of memory and went on.
 fn caught(seen: &Seen, ooms: u64) -> Option<String> {
     let said = seen.messages.iter().find(|said| said.message.memory == Memory::Device);
@@ -134,7 +152,9 @@ mod tests {
     use super::*;
     use crate::trial::launch::Said;
     use crate::trial::messages;
+    use crate::trial::outcome::Refused;
     use crate::trial::reports::{Device, Exception};
+    use crate::units::Bytes;
 
     const OOM: &str = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 MiB.";
 
@@ -158,15 +178,15 @@ mod tests {
     }
 
     fn verdict(ended: &Ended, reports: &[Report]) -> Verdict {
-        judge(ended, reports).verdict
+        judge(ended, reports, &[]).verdict
     }
 
     #[test]
     fn exit_0_ran_even_when_memory_ran_out_on_the_way_with_a_warning() {
-        let judged = judge(&ended(How::ByItself, Ending::Exit(0), &[OOM]), &[report(2, None)]);
+        let judged = judge(&ended(How::ByItself, Ending::Exit(0), &[OOM]), &[report(2, None)], &[]);
         assert_eq!(judged.verdict, Verdict::Ran);
         assert!(judged.warnings[0].contains("2 times"), "{:?}", judged.warnings);
-        let plain = judge(&ended(How::ByItself, Ending::Exit(0), &[]), &[report(0, None)]);
+        let plain = judge(&ended(How::ByItself, Ending::Exit(0), &[]), &[report(0, None)], &[]);
         assert_eq!(plain.warnings, Vec::<String>::new());
     }
 
@@ -178,6 +198,35 @@ mod tests {
         let raised = report(1, Some("torch.OutOfMemoryError"));
         assert_eq!(verdict(&failed(&[]), &[raised]), Verdict::OutOfMemory);
         assert_eq!(verdict(&failed(&["ValueError: x"]), &[]), Verdict::Failed);
+    }
+
+    #[test]
+    fn the_verdict_says_what_was_refused_to_the_process_that_ended_of_it() {
+        let process = |pid, wanted: u64| ProcessPeak {
+            pid,
+            rank: None,
+            gpu: pid,
+            peak_device_bytes: Bytes::ZERO,
+            peak_allocated_bytes: None,
+            peak_reserved_bytes: None,
+            allocation_retries: None,
+            refused: (wanted > 0).then_some(Refused {
+                times: 2,
+                wanted_bytes: Bytes::mib(wanted),
+                left_bytes: Bytes::mib(6),
+            }),
+        };
+        let ended = ended(How::ByItself, Ending::Exit(1), &[OOM]);
+        let processes = [process(7, 20), process(8, 512), process(9, 0)];
+        let raised = report(1, Some("torch.OutOfMemoryError"));
+        let of_seven = judge(&ended, &[raised], &processes).reason;
+        assert!(
+            of_seven.contains("; GPU 7 refused it 20.0 MiB, with 6.0 MiB left; ended"),
+            "{of_seven}"
+        );
+        let unknown = judge(&ended, &[], &processes).reason;
+        assert!(unknown.contains("GPU 8 refused it 512.0 MiB"), "{unknown}");
+        assert!(!judge(&ended, &[], &processes[2..]).reason.contains("refused"));
     }
 
     #[test]
@@ -201,10 +250,10 @@ mod tests {
     #[test]
     fn the_machines_own_memory_is_not_the_gpus() {
         let line = "RuntimeError: DefaultCPUAllocator: can't allocate memory: 1 bytes";
-        let judged = judge(&ended(How::ByItself, Ending::Exit(1), &[line]), &[]);
+        let judged = judge(&ended(How::ByItself, Ending::Exit(1), &[line]), &[], &[]);
         assert_eq!(judged.verdict, Verdict::Failed);
         assert!(judged.reason.contains("machine's own memory"));
-        let killed = judge(&ended(How::ByItself, Ending::Signal(9), &[]), &[]);
+        let killed = judge(&ended(How::ByItself, Ending::Signal(9), &[]), &[], &[]);
         assert!(killed.reason.contains("SIGKILL") && killed.reason.contains("kernel"));
     }
 }

@@ -30,8 +30,8 @@ pub enum Event {
     Guard(String),
     /// The guard was stopped, with the command (Ctrl-Z).
     Stopped,
-    /// The guard has ended; whether nothing survives.
-    GuardGone(bool),
+    /// The guard has ended.
+    GuardGone,
     /// The command printed what ends it.
     Until,
     /// One of the command's streams, or the guard's words, have come to their end.
@@ -111,8 +111,7 @@ pub enum LaunchError {
 /// When it cannot be started. However it ends is an answer.
 pub fn run(launch: Launch<'_>, interrupts: &Interrupts) -> Result<Ended, LaunchError> {
     // Whoever outlives the guard comes to this process.
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(std::io::Error::from)?;
+    tree::adopt_orphans()?;
     let (events, inbox) = channel();
     interrupts.send_to(Some(events.clone()));
     let result = Run::start(&launch, events, inbox).and_then(|run| run.finish(&launch));
@@ -202,12 +201,13 @@ impl Run {
                 deadline.saturating_duration_since(Instant::now())
             });
             match self.inbox.recv_timeout(patience) {
-                Ok(Event::GuardGone(clean)) => {
-                    // A guard that was killed leaves the rest to this process.
-                    let clean = tree::end_all(Duration::ZERO, |_, _| ()) && clean;
+                Ok(Event::GuardGone) => {
+                    // Whom a guard leaves, killed or not, comes to this process.
+                    let all_gone = tree::end_all(Duration::ZERO, |_, _| ());
                     gone = true;
                     elapsed = elapsed.or(Some(self.begun.elapsed()));
-                    if !clean {
+                    // Who cannot be ended holds the streams open.
+                    if !all_gone {
                         break;
                     }
                 }
@@ -252,7 +252,7 @@ impl Run {
                 }
             },
             Event::Stopped => self.stop_too(),
-            Event::GuardGone(_) | Event::StreamEnd => {}
+            Event::GuardGone | Event::StreamEnd => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::trial::outcome::ProcessPeak;
+use crate::trial::outcome::{ProcessPeak, Refused};
 use crate::trial::reports::{Device, Report};
 use crate::units::Bytes;
 
@@ -31,7 +31,8 @@ pub struct Peaks {
 pub fn peaks(path: &Path, reports: &[Report]) -> Result<Peaks, String> {
     let machine = machine::Machine::open(path)?;
     let peaks = machine.lock().map_err(|error| error.to_string())?.peaks();
-    let processes = peaks.processes.iter().filter(|process| process.peak_bytes > 0);
+    let processes = peaks.processes.iter();
+    let processes = processes.filter(|process| process.peak_bytes > 0 || process.refused.is_some());
     Ok(Peaks {
         gpus: peaks.places.iter().map(|place| Bytes::new(place.peak_bytes)).collect(),
         processes: processes
@@ -47,6 +48,11 @@ pub fn peaks(path: &Path, reports: &[Report]) -> Result<Peaks, String> {
                     peak_allocated_bytes: device.map(|device| Bytes::new(device.allocated)),
                     peak_reserved_bytes: device.map(|device| Bytes::new(device.reserved)),
                     allocation_retries: device.map(|device| device.retries),
+                    refused: process.refused.map(|refused| Refused {
+                        times: refused.times,
+                        wanted_bytes: Bytes::new(refused.wanted_bytes),
+                        left_bytes: Bytes::new(refused.left_bytes),
+                    }),
                 }
             })
             .collect(),

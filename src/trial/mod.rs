@@ -25,7 +25,7 @@ pub mod simulated;
 mod start;
 pub mod template;
 mod terminal;
-mod tree;
+pub mod tree;
 #[expect(clippy::module_inception, reason = "the room is named for what it holds")]
 pub mod trial;
 pub mod virtual_library;

@@ -71,6 +71,17 @@ pub struct GpuPeak {
     pub peak_bytes: Bytes,
 }
 
+/// Requests for memory of one GPU that were refused to a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// How many. A program that gives cached memory back and asks again was refused too.
+    pub times: u64,
+    /// What the last of them asked for, in the device's granules.
+    pub wanted_bytes: Bytes,
+    /// What the process could have got then.
+    pub left_bytes: Bytes,
+}
+
 /// A process and the most that it held on one GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessPeak {
@@ -88,6 +99,8 @@ pub struct ProcessPeak {
     pub peak_reserved_bytes: Option<Bytes>,
     /// How often PyTorch gave cached memory back and asked again.
     pub allocation_retries: Option<u64>,
+    /// What the device refused it.
+    pub refused: Option<Refused>,
 }
 
 /// What a run came to.

@@ -131,7 +131,7 @@ impl SimulatedMachine {
         let path = folder.scenario();
         let peaks = ledger::peaks(&path, &reports).map_err(RunError::State)?;
         let noted = ledger::notes(&path);
-        let judged = judge(&ended, &reports);
+        let judged = judge(&ended, &reports, &peaks.processes);
         let mut warnings = judged.warnings;
         warnings.extend(noted.warnings);
         if peaks.processes.is_empty() {

@@ -75,13 +75,13 @@ pub(super) fn wait_for(guard: Pid, events: &Sender<Event>) {
     loop {
         match waitpid(Some(guard), WaitOptions::UNTRACED) {
             Ok(Some((_, status))) if status.stopped() => drop(events.send(Event::Stopped)),
-            Ok(Some((_, status))) => {
-                let _ = events.send(Event::GuardGone(status.exit_status() != Some(3)));
+            Ok(Some(_)) => {
+                let _ = events.send(Event::GuardGone);
                 return;
             }
             Err(rustix::io::Errno::INTR) | Ok(None) => {}
             Err(_) => {
-                let _ = events.send(Event::GuardGone(true));
+                let _ = events.send(Event::GuardGone);
                 return;
             }
         }

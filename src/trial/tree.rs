@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -13,6 +14,28 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a killed process may take: one that waits for a disk cannot die before it answers.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Makes this process the reaper of all its descendants.
+///
+/// # Errors
+/// What the system says; on others than Linux that there is no such thing there.
+pub fn adopt_orphans() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?);
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes this process die with its parent.
+///
+/// # Errors
+/// As [`adopt_orphans`].
+pub fn die_with_parent() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// Returns every descendant of this process that has not ended.
 pub fn descendants() -> Vec<Pid> {

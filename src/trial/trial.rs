@@ -259,6 +259,7 @@ mod tests {
                 peak_allocated_bytes: None,
                 peak_reserved_bytes: None,
                 allocation_retries: Some(self.retries),
+                refused: None,
             };
             Ok(Outcome {
                 command: Vec::new(),

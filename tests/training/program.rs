@@ -127,8 +127,12 @@ fn law(words: &Words, micro_batch: u64, accumulation: u64) -> u64 {
     (base + gradients + micro_batch * sample + jump).div_ceil(granule) * granule
 }
 
+fn micro_batch(words: &Words) -> u64 {
+    words.number("micro_batch", 1)
+}
+
 fn train(words: &Words) {
-    let micro_batch = words.number("micro_batch", 1);
+    let micro_batch = micro_batch(words);
     let accumulation = words.number("accumulation", 1);
     let cuda = Cuda::open();
     cuda.enter(std::env::var("LOCAL_RANK").map_or(0, |rank| rank.parse().expect("a rank")));
@@ -214,7 +218,10 @@ fn main() {
     std::io::stdout().flush().expect("stdout");
     std::thread::sleep(Duration::from_millis(words.number("sleep_ms", 0)));
     match words.number("signal", 0) {
-        0 => exit(words.number("exit", 0) as i32),
+        0 if micro_batch(&words) >= words.number("exit_from", 0) => {
+            exit(words.number("exit", 0) as i32)
+        }
+        0 => exit(0),
         // SAFETY: a system call.
         number => unsafe {
             kill(std::process::id() as c_int, number as c_int);

@@ -30,17 +30,26 @@ impl Call<'_> {
         self.machine.available(place).min(own)
     }
 
+    /// Whether memory can be taken, in granules.
+    pub fn has_room(&self, place: usize, bytes: u64) -> bool {
+        let taken = self.machine.in_granules(place, bytes);
+        taken.is_some_and(|taken| {
+            self.is_within_limit(place, taken) && self.machine.has_room(place, taken)
+        })
+    }
+
     /// Takes memory in granules; returns what was taken.
     pub fn take(&self, place: usize, bytes: u64) -> Result<u64, Code> {
-        let limit = LIMIT.load(Relaxed);
-        if limit != u64::MAX {
-            let granularity = self.scenario.gpu_at(place).granularity;
-            let granules = bytes.div_ceil(granularity);
-            let wanted = granules.checked_mul(granularity).ok_or(error::OUT_OF_MEMORY)?;
-            if wanted > limit.saturating_sub(self.machine.allocated(place)) {
-                return Err(error::OUT_OF_MEMORY);
-            }
+        let wanted = self.machine.in_granules(place, bytes).ok_or(error::OUT_OF_MEMORY)?;
+        if !self.is_within_limit(place, wanted) {
+            self.machine.note_refusal(place, wanted, self.available(place));
+            return Err(error::OUT_OF_MEMORY);
         }
         self.machine.take(place, bytes).map_err(|_| error::OUT_OF_MEMORY)
+    }
+
+    fn is_within_limit(&self, place: usize, taken: u64) -> bool {
+        let limit = LIMIT.load(Relaxed);
+        limit == u64::MAX || taken <= limit.saturating_sub(self.machine.allocated(place))
     }
 }

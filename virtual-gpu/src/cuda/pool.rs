@@ -175,13 +175,12 @@ impl Call<'_> {
     /// Adds a chunk with room for `bytes`.
     fn grow(&mut self, handle: u64, bytes: u64) -> Outcome {
         let place = self.cuda.pools.get(handle)?.place;
-        let taken = match self.take(place, bytes.max(CHUNK)).or_else(|_| self.take(place, bytes)) {
-            Ok(taken) => taken,
-            Err(_) => {
-                self.trim(handle, 0)?;
-                self.take(place, bytes)?
-            }
-        };
+        // Only what is asked for in the end is a request that may be noted as refused.
+        let asked = if self.has_room(place, bytes.max(CHUNK)) { bytes.max(CHUNK) } else { bytes };
+        if !self.has_room(place, asked) {
+            self.trim(handle, 0)?;
+        }
+        let taken = self.take(place, asked)?;
         let granularity = self.scenario.gpu_at(place).granularity;
         let Some(start) = self.cuda.addresses.take(taken, granularity) else {
             self.machine.give_back(place, taken);

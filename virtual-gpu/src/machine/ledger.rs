@@ -152,11 +152,14 @@ impl Locked<'_> {
         self.free(place).min(limit)
     }
 
+    /// Returns `bytes` rounded up to the granules of a place, if there is such a number.
+    pub fn in_granules(&self, place: usize, bytes: u64) -> Option<u64> {
+        bytes.checked_next_multiple_of(self.scenario.gpu_at(place).granularity)
+    }
+
     /// Takes `bytes` for this process, in granules; returns what was taken.
     pub fn take(&self, place: usize, bytes: u64) -> Result<u64, NotEnough> {
-        let gpu = self.scenario.gpu_at(place);
-        let granules = bytes.div_ceil(gpu.granularity);
-        let taken = granules.checked_mul(gpu.granularity).ok_or(NotEnough)?;
+        let taken = self.in_granules(place, bytes).ok_or(NotEnough)?;
         self.make_room(place, taken)?;
         let holder = self.claim(place);
         holder.allocated.fetch_add(taken, SeqCst);
@@ -217,11 +220,20 @@ impl Locked<'_> {
     }
 
     fn make_room(&self, place: usize, bytes: u64) -> Result<(), NotEnough> {
-        if bytes <= self.available(place) || self.scenario.gpu_at(place).overcommit {
+        if self.has_room(place, bytes) {
             return Ok(());
         }
+        self.note_refusal(place, bytes, self.available(place));
+        Err(NotEnough)
+    }
+
+    /// Whether this process could take so many bytes at `place`, without what dead ones held.
+    pub fn has_room(&self, place: usize, bytes: u64) -> bool {
+        if bytes <= self.available(place) || self.scenario.gpu_at(place).overcommit {
+            return true;
+        }
         self.reap();
-        if bytes <= self.available(place) { Ok(()) } else { Err(NotEnough) }
+        bytes <= self.available(place)
     }
 
     pub(super) fn bytes_of(&self, holder: &Holder) -> u64 {

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub use card::Gpu;
 pub use ledger::{Holding, Kind};
-pub use peaks::{Peaks, PlacePeak, ProcessPeak};
+pub use peaks::{Peaks, PlacePeak, ProcessPeak, Refused};
 pub use process::Identity;
 pub use rule::Fault;
 pub use scenario::Scenario;

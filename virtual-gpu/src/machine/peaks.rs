@@ -35,6 +35,19 @@ pub struct ProcessPeak {
     pub place: usize,
     /// Contexts and allocations together.
     pub peak_bytes: u64,
+    /// What it was refused, if it was.
+    pub refused: Option<Refused>,
+}
+
+/// Requests of one process that one place had no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused {
+    /// How many.
+    pub times: u64,
+    /// Bytes that the last one asked for.
+    pub wanted_bytes: u64,
+    /// Bytes that the process could have got then.
+    pub left_bytes: u64,
 }
 
 impl Locked<'_> {
@@ -69,6 +82,16 @@ impl Locked<'_> {
         }
     }
 
+    /// Notes that this process asked for `wanted` bytes at a place when it could have got `left`.
+    pub fn note_refusal(&self, place: usize, wanted: u64, left: u64) {
+        let index = self.record_of(self.me, place).checked_sub(1);
+        if let Some(record) = index.and_then(|index| self.table.records.get(index as usize)) {
+            record.left.store(left, SeqCst);
+            record.refused.store(wanted, SeqCst);
+            record.refusals.fetch_add(1, SeqCst);
+        }
+    }
+
     /// Returns the record of a process at a place, as an index plus one; zero when all are taken.
     pub(super) fn record_of(&self, who: Identity, place: usize) -> u64 {
         let same = |record: &Record| {
@@ -85,6 +108,7 @@ impl Locked<'_> {
         record.start.store(who.start, SeqCst);
         record.place.store(place as u64, SeqCst);
         record.peak.store(0, SeqCst);
+        record.refusals.store(0, SeqCst);
         record.pid.store(u64::from(who.pid), SeqCst);
         index + 1
     }
@@ -101,5 +125,13 @@ fn process_peak(record: &Record) -> ProcessPeak {
         process: Identity { pid: record.pid.load(SeqCst) as u32, start: record.start.load(SeqCst) },
         place: record.place.load(SeqCst) as usize,
         peak_bytes: record.peak.load(SeqCst),
+        refused: match record.refusals.load(SeqCst) {
+            0 => None,
+            times => Some(Refused {
+                times,
+                wanted_bytes: record.refused.load(SeqCst),
+                left_bytes: record.left.load(SeqCst),
+            }),
+        },
     }
 }

@@ -28,7 +28,7 @@ const LOCK_EX: i32 = 2;
 const LOCK_UN: i32 = 8;
 
 /// First word of a state file; the last byte counts layouts.
-const MAGIC: u64 = u64::from_le_bytes(*b"oomphgp\x03");
+const MAGIC: u64 = u64::from_le_bytes(*b"oomphgp\x04");
 /// Rules (faults and steals) that a scenario may have.
 pub const MAX_RULES: usize = 256;
 /// Pairs of process and GPU that may hold memory at one time.
@@ -56,11 +56,11 @@ pub struct Words {
     pub place_peaks: [AtomicU64; MAX_PLACES],
     /// Records in use, and those that there was no room for.
     pub records_wanted: AtomicU64,
-    /// The most bytes that each process held at each place.
+    /// The most bytes that each process held at each place, and what it was refused.
     pub records: [Record; MAX_RECORDS],
 }
 
-/// The most that one process held at one place; stays when the process is gone.
+/// The most that one process held at one place, and what it was refused; stays when it is gone.
 #[repr(C)]
 pub struct Record {
     /// Process id; zero until the record is whole.
@@ -71,6 +71,12 @@ pub struct Record {
     pub place: AtomicU64,
     /// Contexts and allocations together.
     pub peak: AtomicU64,
+    /// Requests that were refused.
+    pub refusals: AtomicU64,
+    /// Bytes that the last of them asked for.
+    pub refused: AtomicU64,
+    /// Bytes that the process could have got then.
+    pub left: AtomicU64,
 }
 
 /// What one process holds on one GPU or MIG instance. Free when `pid` is zero.
