@@ -27,7 +27,7 @@ fn main() {
     let named = Task::ALL.into_iter().find(|task| task.name() == case["task"]);
     let model = model.with_task(named.unwrap()).unwrap();
     let start = std::time::Instant::now();
-    let trace = oomph::step::trace(&model, &setup).unwrap();
+    let trace = oracle_case::trace(&case, &model, &setup);
     eprintln!("{} events in {:?}", trace.events.len(), start.elapsed());
     let mut freed = vec![None; trace.blocks.len()];
     let mut died = vec![None; trace.blocks.len()];

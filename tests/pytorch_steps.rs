@@ -3,7 +3,7 @@
 //! `encoders_*` are shared/oracle's rows of encoders, with small cases of our own for each family and
 //! task, which have no `min_capacity`, and cases at sizes that were not looked at (`held_out`).
 //! `steps_*` come from shared/oracle (`dev_cases*.jsonl`): decoders in fp32 and bf16 without adapters,
-//! with any optimizer. `families_*` are cases of our own, one line or two an architecture;
+//! with any optimizer; `lora_*` those with them. `families_*` are cases of our own, one line or two an architecture;
 //! `held_out_*` are at sizes that were not looked at while the code was
 //! written, as are `optimizers_*`: two for each optimizer, for clipping and for zeroed gradients. `min_capacity` is
 //! the upper end of a bisection's interval of 0.5 %.
@@ -54,7 +54,8 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
             true => transformers.max(Version::new(5, 12)),
             false => transformers,
         };
-        let trace = oomph::step::trace(&model, &setup(&case, torch, transformers)).unwrap();
+        let setup = setup(&case, torch, transformers);
+        let trace = oracle_case::trace(&case, &model, &setup);
         let footprint = Footprint::of(&trace).unwrap();
         let result = &case["result"];
         let capacity = result["min_capacity"].as_u64();
@@ -133,6 +134,26 @@ fn autocast_needs_what_pytorch_needs() {
     assert_equal(&errors("autocast, torch 2.15, transformers 5.23", new, NEW.0, NEW.1));
     let old = include_str!("data/amp_torch2.8.jsonl");
     assert_equal(&errors("autocast, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+}
+
+#[test]
+fn adapters_need_what_pytorch_needs() {
+    let new = include_str!("data/lora_torch2.15.jsonl");
+    assert_equal(&errors("adapters, torch 2.15, transformers 5.23", new, NEW.0, NEW.1));
+    let old = include_str!("data/lora_torch2.8.jsonl");
+    assert_equal(&errors("adapters, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+}
+
+#[test]
+fn adapters_without_a_layer_name_the_layers_that_are_there() {
+    let row = include_str!("data/lora_torch2.15.jsonl").lines().next().unwrap();
+    let case: Value = serde_json::from_str(row).unwrap();
+    let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
+    let targets = Targets::Named(vec!["proj".to_owned()]);
+    let lora = Lora { rank: 8, dropout: 0.0, targets };
+    let error = oomph::step::trace_adapted(&model, &lora, &setup(&case, NEW.0, NEW.1));
+    let Err(oomph::step::StepError::NoTarget(names)) = error else { panic!("{error:?}") };
+    assert!(names.contains(&"transformer.h.0.attn.c_attn".to_owned()), "{names:?}");
 }
 
 #[test]

@@ -366,6 +366,14 @@ impl From<StepError> for CliError {
             StepError::CheckpointingRefused(_) => {
                 CliError::usage(error.to_string()).hint("--checkpointing none")
             }
+            StepError::NoTarget(ref names) => {
+                let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
+                let names: std::collections::BTreeSet<_> = names.iter().map(last).collect();
+                let names: Vec<_> = names.into_iter().collect();
+                CliError::usage(error.to_string())
+                    .cause(format!("its linear layers are named {}", names.join(", ")))
+                    .hint("--lora r=16,targets=all-linear")
+            }
         }
     }
 }

@@ -248,6 +248,10 @@ pub enum Op {
     CumulativeSum,
     /// `mask.all()`. `[mask] -> [out]`
     AllTrue,
+    /// `a.dtype`, as a value without elements. `[a] -> [out]`
+    DtypeOf,
+    /// `a.requires_grad_(True)`: the gradient of a ends there. `[a] -> [out]`
+    RequireGrad,
 }
 
 /// How a window goes over an image, the same in both directions, and how channels are grouped.

@@ -1,5 +1,6 @@
 //! Architectures, built from operators into a graph. Knows no setup but what changes the graph.
 
+pub mod adapters;
 mod blocks;
 pub mod builder;
 pub mod config;

@@ -53,7 +53,7 @@ impl Interpreter<'_, '_> {
     /// Newer nodes first; accumulators before all others.
     fn priority(&self, node: u32) -> u32 {
         match self.tape.nodes[node as usize].op {
-            Backward::Accumulate { .. } => u32::MAX,
+            Backward::Accumulate { .. } | Backward::Leaf => u32::MAX,
             _ => node,
         }
     }

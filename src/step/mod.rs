@@ -16,7 +16,9 @@ mod sort;
 mod tape;
 mod tensor;
 
+use crate::model::adapters::{self, Lora};
 use crate::model::config::ModelConfig;
+use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
 use crate::trace::Trace;
 use setup::{Attention, Checkpointing, Setup, Version};
@@ -33,6 +35,9 @@ pub enum StepError {
     /// A `model_type` whose activations transformers does not checkpoint.
     #[error("transformers refuses gradient checkpointing for {0}")]
     CheckpointingRefused(&'static str),
+    /// Adapters for layers that the model does not have; holds the names of those it has.
+    #[error("no linear layer is a target of the adapters")]
+    NoTarget(Vec<String>),
 }
 
 /// Returns the allocations of loading a model and of two optimizer steps.
@@ -41,6 +46,34 @@ pub enum StepError {
 /// A setup that is not covered yet.
 pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
     covered(model, setup)?;
+    Ok(run::run(&graph(model, setup), setup))
+}
+
+/// Returns the same of a model that is frozen and trains low-rank adapters alone.
+///
+/// # Errors
+/// A setup that is not covered yet, and adapters that no layer of the model is a target of.
+pub fn trace_adapted(model: &ModelConfig, lora: &Lora, setup: &Setup) -> Result<Trace, StepError> {
+    covered(model, setup)?;
+    if model.has_experts() {
+        return Err(StepError::NotYet("lora on a mixture of experts".to_owned()));
+    }
+    if !matches!(model, ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_)) {
+        return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
+    }
+    let graph = graph(model, setup);
+    // Layers that are checkpointed want an input that needs a gradient.
+    let input_gradients = setup.checkpointing == Checkpointing::Full;
+    match adapters::adapt(&graph, lora, input_gradients) {
+        Some(adapted) => Ok(run::run(&adapted, setup)),
+        None => {
+            let names = adapters::linears(&graph).into_iter().map(str::to_owned).collect();
+            Err(StepError::NoTarget(names))
+        }
+    }
+}
+
+fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
     let options = GraphOptions {
         batch: setup.micro_batch.get(),
         seq_len: setup.seq_len,
@@ -49,8 +82,7 @@ pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
         transformers: setup.transformers,
         torch: setup.torch,
     };
-    let graph = crate::model::build(model, &options);
-    Ok(run::run(&graph, setup))
+    crate::model::build(model, &options)
 }
 
 /// Refuses what the traces are not right for yet; a wrong answer costs more than none.

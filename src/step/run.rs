@@ -371,6 +371,8 @@ impl<'g> Interpreter<'g, '_> {
             Op::CountTrue => tape.count_true(&args[0]),
             Op::CumulativeSum => tape.cumulative_sum(&args[0]),
             Op::AllTrue => tape.all_true(&args[0]),
+            Op::DtypeOf => tape.empty(Dims::new(&[0]), args[0].dtype),
+            Op::RequireGrad => tape.require_grad(&args[0]),
         }
     }
 }

@@ -234,6 +234,26 @@ impl<'s> Tape<'s> {
         Edge { node, slot: 0 }
     }
 
+    /// `x.requires_grad_(True)`: x itself where a gradient goes through it already.
+    pub fn require_grad(&mut self, x: &Tensor) -> Tensor {
+        if x.edge.is_some() || !self.grad_enabled {
+            return Rc::clone(x);
+        }
+        // The accumulator of a leaf holds it.
+        let saved = SmallVec::from_iter([Some(Saved::Tensor(Rc::clone(x)))]);
+        self.nodes.push(Node {
+            op: Backward::Leaf,
+            saved,
+            next: SmallVec::new(),
+            outputs: SmallVec::from_slice(&[(x.sizes, x.dtype)]),
+            module: self.recorder.module(),
+        });
+        let edge = Some(Edge { node: self.nodes.len() as u32 - 1, slot: 0 });
+        let storage = x.storage.clone();
+        let (sizes, strides) = (x.sizes, x.strides);
+        Rc::new(TensorData { sizes, strides, dtype: x.dtype, storage, edge, is_view: x.is_view })
+    }
+
     /// Forgets the graph of the micro-step that has ended.
     pub fn clear_graph(&mut self) {
         self.nodes.clear();

@@ -1,9 +1,12 @@
 //! A case of the memory oracle (shared/oracle/README.md) as our setup; for the tests and the tools.
 
+use oomph::model::adapters::{Lora, Targets};
+use oomph::model::config::ModelConfig;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
     ZeroGrad,
 };
+use oomph::trace::Trace;
 use oomph::units::{AccumulationSteps, MicroBatch};
 use serde_json::Value;
 
@@ -63,4 +66,28 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         transformers,
         gpu: GpuArch::A100,
     }
+}
+
+/// Returns our trace of a case.
+///
+/// # Panics
+/// At a case that is not covered.
+pub fn trace(case: &Value, model: &ModelConfig, setup: &Setup) -> Trace {
+    match lora(case) {
+        Some(lora) => oomph::step::trace_adapted(model, &lora, setup).unwrap(),
+        None => oomph::step::trace(model, setup).unwrap(),
+    }
+}
+
+fn lora(case: &Value) -> Option<Lora> {
+    let lora = case["lora"].as_object()?;
+    let targets = match &lora["target_modules"] {
+        Value::String(_) => Targets::AllLinear,
+        names => {
+            let name = |name: &Value| name.as_str().unwrap().to_owned();
+            Targets::Named(names.as_array().unwrap().iter().map(name).collect())
+        }
+    };
+    let dropout = lora.get("dropout").and_then(Value::as_f64).unwrap_or(0.0);
+    Some(Lora { rank: lora["r"].as_u64().unwrap(), dropout, targets })
 }

@@ -32,6 +32,8 @@ pub enum Backward {
         /// Which parameter.
         parameter: u32,
     },
+    /// The gradient of a tensor that is no parameter ends here.
+    Leaf,
     /// Passes the gradient on as it is, to each of the inputs.
     Same,
     /// Passes the gradient on with other sizes: a view, or a copy where strides forbid one.
@@ -163,7 +165,7 @@ impl Tape<'_> {
             return needs.iter().map(|_| None).collect();
         };
         match op {
-            Backward::Accumulate { .. } => Grads::new(),
+            Backward::Accumulate { .. } | Backward::Leaf => Grads::new(),
             Backward::Same => needs.iter().map(|&need| need.then(|| grad.clone())).collect(),
             Backward::Reshape(sizes) => one(self.reshape_data(grad, *sizes)),
             Backward::Transpose(a, b) => one(self.transposed(grad, *a, *b, None)),

@@ -1,0 +1,339 @@
+//! Low-rank adapters on linear layers: a transformation of a finished graph, as `peft` wraps the
+//! modules of a finished model.
+//!
+//! Source: peft `tuners/lora/layer.py` (`Linear`), `tuners/tuners_utils.py` of 0.17 and 0.21.
+
+use std::collections::BTreeMap;
+
+use crate::model::graph::{Dtype, Graph, ModuleId, Op, Statement, ValueId, Weight};
+
+/// Which linear layers get an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// Every one but the output embeddings (`target_modules="all-linear"`).
+    AllLinear,
+    /// Those whose name, or the end of it after a dot, is one of these.
+    Named(Vec<String>),
+}
+
+/// Adapters: all that `peft.LoraConfig` says about memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// Rows of A, columns of B.
+    pub rank: u64,
+    /// Dropout on what A reads.
+    pub dropout: f64,
+    /// Where.
+    pub targets: Targets,
+}
+
+impl Lora {
+    fn is_target(&self, module: &str) -> bool {
+        match &self.targets {
+            Targets::AllLinear => module != HEAD,
+            Targets::Named(names) => names.iter().any(|name| {
+                let rest = module.strip_suffix(name.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }),
+        }
+    }
+}
+
+/// The output embeddings of every causal decoder that is built in.
+const HEAD: &str = "lm_head";
+
+/// A linear layer in a graph.
+#[derive(Debug)]
+struct Site {
+    module: String,
+    /// Its forward.
+    entered: ModuleId,
+    /// What the module is given.
+    input: ValueId,
+    /// What it returns.
+    output: ValueId,
+    /// The statement that ends it.
+    leave: usize,
+    inputs: i64,
+    outputs: i64,
+}
+
+/// Returns the names of the linear layers of a graph, in order.
+pub fn linears(graph: &Graph) -> Vec<&str> {
+    let name = |site: Site| graph.modules[site.entered.0 as usize].as_str();
+    sites(graph, |_| true).into_iter().map(name).collect()
+}
+
+/// Freezes a model and gives its target layers adapters.
+///
+/// `input_gradients` is `enable_input_require_grads`: what the input embeddings return needs a
+/// gradient though their weight is frozen, as checkpointed layers want it.
+///
+/// Returns `None` where no layer is a target.
+pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool) -> Option<Graph> {
+    let sites = sites(graph, |module| lora.is_target(module));
+    if sites.is_empty() {
+        return None;
+    }
+    let embedded = if input_gradients { embedding(graph) } else { None };
+    Some(Adapting::new(graph, lora, sites, embedded).run())
+}
+
+/// The output of the module that holds the first embedding, and the statement that ends it.
+fn embedding(graph: &Graph) -> Option<(ValueId, usize)> {
+    let is_embedding = |s: &Statement| matches!(s, Statement::Run { op: Op::Embedding, .. });
+    let first = graph.statements.iter().position(is_embedding)?;
+    let mut last = None;
+    for (index, statement) in graph.statements.iter().enumerate().skip(first) {
+        match statement {
+            Statement::Run { outputs, .. } => last = outputs.first().copied(),
+            Statement::Leave(_) => return Some((last?, index)),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Finds linear layers: modules without others in them that run one matrix product with a weight.
+fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
+    let mut found = Vec::new();
+    let mut module = 0;
+    let mut input = None;
+    let mut output = None;
+    let mut weight = None;
+    for (index, statement) in graph.statements.iter().enumerate() {
+        match statement {
+            Statement::Enter(entered) => {
+                module = entered.0;
+                (input, output, weight) = (None, None, None);
+            }
+            Statement::Run { op, inputs, outputs } => {
+                input = input.or(inputs.first().copied());
+                output = outputs.first().copied();
+                weight = match op {
+                    Op::Linear => Some((inputs[1], false)),
+                    Op::Addmm => Some((inputs[2], true)),
+                    _ => weight,
+                };
+            }
+            Statement::Leave(outer) => {
+                let name = &graph.modules[module as usize];
+                if let (Some(input), Some(output), Some((value, turned))) =
+                    (input.take(), output.take(), weight.take())
+                    && wanted(name)
+                {
+                    let sizes = &graph.weights[value.0 as usize].sizes;
+                    let [first, second] = [sizes[0], sizes[1]];
+                    let (inputs, outputs) = if turned { (first, second) } else { (second, first) };
+                    let (entered, leave) = (ModuleId(module), index);
+                    let module = name.clone();
+                    found.push(Site { module, entered, input, output, leave, inputs, outputs });
+                }
+                module = outer.0;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Values that an adapter adds, as an offset from what its layer returns: the layer's own result,
+/// its dtype, the input in the adapter's dtype, dropped, through A, through B, scaled, the sum.
+const ADDED: u32 = 8;
+
+/// A graph under transformation.
+struct Adapting<'g> {
+    old: &'g Graph,
+    new: Graph,
+    lora: &'g Lora,
+    sites: Vec<Site>,
+    embedded: Option<(ValueId, usize)>,
+    /// New ids by old ones; one more than there are values.
+    ids: Vec<u32>,
+    /// A's and B's value by module; a layer that runs twice has one adapter.
+    adapters: BTreeMap<String, [(ValueId, ModuleId); 2]>,
+}
+
+impl<'g> Adapting<'g> {
+    fn new(
+        old: &'g Graph,
+        lora: &'g Lora,
+        sites: Vec<Site>,
+        embedded: Option<(ValueId, usize)>,
+    ) -> Adapting<'g> {
+        let new = Graph {
+            weights: Vec::with_capacity(old.weights.len() + 2 * sites.len()),
+            trained: Vec::with_capacity(2 * sites.len()),
+            batch: Vec::with_capacity(old.batch.len()),
+            statements: Vec::with_capacity(old.statements.len() + 20 * sites.len()),
+            loss: None,
+            value_count: 0,
+            modules: old.modules.clone(),
+            layers: Vec::with_capacity(old.layers.len()),
+            images: None,
+            logits: old.logits,
+        };
+        let ids = Vec::with_capacity(old.value_count as usize + 1);
+        let adapters = BTreeMap::new();
+        Adapting { old, new, lora, sites, embedded, ids, adapters }
+    }
+
+    fn run(mut self) -> Graph {
+        self.weights();
+        self.number();
+        for (value, sizes, dtype) in &self.old.batch {
+            self.new.batch.push((self.id(*value), sizes.clone(), *dtype));
+        }
+        let starts = self.statements();
+        for layer in &self.old.layers {
+            let mut layer = layer.clone();
+            layer.statements = starts[layer.statements.start]..starts[layer.statements.end];
+            let ends = [layer.values.start, layer.values.end].map(|id| self.ids[id as usize]);
+            layer.values = ends[0]..ends[1];
+            layer.captured = layer.captured.iter().map(|&id| self.id(id)).collect();
+            self.new.layers.push(layer);
+        }
+        self.new.images = self.old.images.map(|id| self.id(id));
+        self.new.loss = self.old.loss.map(|id| self.id(id));
+        self.new
+    }
+
+    fn id(&self, old: ValueId) -> ValueId {
+        ValueId(self.ids[old.0 as usize])
+    }
+
+    /// Frozen weights, and behind each target's own its A and B, which are trained in float32.
+    fn weights(&mut self) {
+        let mut sizes = BTreeMap::new();
+        let rank = self.lora.rank as i64;
+        for site in &self.sites {
+            sizes.insert(site.module.clone(), [[rank, site.inputs], [site.outputs, rank]]);
+        }
+        let old = self.old;
+        for (index, weight) in old.weights.iter().enumerate() {
+            let value = ValueId(self.new.weights.len() as u32);
+            self.ids.push(value.0);
+            self.new.weights.push(Weight { value, trained: false, ..weight.clone() });
+            let module = &old.modules[weight.module.0 as usize];
+            let next = old.weights.get(index + 1).map(|next| &old.modules[next.module.0 as usize]);
+            if next != Some(module)
+                && let Some(pair) = sizes.remove(module)
+            {
+                self.add_pair(module, pair);
+            }
+        }
+        // A head that is tied has no weight of its own.
+        for (module, pair) in sizes {
+            self.add_pair(&module, pair);
+        }
+    }
+
+    fn add_pair(&mut self, module: &str, pair: [[i64; 2]; 2]) {
+        let mut made = [(ValueId(0), ModuleId(0)); 2];
+        for (slot, (name, sizes)) in made.iter_mut().zip(["lora_A", "lora_B"].into_iter().zip(pair))
+        {
+            let value = ValueId(self.new.weights.len() as u32);
+            let id = ModuleId(self.new.modules.len() as u32);
+            self.new.modules.push(format!("{module}.{name}"));
+            let sizes = sizes.as_slice().into();
+            let weight = Weight { value, module: id, sizes, dtype: Dtype::F32, trained: true };
+            // A and B are loaded in the order in which the optimizer has them.
+            self.new.trained.push(self.new.weights.len() as u32);
+            self.new.weights.push(weight);
+            *slot = (value, id);
+        }
+        self.adapters.insert(module.to_owned(), made);
+    }
+
+    /// Numbers all values that are not weights: what an adapter adds follows what its layer returns.
+    fn number(&mut self) {
+        let added: BTreeMap<u32, u32> = self
+            .sites
+            .iter()
+            .map(|site| (site.output.0, ADDED))
+            .chain(self.embedded.iter().map(|(output, _)| (output.0, 1)))
+            .collect();
+        let mut next = self.new.weights.len() as u32;
+        for id in self.old.weights.len() as u32..self.old.value_count {
+            self.ids.push(next);
+            next += 1 + added.get(&id).unwrap_or(&0);
+        }
+        self.ids.push(next);
+        self.new.value_count = next;
+    }
+
+    /// Copies statements; returns where each of the old ones is now.
+    fn statements(&mut self) -> Vec<usize> {
+        let old = self.old;
+        let mut starts = Vec::with_capacity(old.statements.len() + 1);
+        let sites = std::mem::take(&mut self.sites);
+        let mut ends: BTreeMap<usize, &Site> = sites.iter().map(|s| (s.leave, s)).collect();
+        let renamed: std::collections::BTreeSet<u32> = sites
+            .iter()
+            .map(|site| site.output.0)
+            .chain(self.embedded.map(|(output, _)| output.0))
+            .collect();
+        for (index, statement) in old.statements.iter().enumerate() {
+            starts.push(self.new.statements.len());
+            if let Some(site) = ends.remove(&index) {
+                self.adapter(site);
+            }
+            if let Some((output, _)) = self.embedded.filter(|(_, leave)| *leave == index) {
+                let output = self.id(output);
+                let frozen = ValueId(output.0 + 1);
+                self.push(Op::RequireGrad, &[frozen], output);
+                self.new.statements.push(Statement::Drop(frozen));
+            }
+            let copied = match statement {
+                Statement::Run { op, inputs, outputs } => Statement::Run {
+                    op: op.clone(),
+                    inputs: inputs.iter().map(|&id| self.id(id)).collect(),
+                    outputs: outputs
+                        .iter()
+                        .map(|id| ValueId(self.id(*id).0 + u32::from(renamed.contains(&id.0))))
+                        .collect(),
+                },
+                Statement::Drop(id) => Statement::Drop(self.id(*id)),
+                other => other.clone(),
+            };
+            self.new.statements.push(copied);
+        }
+        starts.push(self.new.statements.len());
+        starts
+    }
+
+    fn push(&mut self, op: Op, inputs: &[ValueId], output: ValueId) {
+        let inputs = inputs.into();
+        self.new.statements.push(Statement::Run {
+            op,
+            inputs,
+            outputs: [output].as_slice().into(),
+        });
+    }
+
+    /// `result = result + lora_B(lora_A(dropout(x))) * scaling`, then back to the dtype it had.
+    fn adapter(&mut self, site: &Site) {
+        let Some(&[(a, in_a), (b, in_b)]) = self.adapters.get(&site.module) else { return };
+        let own = site.entered;
+        let out = self.id(site.output);
+        let [base, dtype, x, dropped, through_a, through_b, scaled, sum] =
+            std::array::from_fn(|i| ValueId(out.0 + 1 + i as u32));
+        self.push(Op::DtypeOf, &[base], dtype);
+        self.push(Op::To { dtype: Dtype::F32 }, &[self.id(site.input)], x);
+        self.push(Op::Dropout { probability: self.lora.dropout }, &[x], dropped);
+        self.new.statements.push(Statement::Enter(in_a));
+        self.push(Op::Linear, &[dropped, a], through_a);
+        self.new.statements.push(Statement::Leave(own));
+        self.new.statements.push(Statement::Drop(dropped));
+        self.new.statements.push(Statement::Enter(in_b));
+        self.push(Op::Linear, &[through_a, b], through_b);
+        self.new.statements.push(Statement::Leave(own));
+        self.new.statements.push(Statement::Drop(through_a));
+        self.push(Op::MulNumber, &[through_b], scaled);
+        self.new.statements.push(Statement::Drop(through_b));
+        self.push(Op::Add, &[base, scaled], sum);
+        self.new.statements.extend([base, scaled].map(Statement::Drop));
+        self.push(Op::ToLike, &[sum, dtype], out);
+        self.new.statements.extend([sum, dtype, x].map(Statement::Drop));
+    }
+}
