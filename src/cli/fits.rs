@@ -16,8 +16,8 @@ use crate::memory::trace::{Category, Event, Trace};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
+use crate::step::StepError;
 use crate::step::setup::{Checkpointing, GpuArch, Optimizer, Precision, Setup};
-use crate::step::{self, StepError};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// From this many micro-steps on, more of them change nothing.
@@ -96,7 +96,7 @@ impl<'a> OnDevice<'a> {
             return Ok(Rc::clone(&known.trace));
         }
         let setup = self.setup(micro_batch, accumulation);
-        let trace = Rc::new(step::trace(&self.job.model.config, &setup)?);
+        let trace = Rc::new(self.job.trace(&setup)?);
         let mut kept = self.kept.borrow_mut();
         kept.push_back(Kept { sizes, trace: Rc::clone(&trace), footprint: None });
         if kept.len() > KEPT {
@@ -196,7 +196,7 @@ impl<'a> OnDevice<'a> {
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
         let setup = self.setup(micro_batch, accumulation.min(settled));
         let mut need = |setup: Setup, flag: &str| -> Result<(), CliError> {
-            let trace = step::trace(&self.job.model.config, &setup)?;
+            let trace = self.job.trace(&setup)?;
             let bytes = Footprint::of(&trace)?.min_capacity;
             let fits = if bytes <= self.capacity_bytes() { "fits" } else { "too much as well" };
             hints.push(format!("{flag}: needs {bytes}, {fits}"));

@@ -12,7 +12,9 @@ use crate::cli::versions;
 use crate::ingest::source::{ModelError, ModelSource};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::world::World;
-use crate::step::setup::GpuArch;
+use crate::step::setup::{GpuArch, Setup};
+use crate::step::{self, StepError};
+use crate::trace::Trace;
 use crate::units::{Bytes, DataParallelSize};
 
 /// A model, its setup and the GPUs that a command is about.
@@ -99,6 +101,17 @@ impl Job {
             ));
         }
         self
+    }
+
+    /// Returns the trace of a step: of the model's, or of its adapters'.
+    ///
+    /// # Errors
+    /// A setup that is not covered yet.
+    pub fn trace(&self, setup: &Setup) -> Result<Trace, StepError> {
+        match &self.settings.lora {
+            Some(lora) => step::trace_adapted(&self.model.config, lora, setup),
+            None => step::trace(&self.model.config, setup),
+        }
     }
 
     /// Returns the number of replicas: the world, or one a GPU.

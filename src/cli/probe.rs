@@ -152,7 +152,7 @@ fn one(
     let settings = &job.settings;
     let traces = |micro_batch: MicroBatch| -> Result<Trace, StepError> {
         let setup = step::setup::Setup { gpu: gpu.arch, ..settings.at(micro_batch, accumulation) };
-        step::trace(&job.model.config, &setup)
+        job.trace(&setup)
     };
     let gradients = match job.data_parallel().get() {
         1 => Bytes::ZERO,

@@ -73,10 +73,11 @@ impl<'a, 'b> Probing<'a, 'b> {
         accumulation: AccumulationSteps,
     ) -> Result<Option<(ProbeRequest, Probed)>, CliError> {
         let request = self.request(gpu, gradients);
-        let (settings, model) = (&self.job.settings, &self.job.model.config);
+        let job = self.job;
+        let settings = &job.settings;
         let traces = |micro_batch: MicroBatch| {
             let at = settings.at(micro_batch, accumulation);
-            step::trace(model, &step::setup::Setup { gpu: gpu.arch, ..at })
+            job.trace(&step::setup::Setup { gpu: gpu.arch, ..at })
         };
         let mut watch = Watch::new(gpu.index);
         let result =

@@ -1,6 +1,7 @@
 //! The setup as it stands once flags, file and defaults are put together, and what was assumed.
 
 use crate::cli::error::CliError;
+use crate::cli::lora::LoraArg;
 use crate::cli::setup::SetupArgs;
 use crate::cli::support;
 use crate::cli::values::{
@@ -8,6 +9,7 @@ use crate::cli::values::{
     ZeroGradArg,
 };
 use crate::model::config::{ModelConfig, Task};
+use crate::model::adapters::{Lora, Targets};
 use crate::plan::result::Versions;
 use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
@@ -61,6 +63,8 @@ pub struct Settings {
     pub headroom: Option<Headroom>,
     /// The setup at micro-batch 1 and accumulation 1.
     pub setup: Setup,
+    /// The adapters that are trained, where the model is not.
+    pub lora: Option<Lora>,
     /// Where the versions come from.
     pub versions: Versions,
     /// Every default that was used, each a line.
@@ -152,6 +156,12 @@ impl Settings {
         if args.loss.is_none() {
             assumed.note("loss", "standard");
         }
+        let lora = args.lora.as_ref().map(|lora| lora.of_model(model.model_type()));
+        if let Some(Lora { targets: Targets::Named(names), .. }) = &lora
+            && args.lora.as_ref().is_some_and(LoraArg::leaves_targets)
+        {
+            assumed.lines.push(format!("--lora targets={} (default)", names.join("+")));
+        }
         let micro_batch = match args.micro_batch {
             Some(MicroBatchArg::Fixed(n)) => Some(check_micro_batch(n, seq_len)?),
             Some(MicroBatchArg::Auto) | None => None,
@@ -179,6 +189,7 @@ impl Settings {
             world_size: args.world_size,
             headroom: args.headroom,
             setup,
+            lora,
             versions,
             assumptions: assumed.lines,
             notes,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::cli::gpu_select::GpuSelector;
+use crate::cli::lora::LoraArg;
 use crate::cli::values::{
     AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg,
     MicroBatchArg, OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
@@ -81,7 +82,7 @@ setup_args! {
     loss: LossArg,
     /// Train adapters alone: `r=16[,targets=q_proj+v_proj|all-linear][,dropout=0.05]`
     #[arg(long, value_name = "r=N,...")]
-    lora: String,
+    lora: LoraArg,
     /// Hold frozen weights in fewer bits [default: none]
     #[arg(long, value_name = "KIND")]
     quantize: QuantizeArg,

@@ -170,7 +170,6 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
             args.allocator.filter(|v| *v != AllocatorArg::Default).map(AllocatorArg::name),
         ),
         ("--freeze", args.freeze.as_deref()),
-        ("--lora", args.lora.as_deref()),
     ];
     if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
         return Err(refused(flag, value, &leave_out(flag)));
