@@ -294,6 +294,20 @@ fn images_are_as_large_as_the_flag_says_and_cudnn_is_not_counted() {
 }
 
 #[test]
+fn adapters_are_named_and_hold_the_only_gradients() {
+    let line = "estimate gpt2 --precision bf16 --seq-len 64 --lora r=8,dropout=0.1";
+    let said = text(&oomph(line).stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(said.contains("adapters of rank 8 on c_attn with dropout 0.1, AdamW"), "{said}");
+    assert!(said.contains("--lora targets=c_attn (default)"), "{said}");
+    let estimate = json(&oomph(&format!("{line} --json")));
+    assert_eq!(estimate["setup"]["lora"]["targets"], "c_attn");
+    // A is 8 x 768, B is 2304 x 8, in float32, in each of 12 layers, with two moments each.
+    let trained = 12 * 4 * (8 * 768 + 2304 * 8);
+    let state = estimate["at_peak"]["optimizer_state"].as_u64().unwrap();
+    assert!((2 * trained..2 * trained + 12 * 2 * 2 * 512).contains(&state), "{state}");
+}
+
+#[test]
 fn a_paged_optimizer_says_where_its_state_is() {
     let line = "estimate gpt2 --precision bf16 --optimizer paged-adamw-8bit --json";
     let assumptions = json(&oomph(line))["assumptions"].to_string();

@@ -17,7 +17,9 @@ use std::collections::BTreeMap;
 use oomph::ingest::config_json;
 use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
+use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::Task;
+use oomph::model::tuning::Tuning;
 use oomph::step::setup::Version;
 use oomph::units::Bytes;
 use oracle_case::setup;
@@ -151,7 +153,8 @@ fn adapters_without_a_layer_name_the_layers_that_are_there() {
     let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
     let targets = Targets::Named(vec!["proj".to_owned()]);
     let lora = Lora { rank: 8, dropout: 0.0, targets };
-    let error = oomph::step::trace_adapted(&model, &lora, &setup(&case, NEW.0, NEW.1));
+    let tuning = Tuning { lora: Some(lora) };
+    let error = oomph::step::trace_tuned(&model, &tuning, &setup(&case, NEW.0, NEW.1));
     let Err(oomph::step::StepError::NoTarget(names)) = error else { panic!("{error:?}") };
     assert!(names.contains(&"transformer.h.0.attn.c_attn".to_owned()), "{names:?}");
 }

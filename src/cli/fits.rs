@@ -172,6 +172,7 @@ impl<'a> OnDevice<'a> {
         Estimate {
             model: self.job.model.name.clone(),
             setup: self.setup(micro_batch, accumulation),
+            tuning: settings.tuning.clone(),
             footprint,
             outside: self.outside.clone(),
             capacity: self.capacity,

@@ -103,15 +103,12 @@ impl Job {
         self
     }
 
-    /// Returns the trace of a step: of the model's, or of its adapters'.
+    /// Returns the trace of a step of the job.
     ///
     /// # Errors
     /// A setup that is not covered yet.
     pub fn trace(&self, setup: &Setup) -> Result<Trace, StepError> {
-        match &self.settings.lora {
-            Some(lora) => step::trace_adapted(&self.model.config, lora, setup),
-            None => step::trace(&self.model.config, setup),
-        }
+        step::trace_tuned(&self.model.config, &self.settings.tuning, setup)
     }
 
     /// Returns the number of replicas: the world, or one a GPU.

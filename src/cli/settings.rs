@@ -8,8 +8,9 @@ use crate::cli::values::{
     AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, MicroBatchArg, OptimizerArg,
     ZeroGradArg,
 };
-use crate::model::config::{ModelConfig, Task};
 use crate::model::adapters::{Lora, Targets};
+use crate::model::config::{ModelConfig, Task};
+use crate::model::tuning::Tuning;
 use crate::plan::result::Versions;
 use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
@@ -63,8 +64,8 @@ pub struct Settings {
     pub headroom: Option<Headroom>,
     /// The setup at micro-batch 1 and accumulation 1.
     pub setup: Setup,
-    /// The adapters that are trained, where the model is not.
-    pub lora: Option<Lora>,
+    /// What is trained.
+    pub tuning: Tuning,
     /// Where the versions come from.
     pub versions: Versions,
     /// Every default that was used, each a line.
@@ -189,7 +190,7 @@ impl Settings {
             world_size: args.world_size,
             headroom: args.headroom,
             setup,
-            lora,
+            tuning: Tuning { lora },
             versions,
             assumptions: assumed.lines,
             notes,

@@ -4,6 +4,7 @@
 //! Source: peft `tuners/lora/layer.py` (`Linear`), `tuners/tuners_utils.py` of 0.17 and 0.21.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::model::graph::{Dtype, Graph, ModuleId, Op, Statement, ValueId, Weight};
 
@@ -14,6 +15,16 @@ pub enum Targets {
     AllLinear,
     /// Those whose name, or the end of it after a dot, is one of these.
     Named(Vec<String>),
+}
+
+impl fmt::Display for Targets {
+    /// As the command line spells them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Targets::AllLinear => f.write_str("all-linear"),
+            Targets::Named(names) => f.write_str(&names.join("+")),
+        }
+    }
 }
 
 /// Adapters: all that `peft.LoraConfig` says about memory.

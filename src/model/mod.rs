@@ -11,6 +11,7 @@ pub mod graph;
 mod masks;
 mod opt;
 pub mod options;
+pub mod tuning;
 mod vision;
 
 use config::ModelConfig;

@@ -1,6 +1,7 @@
 //! The answers, as plain data: what `report` renders and programs read.
 
 use crate::memory::footprint::Footprint;
+use crate::model::tuning::Tuning;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::solver::Solution;
 use crate::plan::unequal::Unequal;
@@ -48,6 +49,8 @@ pub struct Estimate {
     pub model: String,
     /// The setup that the footprint belongs to.
     pub setup: Setup,
+    /// What of the model is trained.
+    pub tuning: Tuning,
     /// What it needs inside the caching allocator.
     pub footprint: Footprint,
     /// What the device spends beside it.

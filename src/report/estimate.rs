@@ -1,9 +1,10 @@
 //! An estimate as text for people.
 
+use crate::model::adapters::Lora;
 use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::text::{Paint, grouped, labelled, section};
-use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, Setup, ZeroGrad};
+use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
@@ -15,7 +16,7 @@ pub fn render(estimate: &Estimate, paint: Paint) -> String {
     let mut text = format!("{}\n", paint.bold(&headline(estimate)));
     let sizes = format!("micro-batch {}, accumulation {}", setup.micro_batch, setup.accumulation);
     text.push_str(&labelled("sizes", &sizes));
-    text.push_str(&labelled("setup", &describe(setup)));
+    text.push_str(&labelled("setup", &describe(estimate)));
     if let Some(largest) = estimate.largest_micro_batch {
         text.push_str(&labelled("largest", &format!("micro-batch {largest} fits, no larger one")));
     }
@@ -94,7 +95,8 @@ fn outside_words(estimate: &Estimate) -> String {
 }
 
 /// Describes how a model is trained, sizes of the batch aside.
-pub fn describe(setup: &Setup) -> String {
+pub fn describe(estimate: &Estimate) -> String {
+    let setup = &estimate.setup;
     let clipped = if setup.clip.is_some() { ", gradients clipped" } else { "" };
     let zeroed = match setup.zero_grad {
         ZeroGrad::None => "",
@@ -106,12 +108,24 @@ pub fn describe(setup: &Setup) -> String {
         tokens => format!("sequence length {}, ", grouped(tokens)),
     };
     format!(
-        "{length}{}, {}{clipped}{zeroed}, checkpointing {}, {} attention",
+        "{length}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention",
         precision_name(setup.precision),
+        adapters(estimate.tuning.lora.as_ref()),
         optimizer_words(setup.optimizer),
         checkpointing_name(setup.checkpointing),
         attention_name(setup.attention),
     )
+}
+
+/// Returns the adapters as words that end with a comma, where there are any.
+fn adapters(lora: Option<&Lora>) -> String {
+    let Some(lora) = lora else { return String::new() };
+    let dropout = match lora.dropout {
+        0.0 => String::new(),
+        probability => format!(" with dropout {probability}"),
+    };
+    let targets = lora.targets.to_string();
+    format!("adapters of rank {} on {targets}{dropout}, ", lora.rank)
 }
 
 const fn optimizer_words(optimizer: Optimizer) -> &'static str {

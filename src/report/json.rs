@@ -9,7 +9,7 @@ use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::report::estimate::{NOT_COVERED, attention_name, checkpointing_name, precision_name};
 use crate::report::unequal;
-use crate::step::setup::{AttentionMask, Setup, Version, ZeroGrad};
+use crate::step::setup::{AttentionMask, Version, ZeroGrad};
 
 /// Renders an estimate (`oomph.estimate/1`).
 pub fn estimate(estimate: &Estimate) -> String {
@@ -71,7 +71,7 @@ fn estimate_value(estimate: &Estimate) -> Value {
         "method": "estimated",
         "micro_batch": estimate.setup.micro_batch,
         "accumulation_steps": estimate.setup.accumulation,
-        "setup": setup(&estimate.setup),
+        "setup": setup(estimate),
         "peak_allocated_bytes": footprint.peak_allocated,
         "peak_reserved_bytes": footprint.peak_reserved,
         "min_capacity_bytes": footprint.min_capacity,
@@ -98,7 +98,8 @@ fn estimate_value(estimate: &Estimate) -> Value {
     value
 }
 
-fn setup(setup: &Setup) -> Value {
+fn setup(estimate: &Estimate) -> Value {
+    let setup = &estimate.setup;
     let (major, minor) = setup.gpu.compute_capability;
     json!({
         "seq_len": setup.seq_len,
@@ -109,6 +110,11 @@ fn setup(setup: &Setup) -> Value {
             ZeroGrad::Zero => "zero",
         },
         "clip": setup.clip,
+        "lora": estimate.tuning.lora.as_ref().map(|lora| json!({
+            "r": lora.rank,
+            "targets": lora.targets.to_string(),
+            "dropout": lora.dropout,
+        })),
         "checkpointing": checkpointing_name(setup.checkpointing),
         "attention": attention_name(setup.attention),
         "attention_mask": match setup.attention_mask {

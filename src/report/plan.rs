@@ -28,7 +28,7 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
         let devices = if *size == 1 { "device" } else { "devices" };
         text.push_str(&labelled("world", &format!("{size} {devices}, from {}", from.words())));
     }
-    let model = format!("{}, {}", plan.estimate.model, describe(&plan.estimate.setup));
+    let model = format!("{}, {}", plan.estimate.model, describe(&plan.estimate));
     text.push_str(&labelled("model", &model));
     text.push_str(&labelled("why", &why(plan)));
     for line in plan.unequal.iter().flat_map(|unequal| unequal::lines(plan, unequal)) {

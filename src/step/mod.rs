@@ -16,10 +16,11 @@ mod sort;
 mod tape;
 mod tensor;
 
-use crate::model::adapters::{self, Lora};
+use crate::model::adapters;
 use crate::model::config::ModelConfig;
 use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
+use crate::model::tuning::Tuning;
 use crate::trace::Trace;
 use setup::{Attention, Checkpointing, Setup, Version};
 
@@ -49,11 +50,16 @@ pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
     Ok(run::run(&graph(model, setup), setup))
 }
 
-/// Returns the same of a model that is frozen and trains low-rank adapters alone.
+/// Returns the same of a model that is not trained whole.
 ///
 /// # Errors
 /// A setup that is not covered yet, and adapters that no layer of the model is a target of.
-pub fn trace_adapted(model: &ModelConfig, lora: &Lora, setup: &Setup) -> Result<Trace, StepError> {
+pub fn trace_tuned(
+    model: &ModelConfig,
+    tuning: &Tuning,
+    setup: &Setup,
+) -> Result<Trace, StepError> {
+    let Some(lora) = &tuning.lora else { return trace(model, setup) };
     covered(model, setup)?;
     if model.has_experts() {
         return Err(StepError::NotYet("lora on a mixture of experts".to_owned()));

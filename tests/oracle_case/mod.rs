@@ -2,6 +2,7 @@
 
 use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::ModelConfig;
+use oomph::model::tuning::Tuning;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
     ZeroGrad,
@@ -73,10 +74,11 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
 /// # Panics
 /// At a case that is not covered.
 pub fn trace(case: &Value, model: &ModelConfig, setup: &Setup) -> Trace {
-    match lora(case) {
-        Some(lora) => oomph::step::trace_adapted(model, &lora, setup).unwrap(),
-        None => oomph::step::trace(model, setup).unwrap(),
-    }
+    oomph::step::trace_tuned(model, &tuning(case), setup).unwrap()
+}
+
+fn tuning(case: &Value) -> Tuning {
+    Tuning { lora: lora(case) }
 }
 
 fn lora(case: &Value) -> Option<Lora> {
