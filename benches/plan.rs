@@ -30,6 +30,7 @@ const SETUP: Setup = Setup {
     micro_batch: MicroBatch::ONE,
     accumulation: AccumulationSteps::ONE,
     seq_len: 2048,
+    label_len: None,
     precision: Precision::Bf16,
     optimizer: Optimizer::AdamW,
     clip: None,

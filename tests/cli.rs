@@ -90,7 +90,13 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate resnet-18 --attention sdpa", 2, &["refuses sdpa", "--attention eager"]),
     ("estimate resnet-18 --task causal-lm", 2, &["--task image-classification", "causal-lm"]),
     ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
-    ("estimate gpt2 --task seq2seq-lm", 2, &["not yet", "seq2seq-lm"]),
+    ("estimate gpt2 --task seq2seq-lm", 2, &["--task causal-lm", "seq2seq-lm"]),
+    ("estimate gpt2 --task speech-seq2seq", 2, &["not yet", "speech-seq2seq"]),
+    ("estimate gpt2 --label-len 64", 2, &["no encoder-decoder", "leave --label-len out"]),
+    ("estimate resnet-18 --label-len 64", 2, &["--label-len", "model of images"]),
+    ("estimate t5-small --label-len 5000000", 2, &["--label-len 5000000 is out of range"]),
+    ("estimate t5-small --precision fp16", 2, &["float32", "--precision bf16"]),
+    ("estimate t5-small --transformers 4.56 --attention sdpa", 2, &["refuses sdpa"]),
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
     ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
@@ -308,6 +314,24 @@ fn adapters_are_named_and_hold_the_only_gradients() {
 }
 
 #[test]
+fn targets_of_an_encoder_decoder_have_a_length_of_their_own() {
+    let needs = |flags: &str| {
+        let output = oomph(&format!("estimate t5-small --micro-batch 8 --json {flags}"));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let value = json(&output);
+        let said = value["assumptions"].to_string();
+        (value["peak_allocated_bytes"].as_u64().unwrap(), value["setup"]["label_len"].clone(), said)
+    };
+    let (as_long, length, said) = needs("--seq-len 256");
+    assert_eq!(length, 256);
+    assert!(said.contains("--label-len 256 (default)"), "{said}");
+    let (short, length, said) = needs("--seq-len 256 --label-len 32");
+    assert_eq!(length, 32);
+    assert!(short < as_long, "{short} and {as_long}");
+    assert!(!said.contains("--label-len"), "{said}");
+}
+
+#[test]
 fn a_paged_optimizer_says_where_its_state_is() {
     let line = "estimate gpt2 --precision bf16 --optimizer paged-adamw-8bit --json";
     let assumptions = json(&oomph(line))["assumptions"].to_string();
@@ -441,7 +465,7 @@ fn a_broken_config_json_is_named_with_its_cure() {
         ("empty.json", "", "empty"),
         ("cut.json", "{\"model_type\": \"llama\", \"hidden", "cut.json"),
         ("other.json", "{\"a\": 1}", "model_type"),
-        ("t5.json", "{\"model_type\": \"t5\"}", "t5"),
+        ("pegasus.json", "{\"model_type\": \"pegasus\"}", "pegasus"),
     ] {
         std::fs::write(folder.path().join(name), content).unwrap();
         let output = oomph_in(folder.path(), &["estimate", name, "--precision", "bf16"]);

@@ -96,7 +96,7 @@ fn a_hub_id_is_never_taken_for_a_profile_in_silence() {
     assert!(copy.hint().starts_with("download its config.json"), "{}", copy.hint());
     let meta = refused("META-LLAMA/meta-llama-3-8b", here.path());
     assert!(matches!(&meta, ModelError::HubId { profile: Some("llama-3-8b"), same: true, .. }));
-    let unknown = refused("google/t5-small", here.path());
+    let unknown = refused("google/pegasus-large", here.path());
     assert!(matches!(&unknown, ModelError::HubId { profile: None, .. }), "{unknown:?}");
 }
 
@@ -142,11 +142,11 @@ fn an_adapters_folder_names_its_base_model() {
 
 #[test]
 fn a_file_that_is_no_model_says_what_it_is() {
-    let here = folder_with(&[("config.json", "{\"model_type\": \"t5\"}"), ("cut.json", "{")]);
+    let here = folder_with(&[("config.json", "{\"model_type\": \"pegasus\"}"), ("cut.json", "{")]);
     let error = refused("./config.json", here.path());
     assert!(error.to_string().ends_with("config.json` is not a model that oomph can plan for"));
-    assert_eq!(error.cause().unwrap(), "model_type `t5` is not built in");
-    assert!(error.hint().contains("llama, mistral, mixtral, olmo2"));
+    assert_eq!(error.cause().unwrap(), "model_type `pegasus` is not built in");
+    assert!(error.hint().contains("llama, mistral, mixtral, mt5, olmo2"));
     let ModelError::Config { problem, .. } = refused("cut.json", here.path()) else { panic!() };
     assert!(matches!(problem, ConfigError::Truncated { .. }));
 }

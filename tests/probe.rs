@@ -87,6 +87,7 @@ impl BruteForce {
             micro_batch: MicroBatch::new(size).unwrap(),
             accumulation: AccumulationSteps::new(self.accumulation).unwrap(),
             seq_len: 512,
+            label_len: None,
             precision: Precision::Bf16,
             optimizer: Optimizer::AdamW,
             clip: None,

@@ -375,6 +375,9 @@ impl From<StepError> for CliError {
                     .cause(format!("its linear layers are named {}", names.join(", ")))
                     .hint("--lora r=16,targets=all-linear")
             }
+            StepError::KeptInFloat32(_) => {
+                CliError::usage(error.to_string()).hint("--precision bf16 or amp-fp16")
+            }
         }
     }
 }

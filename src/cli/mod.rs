@@ -12,6 +12,7 @@ pub mod gpu_select;
 pub mod gpus;
 pub mod job;
 pub mod later;
+mod lengths;
 pub mod lora;
 pub mod output;
 pub mod plan;

@@ -1,6 +1,7 @@
 //! The setup as it stands once flags, file and defaults are put together, and what was assumed.
 
 use crate::cli::error::CliError;
+use crate::cli::lengths::{self, Lengths};
 use crate::cli::lora::LoraArg;
 use crate::cli::setup::SetupArgs;
 use crate::cli::support;
@@ -17,8 +18,6 @@ use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
 
 /// The most samples in a micro-batch that are looked at: a limit on searches, far beyond any GPU.
 pub const MAX_MICRO_BATCH: u64 = 1 << 20;
-/// The longest sequence that is worked out: twice what any model is made for.
-const MAX_SEQ_LEN: u64 = 1 << 22;
 /// The most attention scores a head: with 128 layers of 128 heads, 4 bytes and 8 copies, 2^63 bytes,
 /// so that no sum of a trace overflows.
 const MAX_SCORES: u64 = 1 << 44;
@@ -105,22 +104,8 @@ impl Settings {
             default
         });
         let mut notes = Vec::new();
-        let seq_len = match model.image_size() {
-            Some(size) => {
-                support::refuse_tokens(args)?;
-                assumed.images(size, args.image_size.is_none());
-                model.max_seq_len()
-            }
-            None => {
-                let seq_len = args.seq_len.unwrap_or_else(|| {
-                    let default = model.max_seq_len().min(2048);
-                    assumed.note("seq-len", &default.to_string());
-                    default
-                });
-                check_seq_len(seq_len, model, &mut notes)?;
-                seq_len
-            }
-        };
+        let Lengths { seq_len, label_len } =
+            lengths::resolve(args, model, &mut assumed, &mut notes)?;
         let optimizer = assumed.or(args.optimizer, "optimizer", OptimizerArg::AdamW, |v| v.name());
         let zero_grad = assumed.or(args.zero_grad, "zero-grad", ZeroGradArg::None, |v| v.name());
         if args.clip.is_none() {
@@ -164,13 +149,16 @@ impl Settings {
             assumed.lines.push(format!("--lora targets={} (default)", names.join("+")));
         }
         let micro_batch = match args.micro_batch {
-            Some(MicroBatchArg::Fixed(n)) => Some(check_micro_batch(n, seq_len)?),
+            Some(MicroBatchArg::Fixed(n)) => {
+                Some(check_micro_batch(n, seq_len.max(label_len.unwrap_or(0)))?)
+            }
             Some(MicroBatchArg::Auto) | None => None,
         };
         let setup = Setup {
             micro_batch: MicroBatch::ONE,
             accumulation: AccumulationSteps::ONE,
             seq_len,
+            label_len,
             precision: support::precision(precision),
             optimizer: support::optimizer(optimizer),
             clip: args.clip,
@@ -204,7 +192,8 @@ impl Settings {
 
     /// Returns the largest micro-batch that a search may look at with this sequence length.
     pub fn search_limit(&self) -> MicroBatch {
-        let limit = (MAX_SCORES / self.setup.seq_len / self.setup.seq_len).min(MAX_MICRO_BATCH);
+        let longest = self.setup.seq_len.max(self.setup.label_len.unwrap_or(0));
+        let limit = (MAX_SCORES / longest / longest).min(MAX_MICRO_BATCH);
         MicroBatch::new(limit).unwrap_or(MicroBatch::ONE)
     }
 
@@ -241,13 +230,13 @@ impl Settings {
 
 /// Collects the defaults that were used.
 #[derive(Debug, Default)]
-struct Assumed {
+pub(super) struct Assumed {
     lines: Vec<String>,
 }
 
 impl Assumed {
     /// Notes what is taken for granted about images and convolutions.
-    fn images(&mut self, size: u64, by_default: bool) {
+    pub(super) fn images(&mut self, size: u64, by_default: bool) {
         if by_default {
             self.note("image-size", &size.to_string());
         }
@@ -255,7 +244,8 @@ impl Assumed {
         self.lines.push(IMAGES_IN_F32.to_owned());
     }
 
-    fn note(&mut self, flag: &str, value: &str) {
+    /// Notes that a flag has its default.
+    pub(super) fn note(&mut self, flag: &str, value: &str) {
         self.lines.push(format!("--{flag} {value} (default)"));
     }
 
@@ -283,35 +273,6 @@ fn target(args: &SetupArgs) -> Result<Option<Target>, CliError> {
         (None, Some(tokens)) => Ok(Some(Target::Tokens(tokens))),
         (None, None) => Ok(None),
     }
-}
-
-/// Learned positions end at the model's maximum: PyTorch raises an index error beyond it. Rotary
-/// ones go on, and transformers says nothing in training.
-fn check_seq_len(
-    seq_len: u64,
-    model: &ModelConfig,
-    notes: &mut Vec<String>,
-) -> Result<(), CliError> {
-    let most = model.max_seq_len();
-    if seq_len > MAX_SEQ_LEN {
-        return Err(CliError::usage(format!("--seq-len {seq_len} is out of range"))
-            .hint(format!("--seq-len {MAX_SEQ_LEN} at most; the model is made for {most}")));
-    }
-    if seq_len <= most {
-        return Ok(());
-    }
-    if model.has_learned_positions() {
-        return Err(CliError::usage(format!(
-            "--seq-len {seq_len} is more than the model's {most}"
-        ))
-        .cause("its positions are learned: PyTorch stops with an index out of range")
-        .hint(format!("--seq-len {most}")));
-    }
-    notes.push(format!(
-        "sequence length {seq_len} is beyond the {most} that the model is made for; it runs, since \
-         its positions are rotary"
-    ));
-    Ok(())
 }
 
 fn check_micro_batch(micro_batch: u64, seq_len: u64) -> Result<MicroBatch, CliError> {

@@ -143,7 +143,8 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
         TaskArg::SequenceClassification => Task::SequenceClassification,
         TaskArg::TokenClassification => Task::TokenClassification,
         TaskArg::ImageClassification => Task::ImageClassification,
-        TaskArg::Seq2SeqLm | TaskArg::SpeechSeq2Seq => {
+        TaskArg::Seq2SeqLm => Task::Seq2SeqLm,
+        TaskArg::SpeechSeq2Seq => {
             return Err(refused("--task", asked.name(), "leave --task out"));
         }
     };
@@ -175,7 +176,6 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
         return Err(refused(flag, value, &leave_out(flag)));
     }
     let counted = [
-        ("--label-len", args.label_len),
         ("--tensor-parallel", args.tensor_parallel.filter(|n| *n > 1)),
         ("--pipeline-parallel", args.pipeline_parallel.filter(|n| *n > 1)),
         ("--context-parallel", args.context_parallel.filter(|n| *n > 1)),
@@ -212,6 +212,7 @@ pub fn image_size(model: &ModelConfig, image_size: u64) -> Result<(), CliError> 
 pub fn refuse_tokens(args: &SetupArgs) -> Result<(), CliError> {
     let given = [
         ("--seq-len", args.seq_len.is_some()),
+        ("--label-len", args.label_len.is_some()),
         ("--effective-tokens", args.effective_tokens.is_some()),
         ("--attention-mask", args.attention_mask.is_some()),
     ];

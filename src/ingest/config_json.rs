@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{decoder, encoder, gpt2, opt, resnet, vit};
-use crate::model::config::{EncoderFamily, Family, ModelConfig, Task};
+use crate::ingest::{decoder, encoder, gpt2, opt, resnet, t5, vit};
+use crate::model::config::{EncoderFamily, Family, ModelConfig, T5Family, Task};
 use crate::profile::names::nearest;
 
 /// The largest file that is read as a configuration.
@@ -99,6 +99,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
     let config = match architecture {
         Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
         Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(&mut fields, family)?),
+        Architecture::T5(family) => ModelConfig::T5(t5::read(&mut fields, family)?),
         Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
         Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
         Architecture::ResNet => ModelConfig::ResNet(resnet::read(&mut fields)?),
@@ -120,6 +121,7 @@ enum Architecture {
     Vit,
     ResNet,
     Encoder(EncoderFamily),
+    T5(T5Family),
     Decoder(Family),
 }
 
@@ -134,7 +136,11 @@ impl Architecture {
             other => {
                 let encoder = EncoderFamily::ALL.into_iter().find(|f| f.model_type() == other);
                 let decoder = Family::ALL.into_iter().find(|f| f.model_type() == other);
-                encoder.map(Architecture::Encoder).or(decoder.map(Architecture::Decoder))
+                let t5 = T5Family::ALL.into_iter().find(|f| f.model_type() == other);
+                encoder
+                    .map(Architecture::Encoder)
+                    .or(t5.map(Architecture::T5))
+                    .or(decoder.map(Architecture::Decoder))
             }
         }
     }
@@ -248,6 +254,7 @@ fn own_code(map: &Map<String, Value>, task: Task) -> Option<String> {
         Task::SequenceClassification => "a classifier of samples",
         Task::TokenClassification => "a classifier of tokens",
         Task::ImageClassification => "an image classifier",
+        Task::Seq2SeqLm => "an encoder-decoder that writes text",
     };
     let other = Task::of_class(class) != Some(task);
     other.then(|| format!("config.json names `{}`; {assumed} is assumed", excerpt(class)))

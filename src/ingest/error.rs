@@ -1,7 +1,7 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 20] = [
+pub const MODEL_TYPES: [&str; 22] = [
     "bert",
     "distilbert",
     "gemma2",
@@ -11,6 +11,7 @@ pub const MODEL_TYPES: [&str; 20] = [
     "llama",
     "mistral",
     "mixtral",
+    "mt5",
     "olmo2",
     "opt",
     "phi3",
@@ -20,6 +21,7 @@ pub const MODEL_TYPES: [&str; 20] = [
     "resnet",
     "roberta",
     "starcoder2",
+    "t5",
     "vit",
     "xlm-roberta",
 ];

@@ -15,6 +15,7 @@ mod labels;
 mod opt;
 mod resnet;
 pub mod source;
+mod t5;
 pub mod versions;
 mod vit;
 mod windows;

@@ -74,6 +74,14 @@ pub enum Op {
     Div,
     /// `torch.where(condition, a, b)`, where b needs no gradient. `[condition, a, b] -> [out]`
     Where,
+    /// A number as a tensor without dimensions, of a's dtype. `[a] -> [out]`
+    NumberLike,
+    /// `torch.zeros(sizes)` of a's dtype: a bias that is not learned. Where layers are recomputed its
+    /// code asks for a gradient, so that it is not cut off. `[a] -> [out]`
+    ZeroBias {
+        /// Sizes of the result.
+        sizes: Sizes,
+    },
     /// `a + number`. `[a] -> [out]`
     AddNumber,
     /// `a * number`. `[a] -> [out]`

@@ -56,10 +56,24 @@ pub fn causal_mask<'b>(
     if sdpa {
         return Some(mask);
     }
-    // torch.where(mask, zeros(()), min_dtype): the number becomes a tensor of the mask's dtype.
+    Some(added(b, &[batch, 1, seq, seq]))
+}
+
+/// `torch.where(mask, zeros(()), min_dtype)`: the number becomes a tensor of the mask's dtype.
+pub fn added<'b>(b: &'b Builder, sizes: &[u64]) -> Value<'b> {
     let _zero = b.fresh(&[], Dtype::Model);
     let _minimum = b.fresh(&[], Dtype::Model);
-    Some(b.fresh(&[batch, 1, seq, seq], Dtype::Model))
+    b.fresh(sizes, Dtype::Model)
+}
+
+/// The causal mask of tokens that nothing else is known of: a model that passes neither a mask nor
+/// positions. None at all for sdpa.
+pub fn causal_mask_alone<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
+    if o.attention == Attention::Sdpa {
+        return None;
+    }
+    let _mask = boolean_mask(b, o, false, Tokens::All);
+    Some(added(b, &[o.batch, 1, o.seq_len, o.seq_len]))
 }
 
 /// Asks the device whether any token is padding; where one is, the newest versions ask again for
@@ -112,7 +126,7 @@ enum Tokens {
 /// transformers 4, where what is made from the queries' index has their size.
 fn boolean_mask<'b>(b: &'b Builder, o: &GraphOptions, slides: bool, tokens: Tokens) -> Value<'b> {
     let (batch, seq) = (o.batch, o.seq_len);
-    let _indices = index_tensors(b, o);
+    let _indices = index_tensors(b, o, o.seq_len);
     if tokens == Tokens::All {
         let below = below(b, o, slides);
         let sizes = [batch as i64, 1, seq as i64, seq as i64].into_iter().collect();
@@ -175,7 +189,7 @@ fn below<'b>(b: &'b Builder, o: &GraphOptions, slides: bool) -> Value<'b> {
 }
 
 /// The index tensors of batch, heads, queries and keys, until the mask is made.
-pub fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions) -> Vec<Value<'b>> {
+pub fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions, queries: u64) -> Vec<Value<'b>> {
     let index = |size: u64| b.fresh(&[size], Dtype::I64);
     if o.transformers < TRANSFORMERS_5 {
         // Queries are the cache positions, which are there.
@@ -183,16 +197,16 @@ pub fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions) -> Vec<Value<'b>> {
         let batch = index(o.batch);
         return vec![keys, batch, index(1)];
     }
-    let shifted = || {
-        let arange = index(o.seq_len);
-        let shifted = index(o.seq_len);
+    let shifted = |size| {
+        let arange = index(size);
+        let shifted = index(size);
         drop(arange);
         shifted
     };
     let batch = index(o.batch);
     let heads = index(1);
-    let queries = shifted();
-    vec![batch, heads, queries, shifted()]
+    let queries = shifted(queries);
+    vec![batch, heads, queries, shifted(o.seq_len)]
 }
 
 /// `x[..., :, ...]`: a slice of a whole dimension.

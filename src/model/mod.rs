@@ -1,6 +1,7 @@
 //! Architectures, built from operators into a graph. Knows no setup but what changes the graph.
 
 pub mod adapters;
+mod bidirectional;
 mod blocks;
 pub mod builder;
 pub mod config;
@@ -11,6 +12,7 @@ pub mod graph;
 mod masks;
 mod opt;
 pub mod options;
+mod seq2seq;
 pub mod tuning;
 mod vision;
 
@@ -28,6 +30,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
         ModelConfig::Vit(c) => vision::vit::build(c, options),
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Encoder(c) => encoder::build(c, options),
+        ModelConfig::T5(c) => seq2seq::t5::build(c, options),
         ModelConfig::Opt(c) => opt::build(c, options),
         ModelConfig::Gpt2(c) => gpt2::build(c, options),
     }

@@ -45,6 +45,8 @@ pub struct GraphOptions {
     pub batch: u64,
     /// Tokens a sample.
     pub seq_len: u64,
+    /// Target tokens a sample, of an encoder-decoder.
+    pub label_len: u64,
     /// Attention implementation.
     pub attention: Attention,
     /// Attention mask.

@@ -107,8 +107,10 @@ pub fn describe(estimate: &Estimate) -> String {
         1 => String::new(),
         tokens => format!("sequence length {}, ", grouped(tokens)),
     };
+    let labels =
+        setup.label_len.map_or(String::new(), |n| format!("{} target tokens, ", grouped(n)));
     format!(
-        "{length}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention",
+        "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention",
         precision_name(setup.precision),
         adapters(estimate.tuning.lora.as_ref()),
         optimizer_words(setup.optimizer),

@@ -103,6 +103,7 @@ fn setup(estimate: &Estimate) -> Value {
     let (major, minor) = setup.gpu.compute_capability;
     json!({
         "seq_len": setup.seq_len,
+        "label_len": setup.label_len,
         "precision": precision_name(setup.precision),
         "optimizer": setup.optimizer.name(),
         "zero_grad": match setup.zero_grad {

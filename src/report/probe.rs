@@ -126,6 +126,7 @@ pub fn json(answer: &ProbeAnswer) -> String {
         "largest_micro_batch": answer.largest(),
         "accumulation_steps": answer.setup.accumulation,
         "seq_len": answer.setup.seq_len,
+        "label_len": answer.setup.label_len,
         "gpus": answer.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "versions": {
             "torch": format!("{}.{}", answer.versions.torch.major, answer.versions.torch.minor),

@@ -85,6 +85,12 @@ impl Interpreter<'_, '_> {
             }
             return Grads::new();
         }
+        if op == Backward::Leaf {
+            let kept = inputs.pop().flatten().map(|grad| self.tape.own_gradient(grad).0);
+            let node = &mut self.tape.nodes[node as usize];
+            node.saved.extend(kept.map(|grad| Some(Saved::Tensor(grad))));
+            return Grads::new();
+        }
         let saved = self.unpack(node);
         let needs: SmallVec<[bool; 3]> =
             self.tape.nodes[node as usize].next.iter().map(Option::is_some).collect();
@@ -154,10 +160,9 @@ impl Interpreter<'_, '_> {
             return;
         }
         let event = tape.recorder.mark().events;
-        let steal = Rc::strong_count(&grad) == 1 && grad.is_contiguous();
-        let kept = if steal { grad } else { tape.empty(grad.sizes, grad.dtype) };
+        let (kept, copied) = tape.own_gradient(grad);
         if let Some(arrivals) = &mut tape.arrivals {
-            arrivals.push(Arrival::new(parameter, event, !steal, &kept));
+            arrivals.push(Arrival::new(parameter, event, copied, &kept));
         }
         tape.parameters[parameter].grad = Some(kept);
     }

@@ -22,7 +22,7 @@ use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
 use crate::model::tuning::Tuning;
 use crate::trace::Trace;
-use setup::{Attention, Checkpointing, Setup, Version};
+use setup::{Attention, Checkpointing, Precision, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,9 @@ pub enum StepError {
     /// Adapters for layers that the model does not have; holds the names of those it has.
     #[error("no linear layer is a target of the adapters")]
     NoTarget(Vec<String>),
+    /// A `model_type` of which transformers does not load all in fp16.
+    #[error("{0} in fp16 is not supported: transformers keeps a part of it in float32")]
+    KeptInFloat32(&'static str),
 }
 
 /// Returns the allocations of loading a model and of two optimizer steps.
@@ -83,6 +86,7 @@ fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
     let options = GraphOptions {
         batch: setup.micro_batch.get(),
         seq_len: setup.seq_len,
+        label_len: setup.label_len.unwrap_or(setup.seq_len),
         attention: setup.attention,
         attention_mask: setup.attention_mask,
         transformers: setup.transformers,
@@ -109,7 +113,11 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     match model {
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
         ModelConfig::Encoder(c) if c.is_regression() => {
-            refuse("a classifier of samples with one label, which is a regression,".to_owned())
+            refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
+        // `_keep_in_fp32_modules`: the MLP's last projection stays in float32.
+        ModelConfig::T5(_) if setup.precision == Precision::Fp16 => {
+            Err(StepError::KeptInFloat32(model.model_type()))
         }
         ModelConfig::Gpt2(c)
             if c.reorder_and_upcast_attn && setup.attention == Attention::Eager =>

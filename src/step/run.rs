@@ -283,6 +283,11 @@ impl<'g> Interpreter<'g, '_> {
                 let numel = sizes.iter().product::<i64>() as u64;
                 tape.empty(Dims::resolve(sizes, numel), dtype)
             }
+            Op::NumberLike => tape.scalar(args[0].dtype),
+            Op::ZeroBias { sizes } => {
+                let numel = sizes.iter().product::<i64>() as u64;
+                tape.zero_bias(Dims::resolve(sizes, numel), args[0].dtype)
+            }
             Op::Embedding => tape.embedding(&args[0], &args[1]),
             Op::Linear => tape.linear(&args[0], &args[1], args.get(2)),
             Op::Addmm => tape.addmm(&args[0], &args[1], &args[2]),
@@ -396,6 +401,7 @@ mod tests {
             micro_batch: MicroBatch::new(2).unwrap(),
             accumulation: AccumulationSteps::new(accumulation).unwrap(),
             seq_len: 64,
+            label_len: None,
             precision: Precision::Bf16,
             optimizer: Optimizer::AdamW,
             clip: None,
@@ -415,6 +421,7 @@ mod tests {
         let options = GraphOptions {
             batch: setup.micro_batch.get(),
             seq_len: setup.seq_len,
+            label_len: setup.seq_len,
             attention: setup.attention,
             attention_mask: setup.attention_mask,
             transformers: setup.transformers,

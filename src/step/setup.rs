@@ -116,6 +116,8 @@ pub struct Setup {
     pub accumulation: AccumulationSteps,
     /// Tokens a sample.
     pub seq_len: u64,
+    /// Target tokens a sample, of an encoder-decoder; `None`: as many as it reads.
+    pub label_len: Option<u64>,
     /// Number formats.
     pub precision: Precision,
     /// Optimizer.

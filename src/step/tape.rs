@@ -10,7 +10,7 @@ use crate::step::ops::Backward;
 use crate::step::repeat::Arrival;
 use crate::step::scaler::Scaler;
 use crate::step::scratch::Scratch;
-use crate::step::setup::Setup;
+use crate::step::setup::{Checkpointing, Setup};
 use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, TensorData};
 use crate::trace::Phase;
 
@@ -252,6 +252,22 @@ impl<'s> Tape<'s> {
         let storage = x.storage.clone();
         let (sizes, strides) = (x.sizes, x.strides);
         Rc::new(TensorData { sizes, strides, dtype: x.dtype, storage, edge, is_view: x.is_view })
+    }
+
+    /// Makes zeros: a leaf that needs a gradient where layers are recomputed, and only there.
+    pub fn zero_bias(&mut self, sizes: Dims, dtype: DType) -> Tensor {
+        let zeros = self.empty(sizes, dtype);
+        match self.setup.checkpointing {
+            Checkpointing::None => zeros,
+            _ => self.require_grad(&zeros),
+        }
+    }
+
+    /// Returns a gradient that its leaf can own, and whether it is a copy: the tensor itself where
+    /// nobody else has it.
+    pub fn own_gradient(&self, grad: Tensor) -> (Tensor, bool) {
+        let steal = Rc::strong_count(&grad) == 1 && grad.is_contiguous();
+        if steal { (grad, false) } else { (self.empty(grad.sizes, grad.dtype), true) }
     }
 
     /// Forgets the graph of the micro-step that has ended.

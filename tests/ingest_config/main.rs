@@ -7,6 +7,7 @@ mod families;
 mod images;
 mod read;
 mod refuse;
+mod seq2seq;
 
 use oomph::ingest::config_json::{self, Ingested};
 use oomph::ingest::error::ConfigError;

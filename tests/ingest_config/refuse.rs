@@ -117,7 +117,7 @@ fn a_model_type_that_is_not_built_in_is_never_taken_for_another() {
         ("gemma", Some("gemma2")),
         ("llama4", Some("llama")),
         ("Llama", Some("llama")),
-        ("t5", None),
+        ("pegasus", None),
         ("", None),
     ] {
         match refused(&small(model_type, json!({}))) {
@@ -130,7 +130,7 @@ fn a_model_type_that_is_not_built_in_is_never_taken_for_another() {
     let mut none = small("llama", json!({}));
     none.remove("model_type");
     assert_eq!(refused(&none), ConfigError::NoModelType);
-    assert!(refused(&none).hint().contains("llama, mistral, mixtral, olmo2"));
+    assert!(refused(&none).hint().contains("llama, mistral, mixtral, mt5, olmo2"));
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         micro_batch: MicroBatch::new(number("micro_batch", 1)).unwrap(),
         accumulation: AccumulationSteps::new(number("accum", 1)).unwrap(),
         seq_len: number("seq_len", 128),
+        label_len: case["label_len"].as_u64(),
         precision: match text("precision", "fp32").as_str() {
             "fp32" => Precision::Fp32,
             "fp16" => Precision::Fp16,

@@ -105,11 +105,9 @@ impl EncoderConfig {
         let rows = self.vocab_size + self.max_position_embeddings + self.type_vocab_size;
         let layer = 4 * square + 2 * width * inner + inner + width + 2 * norm;
         let head = match self.task {
-            Task::CausalLm | Task::ImageClassification | Task::MaskedLm => {
-                square + norm + self.vocab_size
-            }
             Task::TokenClassification => (width + 1) * self.num_labels,
             Task::SequenceClassification => square + (width + 1) * self.num_labels,
+            _ => square + norm + self.vocab_size,
         };
         rows * width + norm + self.num_hidden_layers * layer + head
     }

@@ -5,6 +5,7 @@ mod encoder;
 mod gpt2;
 mod opt;
 mod resnet;
+mod t5;
 mod task;
 mod vit;
 
@@ -13,6 +14,7 @@ pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
 pub use opt::OptConfig;
 pub use resnet::{ResNetConfig, ResNetLayer};
+pub use t5::{T5Config, T5Family};
 pub use task::{NoSuchTask, Task};
 pub use vit::VitConfig;
 
@@ -25,6 +27,8 @@ pub enum ModelConfig {
     Decoder(DecoderConfig),
     /// BERT, RoBERTa, XLM-RoBERTa, DistilBERT ([`EncoderFamily`]).
     Encoder(EncoderConfig),
+    /// T5, mT5 ([`T5Family`]).
+    T5(T5Config),
     /// OPT.
     Opt(OptConfig),
     /// GPT-2.
@@ -58,6 +62,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => c.family.model_type(),
             ModelConfig::Encoder(c) => c.family.model_type(),
+            ModelConfig::T5(c) => c.family.model_type(),
             ModelConfig::Opt(_) => "opt",
             ModelConfig::Gpt2(_) => "gpt2",
             ModelConfig::Vit(_) => "vit",
@@ -70,6 +75,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => Some(c.attention.head_dim),
             ModelConfig::Encoder(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
+            ModelConfig::T5(c) => Some(c.d_kv),
             ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
             ModelConfig::Vit(c) => Some(c.head_dim()),
@@ -81,6 +87,7 @@ impl ModelConfig {
     pub fn task(&self) -> Task {
         match self {
             ModelConfig::Encoder(c) => c.task,
+            ModelConfig::T5(_) => Task::Seq2SeqLm,
             ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => Task::ImageClassification,
         }
@@ -94,6 +101,7 @@ impl ModelConfig {
         let model_type = self.model_type();
         let possible = match &self {
             ModelConfig::Encoder(_) => EncoderConfig::TASKS,
+            ModelConfig::T5(_) => &[Task::Seq2SeqLm],
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => &[Task::ImageClassification],
             _ => &[Task::CausalLm],
         };
@@ -109,7 +117,7 @@ impl ModelConfig {
     /// Whether positions are learned, so that none beyond the last is possible.
     pub fn has_learned_positions(&self) -> bool {
         match self {
-            ModelConfig::Decoder(_) => false,
+            ModelConfig::Decoder(_) | ModelConfig::T5(_) => false,
             ModelConfig::Encoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => true,
         }
@@ -127,6 +135,7 @@ impl ModelConfig {
             ModelConfig::ResNet(c) => Some(c.image_size),
             ModelConfig::Decoder(_)
             | ModelConfig::Encoder(_)
+            | ModelConfig::T5(_)
             | ModelConfig::Opt(_)
             | ModelConfig::Gpt2(_) => None,
         }
@@ -162,16 +171,25 @@ impl ModelConfig {
         matches!(self, ModelConfig::ResNet(_))
     }
 
-    /// Whether transformers refuses `sdpa` for the model: it has no soft cap, and no attention at all.
+    /// Whether transformers refuses `sdpa` for the model: it has no soft cap, no bias by position, and
+    /// no attention at all.
     ///
-    /// Source: `_supports_sdpa` in modeling_gemma2.py: true in 4.56.2, false in 5.23.0; where between
-    /// them it changed is not known. In modeling_resnet.py it is not set.
+    /// Source: `_supports_sdpa` in modeling_gemma2.py: true in 4.56.2, false in 5.23.0; in
+    /// modeling_t5.py and modeling_mt5.py the other way round; where between them it changed is not
+    /// known. In modeling_resnet.py it is not set.
     pub fn refuses_sdpa(&self, transformers: Version) -> bool {
-        if matches!(self, ModelConfig::ResNet(_)) {
-            return true;
+        let of_5 = transformers >= Version::new(5, 0);
+        match self {
+            ModelConfig::ResNet(_) => true,
+            ModelConfig::T5(_) => !of_5,
+            ModelConfig::Decoder(c) => c.family == Family::Gemma2 && of_5,
+            _ => false,
         }
-        let gemma2 = matches!(self, ModelConfig::Decoder(c) if c.family == Family::Gemma2);
-        gemma2 && transformers >= Version::new(5, 0)
+    }
+
+    /// Whether it turns one text into another, so that labels have a length of their own.
+    pub fn is_encoder_decoder(&self) -> bool {
+        matches!(self, ModelConfig::T5(_))
     }
 
     /// Returns the longest sequence that the model is made for.
@@ -179,6 +197,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => c.max_position_embeddings,
             ModelConfig::Encoder(c) => c.max_seq_len(),
+            ModelConfig::T5(c) => c.n_positions,
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
             ModelConfig::Vit(c) => c.tokens(),
@@ -197,6 +216,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => c.parameter_count(),
             ModelConfig::Encoder(c) => c.parameter_count(),
+            ModelConfig::T5(c) => c.parameter_count(),
             ModelConfig::Opt(c) => c.parameter_count(),
             ModelConfig::Gpt2(c) => c.parameter_count(),
             ModelConfig::Vit(c) => c.parameter_count(),

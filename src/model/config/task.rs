@@ -13,16 +13,19 @@ pub enum Task {
     SequenceClassification,
     /// One label a token (`...ForTokenClassification`).
     TokenClassification,
+    /// A text from a text (`...ForConditionalGeneration`).
+    Seq2SeqLm,
 }
 
 impl Task {
     /// All tasks.
-    pub const ALL: [Task; 5] = [
+    pub const ALL: [Task; 6] = [
         Task::CausalLm,
         Task::MaskedLm,
         Task::ImageClassification,
         Task::SequenceClassification,
         Task::TokenClassification,
+        Task::Seq2SeqLm,
     ];
 
     /// Returns the name that the command line gives it.
@@ -33,18 +36,20 @@ impl Task {
             Task::ImageClassification => "image-classification",
             Task::SequenceClassification => "sequence-classification",
             Task::TokenClassification => "token-classification",
+            Task::Seq2SeqLm => "seq2seq-lm",
         }
     }
 
     /// Returns the task of a class that `architectures` names.
     pub fn of_class(class: &str) -> Option<Task> {
-        const ENDINGS: [(&str, Task); 6] = [
+        const ENDINGS: [(&str, Task); 7] = [
             ("ForCausalLM", Task::CausalLm),
             ("LMHeadModel", Task::CausalLm),
             ("ForMaskedLM", Task::MaskedLm),
             ("ForImageClassification", Task::ImageClassification),
             ("ForSequenceClassification", Task::SequenceClassification),
             ("ForTokenClassification", Task::TokenClassification),
+            ("ForConditionalGeneration", Task::Seq2SeqLm),
         ];
         ENDINGS.iter().find(|(ending, _)| class.ends_with(ending)).map(|&(_, task)| task)
     }

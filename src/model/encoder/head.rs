@@ -36,9 +36,6 @@ impl<'b> Head<'b> {
     /// Loads a head's weights, with the table of tokens if it comes before the embeddings.
     pub fn load(b: &'b Builder, c: &EncoderConfig, with_table: bool) -> Head<'b> {
         match c.task {
-            Task::CausalLm | Task::ImageClassification | Task::MaskedLm => {
-                masked_lm(b, c, with_table)
-            }
             Task::SequenceClassification => {
                 let (width, labels) = (c.hidden_size, c.num_labels);
                 let [dense, out] = match c.family {
@@ -57,6 +54,7 @@ impl<'b> Head<'b> {
                 let out = Linear::load(b, "", "classifier", sizes, true);
                 Head::Classifier { dense: None, out }
             }
+            _ => masked_lm(b, c, with_table),
         }
     }
 
@@ -96,11 +94,9 @@ impl<'b> Head<'b> {
         x: &Ends<'_, 'b>,
     ) -> Value<'b> {
         let (rows, classes) = match c.task {
-            Task::CausalLm | Task::ImageClassification | Task::MaskedLm => {
-                (o.batch * o.seq_len, c.vocab_size)
-            }
             Task::SequenceClassification => (o.batch, c.num_labels),
             Task::TokenClassification => (o.batch * o.seq_len, c.num_labels),
+            _ => (o.batch * o.seq_len, c.vocab_size),
         };
         let logits = self.logits(b, c, x);
         let flat = b.view(&logits, &[-1, classes as i64]);

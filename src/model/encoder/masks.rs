@@ -1,12 +1,12 @@
 //! The mask of an encoder's attention: every token sees all that are no padding.
 //!
-//! Source: transformers 5.23 `masking_utils.py` (`create_bidirectional_mask`), transformers 4.56
-//! `modeling_attn_mask_utils.py` (`_prepare_4d_attention_mask_for_sdpa`) and `modeling_utils.py`
-//! (`get_extended_attention_mask`).
+//! Source: transformers 4.56 `modeling_attn_mask_utils.py` (`_prepare_4d_attention_mask_for_sdpa`) and
+//! `modeling_utils.py` (`get_extended_attention_mask`); transformers 5's is [`bidirectional`].
 
+use crate::model::bidirectional::bidirectional;
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
 
 /// What the model's code holds of its mask while the layers run.
@@ -36,7 +36,7 @@ pub fn of_bert<'a, 'b>(
     passed: Option<&'a Value<'b>>,
 ) -> Masks<'a, 'b> {
     if o.transformers >= TRANSFORMERS_5 {
-        let made = bidirectional(b, o, passed);
+        let made = bidirectional(b, o, o.seq_len, passed);
         return Masks { raw: None, ones: None, made, layers_get_ones: false };
     }
     let ones = ones(b, o, passed);
@@ -56,7 +56,7 @@ pub fn of_distilbert<'a, 'b>(
     passed: Option<&'a Value<'b>>,
 ) -> Masks<'a, 'b> {
     if o.transformers >= TRANSFORMERS_5 {
-        let made = bidirectional(b, o, passed);
+        let made = bidirectional(b, o, o.seq_len, passed);
         return Masks { raw: None, ones: None, made, layers_get_ones: false };
     }
     let ones = ones(b, o, passed);
@@ -110,45 +110,4 @@ fn extended<'b>(b: &'b Builder, o: &GraphOptions, mask: &Value<'b>) -> Value<'b>
     let cast = b.run(Op::To { dtype: Dtype::Model }, &[&wide]);
     let inverted = b.add_number(&cast);
     b.mul_number(&inverted)
-}
-
-/// `create_bidirectional_mask`: none where no token is padding.
-pub fn bidirectional<'b>(
-    b: &'b Builder,
-    o: &GraphOptions,
-    passed: Option<&Value<'b>>,
-) -> Option<Value<'b>> {
-    let (batch, seq) = (o.batch, o.seq_len);
-    passed?;
-    let as_bool = b.fresh(&[batch, seq], Dtype::Bool);
-    drop(b.run(Op::AllTrue, &[&as_bool]));
-    if o.attention_mask != AttentionMask::Padded {
-        return None;
-    }
-    let mask = {
-        let _indices = masks::index_tensors(b, o);
-        let all = b.fresh(&[], Dtype::Bool);
-        let rows = {
-            let _row_is_there = b.fresh(&[1, 1, seq, 1], Dtype::Bool);
-            b.fresh(&[1, 1, seq, 1], Dtype::Bool)
-        };
-        drop(all);
-        // padding_mask[samples, keys]: indices that repeat are written out.
-        let is_token = {
-            let index = || b.fresh(&[batch, 1, 1, seq], Dtype::I64);
-            let _samples = (seq > 1).then(index);
-            let _keys = (batch > 1).then(index);
-            b.fresh(&[batch, 1, 1, seq], Dtype::Bool)
-        };
-        let mask = b.fresh(&[batch, 1, seq, seq], Dtype::Bool);
-        drop((is_token, rows));
-        mask
-    };
-    if o.attention == Attention::Sdpa {
-        return Some(mask);
-    }
-    // torch.where(mask, zeros(()), min_dtype): the number becomes a tensor of the mask's dtype.
-    let _zero = b.fresh(&[], Dtype::Model);
-    let _minimum = b.fresh(&[], Dtype::Model);
-    Some(b.fresh(&[batch, 1, seq, seq], Dtype::Model))
 }

@@ -3,6 +3,8 @@
 //! Source: PyTorch `aten/src/ATen/native/transformers/cuda/` (`sdp_utils.cpp`, `flash_api.cpp`,
 //! `attention.cu`, `attention_backward.cu`, `mem_eff_attention/kernel_backward.h`).
 
+use smallvec::SmallVec;
+
 use crate::step::ops::{Backward, Grads};
 use crate::step::setup::Version;
 use crate::step::tape::Tape;
@@ -24,6 +26,8 @@ pub struct FlashShape {
 pub struct EfficientShape {
     shape: FlashShape,
     dropout: bool,
+    /// Whether the mask that is added needs a gradient: it is learned.
+    learned_bias: bool,
 }
 
 /// How `scaled_dot_product_attention` is asked.
@@ -54,6 +58,11 @@ const EFFICIENT_GROUPED: Version = Version::new(2, 14);
 ///
 /// Source: PyTorch `attention.cpp` (`mem_eff_alignment`).
 const MASK_ALIGNMENT: u64 = 8;
+
+/// Rows of a bias' gradient are padded to a multiple of so many elements.
+///
+/// Source: PyTorch `attention_backward.cu` (`alignTo` in `_efficient_attention_backward`).
+const BIAS_GRADIENT_ALIGNMENT: u64 = 16;
 
 /// From this version on attention without dropout keeps its empty seeds on the device. Run on 2.8
 /// and 2.15; where between them it changed is not known.
@@ -207,10 +216,13 @@ impl Tape<'_> {
         s: FlashShape,
         call: &SdpaCall,
     ) -> Tensor {
-        let mask = mask.map(|mask| self.additive_mask(mask, q.dtype));
+        let mask = mask.map(|mask| self.additive_mask(mask, q.dtype, &s));
         let dropout = call.dropout > 0.0;
-        let op = Backward::Efficient(EfficientShape { shape: s, dropout });
-        let edge = self.record(op, &[q, k, v], &[q, k, v], &[(q.sizes, q.dtype)]);
+        let bias = mask.as_ref().filter(|mask| self.needs_grad(&[mask]));
+        let op = EfficientShape { shape: s, dropout, learned_bias: bias.is_some() };
+        let inputs: SmallVec<[&Tensor; 4]> = [q, k, v].into_iter().chain(bias).collect();
+        let meta = [(q.sizes, q.dtype)];
+        let edge = self.record(Backward::Efficient(op), &inputs, &[q, k, v], &meta);
         let seed = (!dropout && self.setup.torch >= SEEDS_ON_DEVICE).then(|| {
             let scalar = Dims::new(&[]);
             (self.empty(scalar, DType::I64), self.empty(scalar, DType::I64))
@@ -227,8 +239,8 @@ impl Tape<'_> {
             self.save_result(edge, &seed);
             self.save_result(edge, &offset);
         }
-        if let Some(mask) = mask {
-            self.save_result(edge, &mask);
+        if let Some(mask) = &mask {
+            self.save_result(edge, mask);
         }
         drop(accumulator);
         out
@@ -237,7 +249,7 @@ impl Tape<'_> {
     /// A boolean mask becomes one that is added: minus infinity where it is false.
     ///
     /// Source: `convert_boolean_attn_mask` and `pad_bias` in PyTorch's `attention.cpp`.
-    fn additive_mask(&mut self, mask: &Tensor, dtype: DType) -> Tensor {
+    fn additive_mask(&mut self, mask: &Tensor, dtype: DType, s: &FlashShape) -> Tensor {
         let mut out = mask.clone();
         if mask.dtype == DType::Bool {
             let scalar = Dims::new(&[]);
@@ -247,12 +259,15 @@ impl Tape<'_> {
         }
         let last = out.sizes.len() - 1;
         let keys = out.sizes.as_slice()[last];
-        if keys.is_multiple_of(MASK_ALIGNMENT) {
-            return out;
+        if !keys.is_multiple_of(MASK_ALIGNMENT) {
+            let mut sizes = out.sizes;
+            sizes.as_mut_slice()[last] = keys.next_multiple_of(MASK_ALIGNMENT);
+            let edge =
+                self.record(Backward::Narrow(out.sizes), &[&out], &[], &[(sizes, out.dtype)]);
+            let padded = self.result(sizes, sizes.contiguous_strides(), out.dtype, edge);
+            out = self.slice(&padded, last, 0, keys);
         }
-        let mut padded = out.sizes;
-        padded.as_mut_slice()[last] = keys.next_multiple_of(MASK_ALIGNMENT);
-        self.empty(padded, out.dtype)
+        self.expand(&out, Dims::new(&[s.batch, s.heads, s.queries, s.keys]))
     }
 
     /// Gradients of query, key and value; keys and values of grouped heads are summed at the end.
@@ -267,6 +282,7 @@ impl Tape<'_> {
         let dense = if like_layout_is_dense(grad) { None } else { Some(self.turned_copy(grad)) };
         let turned = |x: &Tensor| self.empty_strided(x.sizes, turned_strides(&x.sizes), x.dtype);
         let (dq, dk, dv) = (turned(q), turned(&saved[1]), turned(&saved[2]));
+        let bias = e.learned_bias.then(|| self.mask_gradient(s, q.dtype));
         let expanded = (s.heads != s.kv_heads).then(|| {
             let sizes = Dims::new(&[s.batch, s.keys, s.heads, s.head_dim]);
             (self.empty(sizes, q.dtype), self.empty(sizes, q.dtype))
@@ -283,7 +299,19 @@ impl Tape<'_> {
         };
         let workspace = self.hold(self.efficient_workspace_bytes(e, q.dtype));
         drop((dense, expanded, delta, workspace));
-        Grads::from_iter([Some(dq), Some(dk), Some(dv)])
+        let grads = [Some(dq), Some(dk), Some(dv)].into_iter().chain(bias.map(Some));
+        grads.collect()
+    }
+
+    /// Room for the gradient of a learned bias, whose rows are aligned.
+    ///
+    /// Source: PyTorch `attention_backward.cu` (`_efficient_attention_backward`: `alignTo`).
+    fn mask_gradient(&mut self, s: &FlashShape, dtype: DType) -> Tensor {
+        let sizes = Dims::new(&[s.batch, s.heads, s.queries, s.keys]);
+        let mut padded = sizes;
+        padded.as_mut_slice()[3] = s.keys.next_multiple_of(BIAS_GRADIENT_ALIGNMENT);
+        let whole = self.empty(padded, dtype);
+        self.alias(&whole, sizes, whole.strides, None)
     }
 
     /// Returns the bytes in which the backward kernel sums the gradient of queries (and, for heads

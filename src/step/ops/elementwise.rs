@@ -84,15 +84,18 @@ impl Tape<'_> {
 
     /// `torch.where(condition, a, b)` where b needs no gradient.
     pub fn where_(&mut self, condition: &Tensor, a: &Tensor, b: &Tensor) -> Tensor {
-        let (sizes, strides, dtype) = self.binary_shape(a, b);
+        let (pair, _, dtype) = self.binary_shape(a, b);
+        let sizes = broadcast(&condition.sizes, &pair);
+        let strides = elementwise_strides(&[condition, a, b], &sizes);
         let edge = self.record(Backward::Where, &[a], &[condition], &[(sizes, dtype)]);
         self.result(sizes, strides, dtype, edge)
     }
 
     /// `torch.where(condition, grad, 0)`: the zero is a tensor of its own.
-    pub fn where_backward(&mut self, grad: &Tensor) -> Tensor {
+    pub fn where_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
         let zero = self.empty(Dims::new(&[]), grad.dtype);
-        let out = self.empty_strided(grad.sizes, grad.strides, grad.dtype);
+        let strides = elementwise_strides(&[&saved[0], grad], &grad.sizes);
+        let out = self.empty_strided(grad.sizes, strides, grad.dtype);
         drop(zero);
         out
     }

@@ -32,7 +32,7 @@ pub enum Backward {
         /// Which parameter.
         parameter: u32,
     },
-    /// The gradient of a tensor that is no parameter ends here.
+    /// Keeps the gradient of a leaf that no optimizer knows, for as long as the graph.
     Leaf,
     /// Passes the gradient on as it is, to each of the inputs.
     Same,
@@ -49,6 +49,8 @@ pub enum Backward {
         /// Sizes of the whole.
         sizes: Dims,
     },
+    /// Copies what is not padding out of the gradient.
+    Narrow(Dims),
     /// Cuts the gradient apart.
     Cat {
         /// The dimension.
@@ -166,6 +168,7 @@ impl Tape<'_> {
         };
         match op {
             Backward::Accumulate { .. } | Backward::Leaf => Grads::new(),
+            Backward::Narrow(sizes) => one(self.empty(*sizes, grad.dtype)),
             Backward::Same => needs.iter().map(|&need| need.then(|| grad.clone())).collect(),
             Backward::Reshape(sizes) => one(self.reshape_data(grad, *sizes)),
             Backward::Transpose(a, b) => one(self.transposed(grad, *a, *b, None)),
@@ -177,7 +180,7 @@ impl Tape<'_> {
             Backward::Cast(dtype) => one(self.cast(grad, *dtype, None)),
             Backward::Pointwise => one(self.pointwise_backward(grad, saved)),
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
-            Backward::Where => one(self.where_backward(grad)),
+            Backward::Where => one(self.where_backward(grad, saved)),
             Backward::MaskedFill => one(self.empty(grad.sizes, grad.dtype)),
             Backward::Pow => one(self.pow_backward(grad, saved)),
             Backward::Rsqrt => one(self.rsqrt_backward(grad, saved)),

@@ -79,6 +79,7 @@ mod tests {
             micro_batch: MicroBatch::ONE,
             accumulation: AccumulationSteps::ONE,
             seq_len: 1,
+            label_len: None,
             precision: Precision::Fp32,
             optimizer: Optimizer::Sgd,
             clip: Some(1.0),

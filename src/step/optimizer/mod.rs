@@ -94,6 +94,7 @@ mod tests {
             micro_batch: MicroBatch::ONE,
             accumulation: AccumulationSteps::ONE,
             seq_len: 1,
+            label_len: None,
             precision: Precision::Fp32,
             optimizer,
             clip: None,
