@@ -176,7 +176,8 @@ fn encoders_need_what_pytorch_needs_for_each_task() {
 }
 
 /// `seq2seq_*` are shared/oracle's rows of encoder-decoders with small cases of our own, which have
-/// labels of their own length and no `min_capacity`.
+/// labels of their own length and no `min_capacity`. For BART's the driver without a GPU answered what
+/// the decoder asks of its mask of ones, and the encoder of infinities, as a card does.
 #[test]
 fn encoder_decoders_need_what_pytorch_needs() {
     let new = include_str!("data/seq2seq_torch2.15.jsonl");

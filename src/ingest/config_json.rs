@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{decoder, encoder, gpt2, opt, resnet, t5, vit};
+use crate::ingest::{bart, decoder, encoder, gpt2, opt, resnet, t5, vit};
 use crate::model::config::{EncoderFamily, Family, ModelConfig, T5Family, Task};
 use crate::profile::names::nearest;
 
@@ -100,6 +100,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
         Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(&mut fields, family)?),
         Architecture::T5(family) => ModelConfig::T5(t5::read(&mut fields, family)?),
+        Architecture::Bart => ModelConfig::Bart(bart::read(&mut fields)?),
         Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
         Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
         Architecture::ResNet => ModelConfig::ResNet(resnet::read(&mut fields)?),
@@ -117,6 +118,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
 /// What reads a `model_type`.
 enum Architecture {
     Gpt2,
+    Bart,
     Opt,
     Vit,
     ResNet,
@@ -130,6 +132,7 @@ impl Architecture {
     fn named(model_type: &str) -> Option<Architecture> {
         match model_type {
             "gpt2" => Some(Architecture::Gpt2),
+            "bart" => Some(Architecture::Bart),
             "opt" => Some(Architecture::Opt),
             "vit" => Some(Architecture::Vit),
             "resnet" => Some(Architecture::ResNet),

@@ -1,7 +1,8 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 22] = [
+pub const MODEL_TYPES: [&str; 23] = [
+    "bart",
     "bert",
     "distilbert",
     "gemma2",

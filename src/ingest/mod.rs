@@ -3,6 +3,7 @@
 //! Unknown keys are ignored, because they are other people's; missing ones get transformers'
 //! default or are named. Nothing here runs another program or asks a network.
 
+mod bart;
 pub mod config_json;
 mod decoder;
 mod encoder;

@@ -74,6 +74,12 @@ pub enum Op {
     Div,
     /// `torch.where(condition, a, b)`, where b needs no gradient. `[condition, a, b] -> [out]`
     Where,
+    /// Asks whether a float16 tensor is finite throughout, to clamp it where it is not, which no
+    /// training goes on with; other formats are not asked. `[a] -> [out]`
+    AskFinite {
+        /// `isfinite(a).all()`; else `isinf(a).any() or isnan(a).any()`.
+        at_once: bool,
+    },
     /// A number as a tensor without dimensions, of a's dtype. `[a] -> [out]`
     NumberLike,
     /// `torch.zeros(sizes)` of a's dtype: a bias that is not learned. Where layers are recomputed its

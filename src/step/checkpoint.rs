@@ -17,6 +17,8 @@ pub struct Frame {
     /// What it read from outside; held until every tensor it saved is used up.
     pub inputs: Vec<(ValueId, Tensor)>,
     count: Cell<u32>,
+    /// Numbers of tensors whose nodes are gone before any backward: nobody will ask for them.
+    unwanted: RefCell<Vec<u32>>,
     recomputed: RefCell<Vec<Option<Tensor>>>,
     done: Cell<bool>,
 }
@@ -28,6 +30,7 @@ impl Frame {
             layer,
             inputs,
             count: Cell::new(0),
+            unwanted: RefCell::default(),
             recomputed: RefCell::default(),
             done: Cell::new(false),
         }
@@ -45,11 +48,17 @@ impl Frame {
         self.count.get()
     }
 
+    /// Says that nobody will ask for a tensor.
+    pub fn forget(&self, number: u32) {
+        self.unwanted.borrow_mut().push(number);
+    }
+
     /// Takes a recomputed tensor.
     pub fn fill(&self, number: u32, tensor: &Tensor) {
         let mut recomputed = self.recomputed.borrow_mut();
         debug_assert_eq!(recomputed.len(), number as usize);
-        recomputed.push(Some(tensor.clone()));
+        let wanted = !self.unwanted.borrow().contains(&number);
+        recomputed.push(wanted.then(|| tensor.clone()));
     }
 
     /// Whether the layer was run again.

@@ -270,6 +270,15 @@ impl<'s> Tape<'s> {
         if steal { (grad, false) } else { (self.empty(grad.sizes, grad.dtype), true) }
     }
 
+    /// Forgets the newest nodes but so many: what they made is gone, and nobody asks for gradients.
+    pub fn forget_nodes(&mut self, kept: usize) {
+        for saved in self.nodes.drain(kept..).flat_map(|node| node.saved).flatten() {
+            if let Saved::Recomputed(frame, number) = saved {
+                frame.forget(number);
+            }
+        }
+    }
+
     /// Forgets the graph of the micro-step that has ended.
     pub fn clear_graph(&mut self) {
         self.nodes.clear();

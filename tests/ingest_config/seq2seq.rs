@@ -1,7 +1,7 @@
 //! Encoder-decoders' own keys and defaults.
 
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::{Activation, ModelConfig, T5Config, Task};
+use oomph::model::config::{Activation, BartConfig, ModelConfig, T5Config, Task};
 use serde_json::{Map, Value, json};
 
 use super::{map, read, refused};
@@ -61,4 +61,52 @@ fn parameters_are_those_of_one_table_and_two_stacks() {
     assert_eq!(model.parameter_count(), 1000 * 256 + 2 * 32 * 8 + 2 * 256 + stacks);
     assert_eq!(model.task(), Task::Seq2SeqLm);
     assert!(model.with_task(Task::CausalLm).is_err());
+}
+
+fn small_bart(changes: Value) -> Map<String, Value> {
+    let mut config = map(json!({
+        "model_type": "bart", "d_model": 256, "encoder_layers": 2, "decoder_layers": 3,
+        "encoder_attention_heads": 8, "decoder_attention_heads": 4, "encoder_ffn_dim": 512,
+        "decoder_ffn_dim": 1024, "vocab_size": 1000, "max_position_embeddings": 128,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+fn bart(changes: Value) -> BartConfig {
+    match read(&small_bart(changes)).config {
+        ModelConfig::Bart(c) => c,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_sides_of_bart_have_sizes_of_their_own() {
+    let c = bart(json!({}));
+    assert_eq!((c.encoder.layers, c.encoder.heads, c.encoder.ffn_dim), (2, 8, 512));
+    assert_eq!((c.decoder.layers, c.decoder.heads, c.decoder.ffn_dim), (3, 4, 1024));
+    assert_eq!((c.dropout, c.attention_dropout, c.activation_dropout), (0.1, 0.0, 0.0));
+    let error = refused(&small_bart(json!({"decoder_attention_heads": 3})));
+    assert!(matches!(error, ConfigError::NotDivisible { key: "d_model", .. }), "{error}");
+}
+
+#[test]
+fn layers_that_are_dropped_at_random_are_refused() {
+    let error = refused(&small_bart(json!({"decoder_layerdrop": 0.1})));
+    assert!(matches!(error, ConfigError::Unsupported { key: "decoder_layerdrop", .. }), "{error}");
+    bart(json!({"encoder_layerdrop": 0.0}));
+}
+
+#[test]
+fn barts_positions_begin_behind_two_unused_rows() {
+    let (short, long) =
+        (small_bart(json!({})), small_bart(json!({"max_position_embeddings": 228})));
+    let count = |config| read(config).config.parameter_count();
+    assert_eq!(count(&long) - count(&short), 2 * 100 * 256);
+    let norm = 2 * 256;
+    let attention = 4 * (256 * 256 + 256) + norm;
+    let mlp = |inner: u64| 2 * 256 * inner + inner + 256 + norm;
+    let stacks = 2 * (attention + mlp(512)) + 3 * (2 * attention + mlp(1024));
+    assert_eq!(count(&short), 1000 * 256 + 2 * (130 * 256 + norm) + stacks);
+    assert_eq!(read(&short).config.max_seq_len(), 128);
 }

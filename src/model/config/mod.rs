@@ -1,5 +1,6 @@
 //! The sizes that a model is built from, as Hugging Face's `config.json` names them.
 
+mod bart;
 mod decoder;
 mod encoder;
 mod gpt2;
@@ -9,6 +10,7 @@ mod t5;
 mod task;
 mod vit;
 
+pub use bart::{BartConfig, Side};
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
 pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
@@ -29,6 +31,8 @@ pub enum ModelConfig {
     Encoder(EncoderConfig),
     /// T5, mT5 ([`T5Family`]).
     T5(T5Config),
+    /// BART.
+    Bart(BartConfig),
     /// OPT.
     Opt(OptConfig),
     /// GPT-2.
@@ -63,6 +67,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.family.model_type(),
             ModelConfig::Encoder(c) => c.family.model_type(),
             ModelConfig::T5(c) => c.family.model_type(),
+            ModelConfig::Bart(_) => "bart",
             ModelConfig::Opt(_) => "opt",
             ModelConfig::Gpt2(_) => "gpt2",
             ModelConfig::Vit(_) => "vit",
@@ -76,6 +81,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => Some(c.attention.head_dim),
             ModelConfig::Encoder(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::T5(c) => Some(c.d_kv),
+            ModelConfig::Bart(c) => Some(c.head_dim()),
             ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
             ModelConfig::Vit(c) => Some(c.head_dim()),
@@ -87,7 +93,7 @@ impl ModelConfig {
     pub fn task(&self) -> Task {
         match self {
             ModelConfig::Encoder(c) => c.task,
-            ModelConfig::T5(_) => Task::Seq2SeqLm,
+            ModelConfig::T5(_) | ModelConfig::Bart(_) => Task::Seq2SeqLm,
             ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => Task::ImageClassification,
         }
@@ -101,7 +107,7 @@ impl ModelConfig {
         let model_type = self.model_type();
         let possible = match &self {
             ModelConfig::Encoder(_) => EncoderConfig::TASKS,
-            ModelConfig::T5(_) => &[Task::Seq2SeqLm],
+            ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => &[Task::ImageClassification],
             _ => &[Task::CausalLm],
         };
@@ -118,7 +124,8 @@ impl ModelConfig {
     pub fn has_learned_positions(&self) -> bool {
         match self {
             ModelConfig::Decoder(_) | ModelConfig::T5(_) => false,
-            ModelConfig::Encoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
+            ModelConfig::Encoder(_) | ModelConfig::Bart(_) => true,
+            ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => true,
         }
     }
@@ -136,6 +143,7 @@ impl ModelConfig {
             ModelConfig::Decoder(_)
             | ModelConfig::Encoder(_)
             | ModelConfig::T5(_)
+            | ModelConfig::Bart(_)
             | ModelConfig::Opt(_)
             | ModelConfig::Gpt2(_) => None,
         }
@@ -189,7 +197,7 @@ impl ModelConfig {
 
     /// Whether it turns one text into another, so that labels have a length of their own.
     pub fn is_encoder_decoder(&self) -> bool {
-        matches!(self, ModelConfig::T5(_))
+        matches!(self, ModelConfig::T5(_) | ModelConfig::Bart(_))
     }
 
     /// Returns the longest sequence that the model is made for.
@@ -198,6 +206,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.max_position_embeddings,
             ModelConfig::Encoder(c) => c.max_seq_len(),
             ModelConfig::T5(c) => c.n_positions,
+            ModelConfig::Bart(c) => c.max_position_embeddings,
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
             ModelConfig::Vit(c) => c.tokens(),
@@ -217,6 +226,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.parameter_count(),
             ModelConfig::Encoder(c) => c.parameter_count(),
             ModelConfig::T5(c) => c.parameter_count(),
+            ModelConfig::Bart(c) => c.parameter_count(),
             ModelConfig::Opt(c) => c.parameter_count(),
             ModelConfig::Gpt2(c) => c.parameter_count(),
             ModelConfig::Vit(c) => c.parameter_count(),

@@ -7,7 +7,8 @@ use crate::model::bidirectional::bidirectional;
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks::TRANSFORMERS_5;
-use crate::model::options::{Attention, AttentionMask, GraphOptions};
+use crate::model::options::{Attention, GraphOptions};
+use crate::model::seq2seq::masks::of_keys;
 
 /// What the model's code holds of its mask while the layers run.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub fn of_bert<'a, 'b>(
     let ones = ones(b, o, passed);
     let mask = passed.or(ones.as_ref());
     let made = match o.attention {
-        Attention::Sdpa => for_sdpa_of_4(b, o),
+        Attention::Sdpa => of_keys(b, o, o.seq_len),
         Attention::Eager => mask.map(|mask| extended(b, o, mask)),
     };
     Masks { raw: None, ones, made, layers_get_ones: false }
@@ -62,7 +63,7 @@ pub fn of_distilbert<'a, 'b>(
     let ones = ones(b, o, passed);
     match o.attention {
         Attention::Sdpa => {
-            let made = for_sdpa_of_4(b, o);
+            let made = of_keys(b, o, o.seq_len);
             Masks { raw: None, ones: None, made, layers_get_ones: false }
         }
         Attention::Eager => Masks { raw: passed, ones, made: None, layers_get_ones: true },
@@ -85,23 +86,6 @@ pub fn look_for_padding(b: &Builder, o: &GraphOptions, passed: Option<&Value<'_>
 /// `torch.ones(batch, seq_len)`, in float32, where no mask was passed.
 fn ones<'b>(b: &'b Builder, o: &GraphOptions, passed: Option<&Value<'b>>) -> Option<Value<'b>> {
     passed.is_none().then(|| b.fresh(&[o.batch, o.seq_len], Dtype::F32))
-}
-
-/// `_prepare_4d_attention_mask_for_sdpa`: none where `torch.all(mask == 1)`.
-fn for_sdpa_of_4<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
-    let (batch, seq) = (o.batch, o.seq_len);
-    {
-        let is_one = b.fresh(&[batch, seq], Dtype::Bool);
-        drop(b.run(Op::AllTrue, &[&is_one]));
-    }
-    if o.attention_mask != AttentionMask::Padded {
-        return None;
-    }
-    let whole = |dtype| b.fresh(&[batch, 1, seq, seq], dtype);
-    let _expanded = whole(Dtype::Model);
-    let _inverted = whole(Dtype::Model);
-    let _is_padding = whole(Dtype::Bool);
-    Some(whole(Dtype::Model))
 }
 
 /// `get_extended_attention_mask`: `(1.0 - mask[:, None, None, :]) * minimum`.

@@ -1,11 +1,11 @@
 //! Masks as transformers 4's encoder-decoders make them, in the model's dtype, to be added to scores.
 //!
 //! Source: transformers 4.56 `modeling_utils.py` (`invert_attention_mask`), `modeling_t5.py`
-//! (`_update_causal_mask`).
+//! (`_update_causal_mask`), `modeling_attn_mask_utils.py` (`AttentionMaskConverter`).
 
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
-use crate::model::options::GraphOptions;
+use crate::model::options::{Attention, AttentionMask, GraphOptions};
 
 /// `(1.0 - mask[:, None, None, :]) * minimum`
 pub fn inverted<'b>(b: &'b Builder, o: &GraphOptions, mask: &Value<'b>) -> Value<'b> {
@@ -13,6 +13,25 @@ pub fn inverted<'b>(b: &'b Builder, o: &GraphOptions, mask: &Value<'b>) -> Value
     let cast = b.run(Op::To { dtype: Dtype::Model }, &[&wide]);
     let inverted = b.add_number(&cast);
     b.mul_number(&inverted)
+}
+
+/// The mask of keys for so many queries: `_prepare_4d_attention_mask`, and for sdpa none where
+/// `torch.all(mask == 1)`.
+pub fn of_keys<'b>(b: &'b Builder, o: &GraphOptions, queries: u64) -> Option<Value<'b>> {
+    let (batch, keys) = (o.batch, o.seq_len);
+    if o.attention == Attention::Sdpa {
+        let is_one = b.fresh(&[batch, keys], Dtype::Bool);
+        drop(b.run(Op::AllTrue, &[&is_one]));
+        drop(is_one);
+        if o.attention_mask != AttentionMask::Padded {
+            return None;
+        }
+    }
+    let whole = |dtype| b.fresh(&[batch, 1, queries, keys], dtype);
+    let _expanded = whole(Dtype::Model);
+    let _inverted = whole(Dtype::Model);
+    let _is_padding = whole(Dtype::Bool);
+    Some(whole(Dtype::Model))
 }
 
 /// `_prepare_4d_causal_attention_mask_with_cache_position`, with a mask of ones.

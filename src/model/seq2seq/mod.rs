@@ -1,6 +1,9 @@
 //! Encoder-decoders: what they share.
 
-mod masks;
+mod attention;
+pub mod bart;
+mod layer;
+pub(super) mod masks;
 pub mod t5;
 
 use crate::model::builder::{Builder, Value};

@@ -219,6 +219,34 @@ impl Tape<'_> {
         out
     }
 
+    /// `isfinite(x).all()`, or `isinf(x).any() or isnan(x).any()`, of a float16 tensor.
+    ///
+    /// Source: PyTorch `TensorCompare.cpp` (`isfinite`, `isinf`), which take `x.abs()`: to autograd an
+    /// operator like others, whose node goes with its result.
+    pub fn ask_finite(&mut self, x: &Tensor, at_once: bool) -> Tensor {
+        if x.dtype != DType::F16 {
+            return Rc::clone(x);
+        }
+        let nodes = self.nodes.len();
+        let absolute = self.activation(x);
+        let bools = || self.empty(x.sizes, DType::Bool);
+        let answer = if at_once {
+            let (is_bounded, is_number) = (bools(), bools());
+            let is_finite = bools();
+            drop((absolute, is_bounded, is_number));
+            self.all_true(&is_finite)
+        } else {
+            let is_infinite = bools();
+            drop(absolute);
+            drop(self.all_true(&is_infinite));
+            drop(is_infinite);
+            let is_no_number = self.empty(x.sizes, DType::Bool);
+            self.all_true(&is_no_number)
+        };
+        self.forget_nodes(nodes);
+        answer
+    }
+
     /// `torch.cumsum` of integers over the last dimension: one row alone is a CUB scan.
     ///
     /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).

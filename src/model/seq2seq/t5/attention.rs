@@ -9,6 +9,7 @@ use crate::model::config::T5Config;
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
+use crate::model::seq2seq::attention::eager;
 use crate::model::seq2seq::t5::bias;
 
 /// An attention's weights.
@@ -96,7 +97,8 @@ impl<'b> T5Attention<'_, 'b> {
         let (out, probabilities) = match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, [&q, &k, &v], used), None),
             Attention::Eager => {
-                let (out, probabilities) = self.eager(b, [&q, &k, &v], used);
+                let added = [Some(used), self.mask];
+                let (out, probabilities) = eager(b, [&q, &k, &v], &added, self.c.dropout);
                 (out, Some(probabilities))
             }
         };
@@ -160,30 +162,6 @@ impl<'b> T5Attention<'_, 'b> {
     fn product(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>) -> Value<'b> {
         let turned = b.transpose(k, 2, 3);
         b.run(Op::Matmul, &[q, &turned])
-    }
-
-    fn eager(
-        &self,
-        b: &'b Builder,
-        [q, k, v]: [&Value<'b>; 3],
-        bias: &Value<'b>,
-    ) -> (Value<'b>, Value<'b>) {
-        let mut scores = {
-            let product = self.product(b, q, k);
-            b.mul_number(&product)
-        };
-        scores = b.add(&scores, bias);
-        if let Some(mask) = self.mask {
-            scores = b.add(&scores, mask);
-        }
-        let soft = b.run(Op::Softmax { in_f32: false }, &[&scores]);
-        drop(scores);
-        let probabilities = b.dropout(&soft, self.c.dropout);
-        drop(soft);
-        let attended = b.run(Op::Matmul, &[&probabilities, v]);
-        let turned = b.transpose(&attended, 1, 2);
-        let out = b.contiguous(&turned);
-        (out, probabilities)
     }
 
     /// The mask is a part of the bias, which is added in place; softmax is in float32.

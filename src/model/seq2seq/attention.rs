@@ -1,0 +1,147 @@
+//! Attention between two sequences, with projections that have biases (BART, Whisper).
+//!
+//! Source: transformers `modeling_bart.py` (`BartAttention`), `modeling_whisper.py`
+//! (`WhisperAttention`), `integrations/sdpa_attention.py`.
+
+use crate::model::blocks::linear::Linear;
+use crate::model::builder::{Builder, Value};
+use crate::model::graph::Op;
+use crate::model::options::{Attention, GraphOptions};
+use crate::model::seq2seq::layer::{LayerSizes, Style};
+
+/// An attention's weights.
+#[derive(Debug)]
+pub struct AttentionWeights<'b> {
+    k: Linear<'b>,
+    v: Linear<'b>,
+    q: Linear<'b>,
+    out: Linear<'b>,
+}
+
+impl<'b> AttentionWeights<'b> {
+    /// Loads them; `module` is their path.
+    pub fn load(b: &'b Builder, sizes: &LayerSizes, module: &str) -> Self {
+        let linear = |name, bias| Linear::load(b, module, name, [sizes.width, sizes.width], bias);
+        AttentionWeights {
+            k: linear("k_proj", sizes.style == Style::Bart),
+            v: linear("v_proj", true),
+            q: linear("q_proj", true),
+            out: linear("out_proj", true),
+        }
+    }
+}
+
+/// One attention to run.
+#[derive(Debug, Clone, Copy)]
+pub struct CrossAttention<'a, 'b> {
+    /// The layer's sizes.
+    pub sizes: &'a LayerSizes,
+    /// The batch as the queries see it.
+    pub o: &'a GraphOptions,
+    /// Its weights.
+    pub w: &'a AttentionWeights<'b>,
+    /// Tokens of keys and values.
+    pub keys: u64,
+    /// Whether each token sees those before it alone.
+    pub causal: bool,
+    /// What attention may not see.
+    pub mask: Option<&'a Value<'b>>,
+}
+
+impl<'b> CrossAttention<'_, 'b> {
+    /// Runs it on (batch, seq_len, width), with keys and values out of `source`; returns the result
+    /// and, in eager code, the probabilities.
+    pub fn run(
+        &self,
+        b: &'b Builder,
+        x: &Value<'b>,
+        source: &Value<'b>,
+    ) -> (Value<'b>, Option<Value<'b>>) {
+        let q = self.query(b, x);
+        let k = self.of_source(b, &self.w.k, source);
+        let v = self.of_source(b, &self.w.v, source);
+        let (attended, probabilities) = match self.o.attention {
+            Attention::Sdpa => (self.sdpa(b, [&q, &k, &v]), None),
+            Attention::Eager => {
+                let (out, probabilities) =
+                    eager(b, [&q, &k, &v], &[self.mask], self.sizes.attention_dropout);
+                (out, Some(probabilities))
+            }
+        };
+        let sizes = [self.o.batch, self.o.seq_len, self.sizes.width].map(|n| n as i64);
+        let flat = b.reshape(&attended, &sizes);
+        drop(attended);
+        let out = self.w.out.run(b, &flat);
+        (out, probabilities)
+    }
+
+    fn split(&self, b: &'b Builder, x: &Value<'b>, tokens: u64) -> Value<'b> {
+        let s = self.sizes;
+        let sizes = [self.o.batch, tokens, s.heads, s.width / s.heads].map(|n| n as i64);
+        let split = b.view(x, &sizes);
+        b.transpose(&split, 1, 2)
+    }
+
+    /// Whisper scales queries itself, and copies what it has turned.
+    fn query(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let projected = self.w.q.run(b, x);
+        if self.sizes.style == Style::Bart {
+            return self.split(b, &projected, self.o.seq_len);
+        }
+        let scaled = b.mul_number(&projected);
+        drop(projected);
+        let turned = self.split(b, &scaled, self.o.seq_len);
+        drop(scaled);
+        b.contiguous(&turned)
+    }
+
+    fn of_source(&self, b: &'b Builder, linear: &Linear<'b>, source: &Value<'b>) -> Value<'b> {
+        let projected = linear.run(b, source);
+        let turned = self.split(b, &projected, self.keys);
+        drop(projected);
+        match self.sizes.style {
+            Style::Bart => turned,
+            Style::Whisper => b.contiguous(&turned),
+        }
+    }
+
+    fn sdpa(&self, b: &'b Builder, [q, k, v]: [&Value<'b>; 3]) -> Value<'b> {
+        let causal = self.causal && self.mask.is_none() && self.o.seq_len > 1;
+        let op = Op::Sdpa { dropout: self.sizes.attention_dropout, causal, grouped: false };
+        let attended = match self.mask {
+            Some(mask) => b.run(op, &[q, k, v, mask]),
+            None => b.run(op, &[q, k, v]),
+        };
+        let turned = b.transpose(&attended, 1, 2);
+        drop(attended);
+        b.contiguous(&turned)
+    }
+}
+
+/// `eager_attention_forward` with what is added to the scores, in order; returns the result, as
+/// (batch, seq_len, heads, head_dim), and the probabilities.
+pub fn eager<'b>(
+    b: &'b Builder,
+    [q, k, v]: [&Value<'b>; 3],
+    added: &[Option<&Value<'b>>],
+    dropout: f64,
+) -> (Value<'b>, Value<'b>) {
+    let mut scores = {
+        let product = {
+            let turned = b.transpose(k, 2, 3);
+            b.run(Op::Matmul, &[q, &turned])
+        };
+        b.mul_number(&product)
+    };
+    for term in added.iter().flatten() {
+        scores = b.add(&scores, term);
+    }
+    let soft = b.run(Op::Softmax { in_f32: false }, &[&scores]);
+    drop(scores);
+    let probabilities = b.dropout(&soft, dropout);
+    drop(soft);
+    let attended = b.run(Op::Matmul, &[&probabilities, v]);
+    let turned = b.transpose(&attended, 1, 2);
+    let out = b.contiguous(&turned);
+    (out, probabilities)
+}
