@@ -100,7 +100,7 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
     ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
-    ("check job.yaml", 2, &["not yet"]),
+    ("check job.yaml", 2, &["cannot read `job.yaml`", "FILE"]),
     ("capture model.py:make", 2, &["not yet"]),
     ("schema plan", 2, &["not yet"]),
     ("profiles show nope", 2, &["nope", "profiles list"]),

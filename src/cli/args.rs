@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::cli::{estimate, gpus, later, plan, probe, profiles, run, trial};
+use crate::cli::{check, estimate, gpus, later, plan, probe, profiles, run, trial};
 
 /// Plan GPU memory before a training job starts
 ///
@@ -44,6 +44,8 @@ pub enum Command {
     Probe(probe::Args),
     /// Plan micro-batch and accumulation for an effective batch
     Plan(plan::Args),
+    /// Gate a job: does it fit, and is its batch what it says? Reads frameworks' configurations
+    Check(Box<check::Args>),
     /// Plan with the training command itself as the judge, on simulated GPUs
     Trial(trial::Args),
     /// Run any command once on simulated GPUs: its peak, and whether it runs out of memory
@@ -56,9 +58,6 @@ pub enum Command {
     /// (not yet) Advise what to change
     #[command(hide = true, disable_help_flag = true)]
     Advise(later::Args),
-    /// (not yet) Gate a job on whether it fits
-    #[command(hide = true, disable_help_flag = true)]
-    Check(later::Args),
     /// (not yet) Capture the trace of a PyTorch model
     #[command(hide = true, disable_help_flag = true)]
     Capture(later::Args),

@@ -14,6 +14,15 @@ use crate::profile::names::nearest;
 /// The file that is read from the working folder when `--config` is not given.
 pub const FILE_NAME: &str = "oomph.toml";
 
+/// What a file of setup keys says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loaded {
+    /// The setup.
+    pub setup: SetupArgs,
+    /// `model`, which `oomph check` takes where none is named beside it.
+    pub model: Option<String>,
+}
+
 /// The most bytes that a configuration may have: a limit against the wrong file.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -21,10 +30,10 @@ const MAX_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// When a named file cannot be read, or a key or value is not known: names file, line and key.
-pub fn load(config: Option<&Path>) -> Result<SetupArgs, CliError> {
+pub fn load(config: Option<&Path>) -> Result<Loaded, CliError> {
     let path = config.unwrap_or(Path::new(FILE_NAME));
     if config.is_none() && !path.is_file() {
-        return Ok(SetupArgs::default());
+        return Ok(Loaded::default());
     }
     let shown = path.display();
     let unreadable = |cause: String| {
@@ -44,7 +53,7 @@ pub fn load(config: Option<&Path>) -> Result<SetupArgs, CliError> {
 ///
 /// # Errors
 /// Names the line and the key, and the nearest known key to one that is not known.
-pub fn parse(text: &str, shown: &str) -> Result<SetupArgs, CliError> {
+pub fn parse(text: &str, shown: &str) -> Result<Loaded, CliError> {
     let table = DeTable::parse(text).map_err(|e| {
         let line = e.span().map_or(1, |span| line_of(text, span.start));
         CliError::usage(format!("`{shown}` line {line} is not TOML")).cause(e.message())
@@ -52,9 +61,14 @@ pub fn parse(text: &str, shown: &str) -> Result<SetupArgs, CliError> {
     let command = SetupArgs::augment_args(clap::Command::new("oomph").no_binary_name(true));
     let known: Vec<&str> = command.get_arguments().filter_map(Arg::get_long).collect();
     let mut arguments = Vec::new();
+    let mut model = None;
     for (key, value) in table.get_ref() {
         let name = key.get_ref().as_ref();
         let line = line_of(text, key.span().start);
+        if let ("model", DeValue::String(named)) = (name, value.get_ref()) {
+            model = Some(named.to_string());
+            continue;
+        }
         if !known.contains(&name) {
             let error = CliError::usage(format!("`{shown}` line {line}: no key `{name}`"));
             return Err(match nearest(name, known.iter().copied()) {
@@ -85,6 +99,7 @@ pub fn parse(text: &str, shown: &str) -> Result<SetupArgs, CliError> {
     command
         .try_get_matches_from(&arguments)
         .and_then(|matches| SetupArgs::from_arg_matches(&matches))
+        .map(|setup| Loaded { setup, model })
         .map_err(|error| crate::cli::usage::from_clap(&error))
 }
 
@@ -100,7 +115,8 @@ mod tests {
     #[test]
     fn keys_are_the_flags_names() {
         let args = parse("seq-len = 512\nprecision = \"bf16\"\nmicro-batch = \"auto\"\n", "f")
-            .expect("valid");
+            .expect("valid")
+            .setup;
         assert_eq!(args.seq_len, Some(512));
         assert_eq!(args.precision, Some(PrecisionArg::Bf16));
         assert_eq!(args.micro_batch, Some(MicroBatchArg::Auto));
@@ -109,7 +125,7 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let file = parse("seq-len = 512\naccumulation = 4\n", "f").expect("valid");
+        let file = parse("seq-len = 512\naccumulation = 4\n", "f").expect("valid").setup;
         let flags = SetupArgs { seq_len: Some(64), ..SetupArgs::default() };
         let both = flags.or(file);
         assert_eq!((both.seq_len, both.accumulation), (Some(64), Some(4)));

@@ -47,7 +47,7 @@ impl Job {
     /// # Errors
     /// For input that cannot be worked with; exit code 4 where a GPU is needed and none is there.
     pub fn prepare(args: &ModelArgs, without: WithoutGpu) -> Result<Job, CliError> {
-        let file = config_file::load(args.config.as_deref())?;
+        let file = config_file::load(args.config.as_deref())?.setup;
         let setup: SetupArgs = args.setup.clone().or(file);
         let mut model = ModelSource::resolve(&args.model)?;
         if let Some(image_size) = setup.image_size {

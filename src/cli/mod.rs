@@ -3,6 +3,11 @@
 //! Each command is a file with `Args` and `run(&Args, Style) -> Result<Answer, CliError>`.
 
 pub mod args;
+pub mod check;
+pub mod check_memory;
+pub mod check_output;
+pub mod check_plan;
+pub mod check_subject;
 pub mod config_file;
 pub mod error;
 pub mod estimate;
@@ -132,9 +137,7 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
         Command::Advise(_) => {
             Err(later::not_yet("advise", "try `oomph plan MODEL --checkpointing full`"))
         }
-        Command::Check(_) => {
-            Err(later::not_yet("check", "`oomph plan MODEL ...` exits 3 when it does not fit"))
-        }
+        Command::Check(args) => check::run(args, style),
         Command::Trial(args) => trial::run(args, style),
         Command::Capture(_) => {
             Err(later::not_yet("capture", "MODEL may be a config.json of a known architecture"))

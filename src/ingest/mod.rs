@@ -10,6 +10,7 @@ mod encoder;
 pub mod error;
 mod experts;
 mod fields;
+pub mod framework;
 mod gpt2;
 mod image;
 mod labels;

@@ -2,6 +2,8 @@
 //! arithmetic: knows no device.
 
 pub mod capacity;
+pub mod equation;
+pub mod finding;
 pub mod learning_rate;
 pub mod near;
 pub mod result;

@@ -56,7 +56,7 @@ pub fn plan(plan: &Plan) -> String {
     format!("{value:#}\n")
 }
 
-fn estimate_value(estimate: &Estimate) -> Value {
+pub(super) fn estimate_value(estimate: &Estimate) -> Value {
     let footprint = &estimate.footprint;
     let at_peak: Map<String, Value> = Category::ALL
         .into_iter()

@@ -2,9 +2,12 @@
 
 pub mod apportion;
 pub mod bar;
+pub mod check;
 pub mod estimate;
+pub mod github;
 pub mod gpus;
 pub mod json;
+pub mod junit;
 pub mod plan;
 pub mod probe;
 pub mod profiles;

@@ -1,0 +1,398 @@
+//! The two questions of `oomph check`: does the batch equation hold, and does the step fit.
+
+use crate::cli::check::{Args, NoGpu, Only};
+use crate::cli::check_plan;
+use crate::cli::check_subject::{FrameworkFile, Subject};
+use crate::cli::config_file;
+use crate::cli::error::CliError;
+use crate::cli::exit;
+use crate::cli::fits::{OnDevice, kinds, weakest};
+use crate::cli::gpu_select::GpuSelector;
+use crate::cli::job::{Job, WithoutGpu, world};
+use crate::cli::setup::{ModelArgs, SetupArgs};
+use crate::cli::target;
+use crate::cli::values::{Headroom, MicroBatchArg};
+use crate::ingest::framework::claims::{Amount, Claim, Claims};
+use crate::ingest::framework::judge::{Given, Judged, judge};
+use crate::plan::equation::Solved;
+use crate::plan::finding::{Check, Finding, Level, Memory, Verdict};
+use crate::plan::result::Estimate;
+use crate::plan::world::{World, WorldFrom};
+use crate::units::{AccumulationSteps, MicroBatch};
+
+/// Answers both questions, as far as they are asked.
+///
+/// # Errors
+/// When what is asked cannot be worked with at all.
+pub fn check(args: &Args, subject: &Subject, job: config_file::Loaded) -> Result<Check, CliError> {
+    match subject {
+        Subject::Framework(file) => of_framework(args, file, job),
+        Subject::Plan { name, plan, model } => {
+            check_plan::check(args, name, plan, model.as_deref(), job)
+        }
+        Subject::Job { model } => of_job(args, model.as_deref(), job),
+    }
+}
+
+/// A job of flags and `oomph.toml`.
+fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<Check, CliError> {
+    let Some(model) = model.map(str::to_owned).or(job.model) else {
+        return Err(CliError::usage("there is nothing to check")
+            .cause("no FILE, no MODEL, and no oomph.toml that names a `model`")
+            .hint("oomph check FILE MODEL, or oomph check MODEL --micro-batch 8"));
+    };
+    let setup = args.setup.clone().or(job.setup);
+    let micro_batch = match setup.micro_batch {
+        Some(MicroBatchArg::Fixed(size)) => size,
+        Some(MicroBatchArg::Auto) | None => {
+            return Err(CliError::usage("check judges one micro-batch, and none is said")
+                .hint("--micro-batch 8; `oomph plan` finds the largest"));
+        }
+    };
+    let accumulation = setup.accumulation.unwrap_or(1);
+    let mut check = Check {
+        subject: model.clone(),
+        kind: "job".to_owned(),
+        world: None,
+        data_parallel: None,
+        batch: None,
+        findings: Vec::new(),
+        memory: Memory::NotAsked(String::new()),
+        differences: Vec::new(),
+        code: exit::OK,
+    };
+    let target = setup.effective_batch;
+    let alone = SetupArgs { effective_batch: None, ..setup };
+    let (memory, findings, job) = memory(args, &model, alone);
+    (check.memory, check.findings) = (memory, findings);
+    if let Some(job) = job {
+        let replicas = job.data_parallel().get();
+        let effective = micro_batch.saturating_mul(accumulation).saturating_mul(replicas);
+        let target = target.or_else(|| {
+            let tokens = args.setup.effective_tokens?;
+            Some(tokens / job.settings.setup.seq_len)
+        });
+        check.findings.push(own_equation([micro_batch, accumulation, replicas], target));
+        check.batch = Some(Solved { micro_batch, accumulation, effective });
+        check.data_parallel = Some(replicas);
+        check.world = Some(job.world);
+    }
+    Ok(check)
+}
+
+/// Holds numbers of our own against the effective batch that is asked for.
+pub fn own_equation(numbers: [u64; 3], target: Option<u64>) -> Finding {
+    let [micro_batch, accumulation, replicas] = numbers;
+    let effective = micro_batch.saturating_mul(accumulation).saturating_mul(replicas);
+    let equation =
+        format!("micro-batch {micro_batch} x accumulation {accumulation} x {replicas} devices");
+    let wrong = target.filter(|target| *target != effective);
+    Finding {
+        verdict: if wrong.is_some() { Verdict::Equation } else { Verdict::Ok },
+        level: if wrong.is_some() { Level::Error } else { Level::Fine },
+        place: None,
+        key: None,
+        value: None,
+        message: match wrong {
+            Some(target) => format!("{equation} is {effective}, not {target}"),
+            None => format!("{equation} = {effective}"),
+        },
+        repairs: Vec::new(),
+    }
+}
+
+/// A framework's configuration.
+fn of_framework(
+    args: &Args,
+    file: &FrameworkFile,
+    job: config_file::Loaded,
+) -> Result<Check, CliError> {
+    let claims = &file.configuration.claims;
+    let said = settings(claims, true, &file.name)?;
+    let default = settings(claims, false, &file.name)?;
+    let setup = args.setup.clone().or(said).or(job.setup).or(default);
+    let only_batch = args.only == Some(Only::Batch);
+    let world = match find_world(args, &setup, claims) {
+        Ok(world) => world,
+        Err(error) if error.code == exit::NO_GPU && args.no_gpu == NoGpu::Skip => {
+            return Ok(skipped(file, "no GPU here, and nothing says how many devices train"));
+        }
+        Err(error) => return Err(error),
+    };
+    let given = open_filled(given(&setup)?, &args.setup, claims);
+    let mut judged = judge(&file.configuration, world.size, &given);
+    for (at, line) in world.disagreements.iter().enumerate() {
+        judged.findings.insert(at, caution(line.clone()));
+    }
+    let memory = if only_batch {
+        match judged.open.take() {
+            Some(open) => Memory::Unanswered {
+                code: exit::USAGE,
+                fact: "the batch equation cannot be checked".to_owned(),
+                cause: Some(open),
+                hint: Some("the flags say what the file leaves open".to_owned()),
+            },
+            None => Memory::NotAsked("--only batch".to_owned()),
+        }
+    } else {
+        let (memory, findings) = of_claims(args, file, setup, job.model, &judged, &world);
+        judged.findings.extend(findings);
+        memory
+    };
+    let Judged { findings, batch, data_parallel, .. } = judged;
+    Ok(Check {
+        subject: file.name.clone(),
+        kind: claims.dialect.name().to_owned(),
+        world: Some(world),
+        data_parallel,
+        batch,
+        findings,
+        memory,
+        differences: Vec::new(),
+        code: exit::OK,
+    })
+}
+
+fn caution(message: String) -> Finding {
+    Finding {
+        verdict: Verdict::Caution,
+        level: Level::Warning,
+        place: None,
+        key: None,
+        value: None,
+        message,
+        repairs: Vec::new(),
+    }
+}
+
+fn skipped(file: &FrameworkFile, why: &str) -> Check {
+    Check {
+        subject: file.name.clone(),
+        kind: file.configuration.claims.dialect.name().to_owned(),
+        world: None,
+        data_parallel: None,
+        batch: None,
+        findings: vec![caution(format!("skipped: {why}"))],
+        memory: Memory::NotAsked(format!("skipped: {why}")),
+        differences: Vec::new(),
+        code: exit::OK,
+    }
+}
+
+/// Judges the memory of what a configuration says.
+fn of_claims(
+    args: &Args,
+    file: &FrameworkFile,
+    setup: SetupArgs,
+    job_model: Option<String>,
+    judged: &Judged,
+    world: &World,
+) -> (Memory, Vec<Finding>) {
+    let claims = &file.configuration.claims;
+    let named = claims.model.as_ref().map(|claim| claim.value.clone());
+    let Some(model) = file.model.clone().or(job_model).or(named) else {
+        let error = CliError::usage(format!("{} names no model", file.name))
+            .hint("MODEL beside it, or --only batch");
+        return (unanswered(error), Vec::new());
+    };
+    if let Some(beyond) = claims.beyond.first() {
+        let place = file.configuration.document.place(beyond.at);
+        let fact = format!("not yet: `{}` at {}:{}", beyond.key, file.name, place.line);
+        let error = CliError::usage(fact).cause(beyond.value.clone()).hint("--only batch");
+        return (unanswered(error), Vec::new());
+    }
+    let Some(batch) = judged.batch else {
+        if judged.findings.iter().any(|finding| finding.level == Level::Error) {
+            // The gate fails by the finding, and by its exit code.
+            return (Memory::NotAsked("the batch has to be mended first".to_owned()), Vec::new());
+        }
+        let error = CliError::usage("whether it fits cannot be said")
+            .cause(judged.open.clone().unwrap_or("its micro-batch is not known".to_owned()))
+            .hint("mend the batch first; --micro-batch says what the file leaves open");
+        return (unanswered(error), Vec::new());
+    };
+    let setup = SetupArgs {
+        micro_batch: Some(MicroBatchArg::Fixed(batch.micro_batch)),
+        accumulation: Some(batch.accumulation),
+        world_size: Some(world.size),
+        effective_batch: None,
+        effective_tokens: None,
+        ..setup
+    };
+    let (memory, findings, _) = memory(args, &model, setup);
+    (memory, findings)
+}
+
+/// Turns an error into a question that stays open.
+pub fn unanswered(error: CliError) -> Memory {
+    let CliError { code, fact, cause, hint, .. } = error;
+    Memory::Unanswered { code, fact, cause, hint }
+}
+
+/// Works out whether a job fits, on the weakest of its GPUs.
+pub fn memory(args: &Args, model: &str, setup: SetupArgs) -> (Memory, Vec<Finding>, Option<Job>) {
+    let job = match prepared(args, model, setup) {
+        Ok(job) => job,
+        Err(error) if error.code == exit::NO_GPU && args.no_gpu == NoGpu::Skip => {
+            let why = format!("skipped: {}", error.fact);
+            return (Memory::NotAsked(why.clone()), vec![caution(why)], None);
+        }
+        Err(error) => return (unanswered(error), Vec::new(), None),
+    };
+    match judged(args, &job) {
+        Ok((estimate, findings)) => (Memory::Answered(Box::new(estimate)), findings, Some(job)),
+        Err(error) => (unanswered(error), Vec::new(), Some(job)),
+    }
+}
+
+fn prepared(args: &Args, model: &str, setup: SetupArgs) -> Result<Job, CliError> {
+    let model = ModelArgs { model: model.to_owned(), config: args.config.clone(), setup };
+    let job = Job::prepare(&model, WithoutGpu::AskDriver)?;
+    job.check_kernels()?;
+    Ok(job)
+}
+
+fn judged(args: &Args, job: &Job) -> Result<(Estimate, Vec<Finding>), CliError> {
+    let devices: Vec<OnDevice> = match job.gpus.as_slice() {
+        [] => vec![OnDevice::new(job, None)?],
+        gpus => kinds(gpus)
+            .into_iter()
+            .map(|gpu| OnDevice::new(job, Some(gpu)))
+            .collect::<Result<_, _>>()?,
+    };
+    let weakest = weakest(&devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
+    let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
+    let accumulation = job.settings.accumulation.unwrap_or(AccumulationSteps::ONE);
+    let mut estimate = weakest.planned(micro_batch, accumulation)?;
+    if estimate.fits() != Some(true) {
+        estimate.hints = weakest.hints(micro_batch, accumulation)?;
+    }
+    let total = weakest.gpu.map(|gpu| gpu.total).or(job.capacity);
+    let finding = fit(&estimate, args.min_headroom.zip(total));
+    Ok((estimate, vec![finding]))
+}
+
+/// Says whether a step fits, and whether it leaves what must stay free.
+fn fit(estimate: &Estimate, least: Option<(Headroom, crate::units::Bytes)>) -> Finding {
+    let need = estimate.footprint.min_capacity;
+    let sizes = format!(
+        "micro-batch {}, accumulation {}",
+        estimate.setup.micro_batch, estimate.setup.accumulation
+    );
+    let (may, left) = estimate.capacity.map_or_else(Default::default, |capacity| {
+        let all = capacity.free.saturating_sub(capacity.outside);
+        (capacity.bytes, all.saturating_sub(need))
+    });
+    let mut finding = Finding {
+        verdict: Verdict::Ok,
+        level: Level::Fine,
+        place: None,
+        key: None,
+        value: None,
+        message: format!("{} fits: {sizes} needs {need} of {may}", estimate.model),
+        repairs: Vec::new(),
+    };
+    let short = least.map(|(least, of)| (least, least.of(of))).filter(|(_, bytes)| left < *bytes);
+    if estimate.fits() != Some(true) {
+        finding.message = format!(
+            "{} does not fit: {sizes} needs {need}, {} more than it may take",
+            estimate.model,
+            need.saturating_sub(may)
+        );
+    } else if let Some((least, bytes)) = short {
+        finding.message =
+            format!("{sizes} leaves {left} free, less than --min-headroom {least} ({bytes})");
+    } else {
+        return finding;
+    }
+    Finding { verdict: Verdict::DoesNotFit, level: Level::Error, ..finding }
+}
+
+/// Turns what a configuration says about memory into setup flags, by the flags' own parsers.
+fn settings(claims: &Claims, said: bool, name: &str) -> Result<SetupArgs, CliError> {
+    let lines = claims.settings.iter().filter(|setting| setting.key.is_some() == said);
+    let text: String = lines
+        .map(|setting| format!("{} = {}\n", setting.flag, toml_string(&setting.value)))
+        .collect();
+    let shown = if said { name.to_owned() } else { format!("{name}, a default") };
+    config_file::parse(&text, &shown).map(|loaded| loaded.setup)
+}
+
+/// Quotes a text as a TOML string; JSON's escapes are TOML's.
+fn toml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// Returns what flags say about the batch.
+///
+/// # Errors
+/// When they contradict each other.
+pub fn given(setup: &SetupArgs) -> Result<Given, CliError> {
+    let micro_batch = match setup.micro_batch {
+        Some(MicroBatchArg::Fixed(size)) => Some(size),
+        _ => None,
+    };
+    let target = match (setup.effective_batch, setup.effective_tokens) {
+        (Some(_), Some(_)) => {
+            return Err(CliError::usage("--effective-batch and --effective-tokens are both given")
+                .hint("leave one of them out"));
+        }
+        (Some(batch), None) => Some(batch),
+        (None, Some(tokens)) => {
+            let seq_len = setup.seq_len.ok_or_else(|| {
+                CliError::usage("--effective-tokens needs the tokens of a sample")
+                    .hint("--seq-len N")
+            })?;
+            if !tokens.is_multiple_of(seq_len) {
+                return Err(CliError::new(
+                    exit::NO_EXACT_PLAN,
+                    format!("{tokens} tokens are no whole samples of {seq_len}"),
+                )
+                .hint(format!("--effective-tokens {}", (tokens / seq_len).max(1) * seq_len)));
+            }
+            Some(tokens / seq_len)
+        }
+        (None, None) => None,
+    };
+    let accumulation = setup.accumulation;
+    Ok(Given { micro_batch, accumulation, target, seq_len: setup.seq_len })
+}
+
+/// Leaves what the file itself says to the file: `oomph.toml` fills what is open, and only flags
+/// contradict.
+fn open_filled(given: Given, flags: &SetupArgs, claims: &Claims) -> Given {
+    let says = |claim: &Option<Claim<Amount>>| {
+        claim.as_ref().is_some_and(|claim| matches!(claim.value, Amount::Number(_)))
+    };
+    let size_is_flag = matches!(flags.micro_batch, Some(MicroBatchArg::Fixed(_)));
+    let size_open = size_is_flag || !says(&claims.micro_batch);
+    let steps_open = flags.accumulation.is_some() || !says(&claims.accumulation);
+    Given {
+        micro_batch: given.micro_batch.filter(|_| size_open),
+        accumulation: given.accumulation.filter(|_| steps_open),
+        ..given
+    }
+}
+
+/// Decides on the number of devices: the flag, the launcher, the file, the GPUs.
+fn find_world(args: &Args, setup: &SetupArgs, claims: &Claims) -> Result<World, CliError> {
+    let file = claims.world.as_ref().and_then(|claim| match claim.value {
+        Amount::Number(number) if number > 0 => Some((claim.key.as_str(), number.unsigned_abs())),
+        _ => None,
+    });
+    let known = world(setup.world_size, file, 0)?;
+    if known.from != WorldFrom::Assumed {
+        return Ok(known);
+    }
+    let chosen = match &setup.gpu {
+        Some(selector) => target::chosen(selector),
+        None if setup.capacity.is_some() && args.only.is_none() => return Ok(known),
+        None => target::chosen(&GpuSelector::All),
+    };
+    let gpus = chosen.map_err(|error| CliError {
+        fact: format!("nothing says how many devices train, and {}", error.fact),
+        hint: Some("--world-size N".to_owned()),
+        ..error
+    })?;
+    world(None, None, gpus.len())
+}

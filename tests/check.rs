@@ -1,0 +1,291 @@
+//! `oomph check`: what it finds, where, how it says so, and that no open question is exit 0.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BROKEN: &str = "{\n  // hjson\n  \"train_batch_size\": 256,\n  \
+                      \"train_micro_batch_size_per_gpu\": 6,\n}\n";
+
+/// A folder with the files that most tests read.
+fn folder() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in [
+        ("broken.json", BROKEN),
+        ("good.json", "{\"train_batch_size\": 264, \"train_micro_batch_size_per_gpu\": 6}"),
+        ("typo.json", "{\"train_micro_batch_size_per_gpuu\": 4, \"train_batch_size\": 16}"),
+        ("string.json", "{\"train_batch_size\": \"16\"}"),
+        ("twice.json", "{\"train_batch_size\": 16, \"train_batch_size\": 8}"),
+        ("zero.json", "{\"train_batch_size\": 8, \"zero_optimization\": {\"stage\": 2}}"),
+        ("half.json", "{\"train_batch_size\": \"${N}\", \"train_micro_batch_size_per_gpu\": 2}"),
+        ("hf.yaml", "per_device_train_batch_size: 6  # six\nbf16: true\n"),
+        ("comma.json", "{\"per_device_train_batch_size\": 6,}"),
+        ("noacc.json", "{\"per_device_train_batch_size\": 6, \"gradient_accumulation_steps\": 0}"),
+        ("unknown.yaml", "foo: 1\n"),
+        (
+            "accelerate.yaml",
+            "distributed_type: MULTI_GPU\nnum_processes: 4\ngradient_accumulation_steps: 4\n",
+        ),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn command(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.arg("check").args(line.split_whitespace()).current_dir(folder);
+    command.stdin(Stdio::null()).env_clear();
+    command
+}
+
+fn check(folder: &TempDir, line: &str) -> Output {
+    command(folder.path(), line).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What comes out, blanks and lines joined, whichever stream it is on.
+fn words(output: &Output) -> String {
+    let both = [output.stdout.clone(), output.stderr.clone()].concat();
+    let text = String::from_utf8(both).unwrap();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A line, its exit code, and what it must say.
+const CASES: &[(&str, i32, &[&str])] = &[
+    ("good.json --only batch --world-size 4", 0, &["passes", "6 x accumulation 11 x 4"]),
+    (
+        "broken.json --only batch --world-size 4",
+        6,
+        &["broken.json:3:23: error [equation]", "repair: train_micro_batch_size_per_gpu = 4"],
+    ),
+    ("good.json --only batch --world-size 8", 6, &["264 is no multiple of 6 x 8 devices"]),
+    (
+        "typo.json --only batch --world-size 4",
+        0,
+        &["typo.json:1:2: warning [unknown-key]", "ignores it", "`train_micro_batch_size_per_gpu`"],
+    ),
+    ("typo.json --only batch --world-size 4 --fail-on warning", 6, &["fails", "warning"]),
+    ("string.json --only batch --world-size 4", 2, &["string.json:1:22: error [invalid]"]),
+    ("twice.json --only batch --world-size 4", 2, &["twice.json:1:26", "stands twice"]),
+    (
+        "half.json --only batch --world-size 4",
+        2,
+        &["not answered", "train_batch_size", "unresolved"],
+    ),
+    ("good.json --only batch", 4, &["how many devices", "--world-size N"]),
+    ("good.json --world-size 4 --gpu sim:t4", 2, &["names no model", "--only batch"]),
+    ("zero.json gpt2 --gpu sim:t4", 2, &["not yet: --parallel zero2"]),
+    ("hf.yaml gpt2 --gpu sim:t4 --seq-len 256", 0, &["gpt2 fits", "6 x accumulation 1 x 1"]),
+    ("hf.yaml gpt2 --seq-len 256", 4, &["driver"]),
+    ("hf.yaml gpt2 --seq-len 256 --no-gpu skip", 0, &["skipped"]),
+    ("hf.yaml llama-3.1-8b --gpu sim:t4", 3, &["error [does-not-fit]", "does not fit"]),
+    ("hf.yaml llama-3.1-8b --gpu sim:t4 --exit-zero", 0, &["does not fit"]),
+    (
+        "hf.yaml gpt2 --gpu sim:t4*4 --seq-len 512 --effective-batch 264",
+        6,
+        &["24, not 264", "repair: gradient_accumulation_steps = 11"],
+    ),
+    ("hf.yaml gpt2 --gpu sim:t4 --micro-batch 7", 2, &["file says 6, and a flag says 7"]),
+    (
+        "hf.yaml gpt2 --gpu sim:t4 --seq-len 256 --min-headroom 90%",
+        3,
+        &["less than --min-headroom"],
+    ),
+    ("hf.yaml nothing --gpu sim:t4", 2, &["there is no model `nothing`"]),
+    ("noacc.json --only batch --world-size 2", 6, &["must be at least 1", "steps = 1"]),
+    ("comma.json --only batch --world-size 2", 2, &["comma.json:1:35", "read as JSON"]),
+    ("unknown.yaml --only batch --world-size 2", 2, &["no framework is known", "--framework"]),
+    ("missing.json --only batch", 2, &["cannot read `missing.json`"]),
+    (
+        "accelerate.yaml --only batch --micro-batch 2",
+        6,
+        &["accelerate.yaml:3:1", "refuses the file"],
+    ),
+    ("--only batch", 2, &["no FILE"]),
+    ("", 2, &["nothing to check"]),
+    ("gpt2 llama-3.2-1b", 2, &["two models"]),
+    ("good.json broken.json", 2, &["one thing is checked at a time"]),
+    ("gpt2 --gpu sim:t4", 2, &["check judges one micro-batch", "--micro-batch"]),
+    ("gpt2 --gpu sim:t4 --micro-batch 2 --json --format junit", 2, &["--json", "--format"]),
+    (
+        "--only batch --world-size 4 -- --micro-batch-size 6 --global-batch-size 264",
+        0,
+        &["megatron"],
+    ),
+    (
+        "--only batch --world-size 8 -- --micro-batch-size 6 --global-batch-size 264 \
+         --tensor-model-parallel-size 2",
+        0,
+        &["x 4 devices = 264", "4 replicas"],
+    ),
+    (
+        "--only batch --world-size 4 -- --training.num_tokens_per_microbatch_per_dp_rank 4096 \
+         --training.num_tokens_per_train_step 32768 --training.seq_len 2048",
+        0,
+        &["micro-batch 2 x accumulation 2 x 4 devices = 16"],
+    ),
+];
+
+#[test]
+fn every_question_gets_its_exit_code_and_its_words() {
+    let folder = folder();
+    for (line, code, parts) in CASES {
+        let output = check(&folder, line);
+        let words = words(&output);
+        assert_eq!(output.status.code(), Some(*code), "{line}: {words}");
+        for part in *parts {
+            assert!(words.contains(part), "{line}: no `{part}` in {words}");
+        }
+        let long = stdout(&output).lines().any(|line| line.chars().count() > 80);
+        assert!(!long, "{line}: wider than 80 columns: {}", stdout(&output));
+    }
+}
+
+#[test]
+fn a_diff_mends_what_is_broken_and_writing_it_passes() {
+    let folder = folder();
+    let line = "broken.json --only batch --world-size 4";
+    let diff = stdout(&check(&folder, &format!("{line} --fix")));
+    assert!(diff.contains("-  \"train_micro_batch_size_per_gpu\": 6,\n"), "{diff}");
+    assert!(diff.contains("+  \"train_micro_batch_size_per_gpu\": 4,\n"), "{diff}");
+    let file = folder.path().join("broken.json");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), BROKEN, "--fix changes nothing");
+    check(&folder, &format!("{line} --write"));
+    let mended = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(mended, BROKEN.replace("gpu\": 6", "gpu\": 4"), "comments stay");
+    assert_eq!(check(&folder, line).status.code(), Some(0));
+}
+
+#[test]
+fn a_key_that_is_missing_or_mistyped_is_written() {
+    let folder = folder();
+    check(&folder, "typo.json --only batch --world-size 4 --write");
+    let typo = std::fs::read_to_string(folder.path().join("typo.json")).unwrap();
+    assert_eq!(typo, "{\"train_micro_batch_size_per_gpu\": 4, \"train_batch_size\": 16}");
+    check(&folder, "hf.yaml --only batch --world-size 4 --effective-batch 264 --write");
+    let yaml = std::fs::read_to_string(folder.path().join("hf.yaml")).unwrap();
+    let wanted =
+        "per_device_train_batch_size: 6  # six\ngradient_accumulation_steps: 11\nbf16: true\n";
+    assert_eq!(yaml, wanted);
+}
+
+#[test]
+fn json_names_the_file_the_line_and_the_repair() {
+    let folder = folder();
+    let output = check(&folder, "broken.json --only batch --world-size 4 --json");
+    let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&value["schema"], &value["exit_code"]), (&"oomph.check/1".into(), &6.into()));
+    let finding = &value["findings"][0];
+    let at = (&finding["file"], &finding["line"], &finding["column"]);
+    assert_eq!(at, (&"broken.json".into(), &3.into(), &23.into()));
+    assert_eq!(finding["repaired"]["train_micro_batch_size_per_gpu"], "4");
+}
+
+#[test]
+fn a_job_in_oomph_toml_is_checked_and_fills_what_a_file_leaves_open() {
+    let folder = folder();
+    let job = "model = \"gpt2\"\nmicro-batch = 4\nseq-len = 256\ngpu = \"sim:t4\"\n";
+    std::fs::write(folder.path().join("oomph.toml"), job).unwrap();
+    assert!(words(&check(&folder, "")).contains("gpt2 fits: micro-batch 4"));
+    let said = words(&check(&folder, "hf.yaml"));
+    assert!(said.contains("gpt2 fits: micro-batch 6"), "{said}");
+}
+
+fn planned(folder: &TempDir, line: &str) {
+    let mut plan = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    plan.args(line.split_whitespace()).current_dir(folder.path()).env_clear();
+    let output = plan.output().unwrap();
+    std::fs::write(folder.path().join("plan.json"), output.stdout).unwrap();
+}
+
+#[test]
+fn an_earlier_plan_is_held_against_the_gpu_of_now() {
+    let folder = folder();
+    planned(&folder, "plan gpt2 --precision bf16 --effective-batch 256 --gpu sim:l4 --json");
+    assert_eq!(check(&folder, "plan.json --gpu sim:l4").status.code(), Some(0));
+    let smaller = check(&folder, "plan.json --gpu sim:4GiB");
+    assert_eq!(smaller.status.code(), Some(3), "{smaller:?}");
+    assert!(words(&smaller).contains("when the plan was made it was"), "{smaller:?}");
+    assert_eq!(check(&folder, "plan.json").status.code(), Some(4), "the machine has no GPU");
+    let world = check(&folder, "plan.json --gpu sim:l4*2 --world-size 2");
+    assert_eq!(world.status.code(), Some(6), "{world:?}");
+    let lora = "plan llama-3.2-1b --lora r=8 --seq-len 256 --effective-batch 8 --gpu sim:l4 --json";
+    planned(&folder, lora);
+    assert_eq!(check(&folder, "plan.json --gpu sim:l4").status.code(), Some(0));
+    let task = "--task sequence-classification";
+    planned(
+        &folder,
+        &format!("plan bert-base-uncased {task} --effective-batch 8 --gpu sim:l4 --json"),
+    );
+    let other = check(&folder, "plan.json --gpu sim:l4");
+    assert_eq!(other.status.code(), Some(2), "another task is another setup: {other:?}");
+    assert_eq!(check(&folder, &format!("plan.json --gpu sim:l4 {task}")).status.code(), Some(0));
+}
+
+#[test]
+fn a_baseline_says_what_a_change_costs() {
+    let folder = folder();
+    let line = "gpt2 --precision bf16 --gpu sim:l4 --seq-len 256 --micro-batch";
+    let base = check(&folder, &format!("{line} 4 --json"));
+    std::fs::write(folder.path().join("base.json"), &base.stdout).unwrap();
+    let more = words(&check(&folder, &format!("{line} 8 --baseline base.json")));
+    assert!(more.contains("peak allocated") && more.contains("%) against"), "{more}");
+    let same = words(&check(&folder, &format!("{line} 4 --baseline base.json")));
+    assert!(same.contains("as before"), "{same}");
+    let none = check(&folder, &format!("{line} 4 --baseline good.json"));
+    assert_eq!(none.status.code(), Some(2), "{none:?}");
+}
+
+#[test]
+fn github_gets_annotations_a_summary_and_outputs() {
+    let folder = folder();
+    let (summary, outputs) = (folder.path().join("summary.md"), folder.path().join("outputs"));
+    let mut step = command(folder.path(), "broken.json --only batch --world-size 4");
+    step.env("GITHUB_ACTIONS", "true");
+    step.env("GITHUB_STEP_SUMMARY", &summary).env("GITHUB_OUTPUT", &outputs);
+    let output = step.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let annotation = "::error file=broken.json,line=3,col=23,title=oomph%3A equation::";
+    assert!(stderr.contains(annotation), "{stderr}");
+    let summary = std::fs::read_to_string(summary).unwrap();
+    assert!(summary.contains("| error | `broken.json:3:23` |"), "{summary}");
+    let outputs = std::fs::read_to_string(outputs).unwrap();
+    assert!(outputs.contains("exit_code=6\n") && outputs.contains("passes=false\n"), "{outputs}");
+}
+
+#[test]
+fn annotations_stay_within_githubs_limit() {
+    let folder = TempDir::new().unwrap();
+    let keys: String = (0..40).map(|n| format!("\"key{n}\": 1, ")).collect();
+    let text = format!("{{{keys}\"train_batch_size\": 4}}");
+    std::fs::write(folder.path().join("many.json"), text).unwrap();
+    let line = "many.json --only batch --world-size 4 --format github";
+    let warnings = stdout(&check(&folder, line));
+    assert_eq!(warnings.lines().filter(|line| line.starts_with("::warning")).count(), 10);
+    assert!(warnings.contains("and 31 more"), "{warnings}");
+}
+
+#[test]
+fn junit_and_dotenv_say_the_same() {
+    let folder = folder();
+    let line = "broken.json --only batch --world-size 4 --format";
+    let junit = stdout(&check(&folder, &format!("{line} junit")));
+    assert!(junit.contains("tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{junit}");
+    assert!(junit.contains("repair: train_micro_batch_size_per_gpu = 4"), "{junit}");
+    let good = "good.json --only batch --world-size 4 --format dotenv";
+    let variables = stdout(&check(&folder, good));
+    assert!(
+        variables.contains("OOMPH_MICRO_BATCH=6\nOOMPH_ACCUMULATION_STEPS=11\n"),
+        "{variables}"
+    );
+    check(&folder, &format!("{good} --out job.env"));
+    assert_eq!(std::fs::read_to_string(folder.path().join("job.env")).unwrap(), variables);
+}
