@@ -91,7 +91,10 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate resnet-18 --task causal-lm", 2, &["--task image-classification", "causal-lm"]),
     ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
     ("estimate gpt2 --task seq2seq-lm", 2, &["--task causal-lm", "seq2seq-lm"]),
-    ("estimate gpt2 --task speech-seq2seq", 2, &["not yet", "speech-seq2seq"]),
+    ("estimate gpt2 --task speech-seq2seq", 2, &["--task causal-lm", "speech-seq2seq"]),
+    ("estimate whisper-tiny --seq-len 128", 2, &["model of audio", "--label-len"]),
+    ("estimate whisper-tiny --attention-mask ones", 2, &["--attention-mask", "model of audio"]),
+    ("estimate whisper-tiny --label-len 449", 2, &["449 is more than", "--label-len 448"]),
     ("estimate gpt2 --label-len 64", 2, &["no encoder-decoder", "leave --label-len out"]),
     ("estimate resnet-18 --label-len 64", 2, &["--label-len", "model of images"]),
     ("estimate t5-small --label-len 5000000", 2, &["--label-len 5000000 is out of range"]),
@@ -329,6 +332,24 @@ fn targets_of_an_encoder_decoder_have_a_length_of_their_own() {
     assert_eq!(length, 32);
     assert!(short < as_long, "{short} and {as_long}");
     assert!(!said.contains("--label-len"), "{said}");
+}
+
+#[test]
+fn audio_is_of_one_length_and_what_is_written_is_asked_for() {
+    let needs = |flags: &str| {
+        let output = oomph(&format!("estimate whisper-tiny --micro-batch 2 --json {flags}"));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let value = json(&output);
+        let said = value["assumptions"].to_string();
+        (value["peak_allocated_bytes"].as_u64().unwrap(), value["setup"]["label_len"].clone(), said)
+    };
+    let (most, length, said) = needs("");
+    assert_eq!(length, 448);
+    assert!(said.contains("audio of 3000 frames") && said.contains("cuDNN"), "{said}");
+    assert!(!said.contains("--seq-len") && !said.contains("--attention-mask"), "{said}");
+    let (short, length, _) = needs("--label-len 16 --task speech-seq2seq");
+    assert_eq!(length, 16);
+    assert!(short < most, "{short} and {most}");
 }
 
 #[test]

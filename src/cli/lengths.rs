@@ -34,13 +34,18 @@ pub fn resolve(
             assumed.images(size, args.image_size.is_none());
             model.max_seq_len()
         }
+        None if model.reads_audio() => {
+            support::refuse_lengths_of_audio(args)?;
+            assumed.audio(model.max_seq_len());
+            model.max_seq_len()
+        }
         None => {
             let seq_len = args.seq_len.unwrap_or_else(|| {
                 let default = model.max_seq_len().min(2048);
                 assumed.note("seq-len", &default.to_string());
                 default
             });
-            check(("--seq-len", seq_len), model, notes)?;
+            check(("--seq-len", seq_len, model.max_seq_len()), model, notes)?;
             seq_len
         }
     };
@@ -54,29 +59,29 @@ fn label_len(
     assumed: &mut Assumed,
     notes: &mut Vec<String>,
 ) -> Result<Option<u64>, CliError> {
-    if !model.is_encoder_decoder() {
+    let Some(most) = model.max_label_len() else {
         let Some(given) = args.label_len else { return Ok(None) };
         let fact = format!("--label-len {given}: a {} is no encoder-decoder", model.model_type());
         return Err(CliError::usage(fact)
             .cause("its labels are as long as what it reads, or one a sample")
             .hint("leave --label-len out"));
-    }
+    };
     let label_len = args.label_len.unwrap_or_else(|| {
-        assumed.note("label-len", &seq_len.to_string());
-        seq_len
+        let default = if model.reads_audio() { most } else { seq_len };
+        assumed.note("label-len", &default.to_string());
+        default
     });
-    check(("--label-len", label_len), model, notes)?;
+    check(("--label-len", label_len, most), model, notes)?;
     Ok(Some(label_len))
 }
 
 /// Learned positions end at the model's maximum: PyTorch raises an index error beyond it. Rotary
 /// ones go on, and transformers says nothing in training.
 fn check(
-    (flag, length): (&str, u64),
+    (flag, length, most): (&str, u64, u64),
     model: &ModelConfig,
     notes: &mut Vec<String>,
 ) -> Result<(), CliError> {
-    let most = model.max_seq_len();
     if length > MAX_SEQ_LEN {
         return Err(CliError::usage(format!("{flag} {length} is out of range"))
             .hint(format!("{flag} {MAX_SEQ_LEN} at most; the model is made for {most}")));
@@ -92,7 +97,7 @@ fn check(
     notes.push(format!(
         "{flag} {length} is beyond the {most} that the model is made for; it runs, since its positions \
          are {}",
-        if model.is_encoder_decoder() { "relative" } else { "rotary" }
+        if model.max_label_len().is_some() { "relative" } else { "rotary" }
     ));
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::cli::values::{
     ZeroGradArg,
 };
 use crate::model::adapters::{Lora, Targets};
-use crate::model::config::{ModelConfig, Task};
+use crate::model::config::{ModelConfig, Task, WhisperConfig};
 use crate::model::tuning::Tuning;
 use crate::plan::result::Versions;
 use crate::step::setup::{GpuArch, Setup};
@@ -40,6 +40,10 @@ const NO_CUDNN_WORKSPACE: &str = "convolutions take no cuDNN workspace: cuDNN ch
 /// How images come to the device.
 const IMAGES_IN_F32: &str =
     "images come to the GPU in float32 and are cast there to the model's format";
+
+/// How audio comes to the device.
+const FEATURES_IN_F32: &str =
+    "features of audio come to the GPU in float32 and are cast there to the model's format";
 
 /// What an estimate with a paged optimizer leaves out.
 const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
@@ -130,6 +134,7 @@ impl Settings {
         let attention = assumed.or(args.attention, "attention", attention, |v| v.name());
         let mask = match model.image_size() {
             Some(_) => AttentionMaskArg::None,
+            None if model.reads_audio() => AttentionMaskArg::None,
             None => {
                 assumed
                     .or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name())
@@ -242,6 +247,15 @@ impl Assumed {
         }
         self.lines.push(NO_CUDNN_WORKSPACE.to_owned());
         self.lines.push(IMAGES_IN_F32.to_owned());
+    }
+
+    /// Notes what is taken for granted about audio, of so many positions.
+    pub(super) fn audio(&mut self, positions: u64) {
+        let frames = WhisperConfig::FRAMES_A_POSITION * positions;
+        self.lines
+            .push(format!("audio of {frames} frames a sample, padded to them as the model asks"));
+        self.lines.push(NO_CUDNN_WORKSPACE.to_owned());
+        self.lines.push(FEATURES_IN_F32.to_owned());
     }
 
     /// Notes that a flag has its default.

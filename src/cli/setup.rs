@@ -53,7 +53,7 @@ setup_args! {
     /// Train for this task [default: the model's own: the one config.json names, else causal-lm, masked-lm, image-classification]
     #[arg(long, value_name = "TASK")]
     task: TaskArg,
-    /// Use N target tokens a sample of an encoder-decoder [default: the sequence length]
+    /// Use N target tokens a sample of an encoder-decoder [default: the sequence length; of speech the most]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     label_len: u64,
     /// Hold weights and compute in this format [default: amp-bf16]

@@ -144,9 +144,7 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
         TaskArg::TokenClassification => Task::TokenClassification,
         TaskArg::ImageClassification => Task::ImageClassification,
         TaskArg::Seq2SeqLm => Task::Seq2SeqLm,
-        TaskArg::SpeechSeq2Seq => {
-            return Err(refused("--task", asked.name(), "leave --task out"));
-        }
+        TaskArg::SpeechSeq2Seq => Task::SpeechSeq2Seq,
     };
     model.with_task(task).map_err(|error| {
         let possible: Vec<&str> = error.possible.iter().map(|task| task.name()).collect();
@@ -220,6 +218,24 @@ pub fn refuse_tokens(args: &SetupArgs) -> Result<(), CliError> {
         None => Ok(()),
         Some((flag, _)) => Err(CliError::usage(format!("{flag} is given for a model of images"))
             .hint(format!("leave {flag} out; --image-size says how large the images are"))),
+    }
+}
+
+/// Refuses what has no meaning for a model of audio, whose samples are all of one length.
+///
+/// # Errors
+/// Names the flag.
+pub fn refuse_lengths_of_audio(args: &SetupArgs) -> Result<(), CliError> {
+    let given = [
+        ("--seq-len", args.seq_len.is_some()),
+        ("--effective-tokens", args.effective_tokens.is_some()),
+        ("--attention-mask", args.attention_mask.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((flag, _)) => Err(CliError::usage(format!("{flag} is given for a model of audio"))
+            .cause("all samples are padded to the length that it is made for")
+            .hint(format!("leave {flag} out; --label-len says how much is written"))),
     }
 }
 

@@ -8,12 +8,7 @@ use crate::model::config::{Activation, BartConfig, Side};
 
 /// Reads the keys of a BART.
 pub(super) fn read(fields: &mut Fields<'_>) -> Result<BartConfig, ConfigError> {
-    for key in ["encoder_layerdrop", "decoder_layerdrop"] {
-        if fields.dropout(key, 0.0)? > 0.0 {
-            let (value, supported) = ("above 0".to_owned(), "0: all layers run");
-            return Err(ConfigError::Unsupported { key, value, supported });
-        }
-    }
+    refuse_layerdrop(fields)?;
     let d_model = fields.size("d_model", limit::HIDDEN)?;
     let encoder = side(fields, d_model, ENCODER)?;
     let decoder = side(fields, d_model, DECODER)?;
@@ -40,6 +35,17 @@ pub(super) const ENCODER: [&str; 3] =
 /// Those of a decoder.
 pub(super) const DECODER: [&str; 3] =
     ["decoder_layers", "decoder_attention_heads", "decoder_ffn_dim"];
+
+/// Refuses layers that are left out at random.
+pub(super) fn refuse_layerdrop(fields: &Fields<'_>) -> Result<(), ConfigError> {
+    for key in ["encoder_layerdrop", "decoder_layerdrop"] {
+        if fields.dropout(key, 0.0)? > 0.0 {
+            let (value, supported) = ("above 0".to_owned(), "0: all layers run");
+            return Err(ConfigError::Unsupported { key, value, supported });
+        }
+    }
+    Ok(())
+}
 
 /// Reads one side.
 pub(super) fn side(

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{bart, decoder, encoder, gpt2, opt, resnet, t5, vit};
+use crate::ingest::{bart, decoder, encoder, gpt2, opt, resnet, t5, vit, whisper};
 use crate::model::config::{EncoderFamily, Family, ModelConfig, T5Family, Task};
 use crate::profile::names::nearest;
 
@@ -100,6 +100,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
         Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(&mut fields, family)?),
         Architecture::T5(family) => ModelConfig::T5(t5::read(&mut fields, family)?),
+        Architecture::Whisper => ModelConfig::Whisper(whisper::read(&mut fields)?),
         Architecture::Bart => ModelConfig::Bart(bart::read(&mut fields)?),
         Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
         Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
@@ -119,6 +120,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
 enum Architecture {
     Gpt2,
     Bart,
+    Whisper,
     Opt,
     Vit,
     ResNet,
@@ -133,6 +135,7 @@ impl Architecture {
         match model_type {
             "gpt2" => Some(Architecture::Gpt2),
             "bart" => Some(Architecture::Bart),
+            "whisper" => Some(Architecture::Whisper),
             "opt" => Some(Architecture::Opt),
             "vit" => Some(Architecture::Vit),
             "resnet" => Some(Architecture::ResNet),
@@ -258,6 +261,7 @@ fn own_code(map: &Map<String, Value>, task: Task) -> Option<String> {
         Task::TokenClassification => "a classifier of tokens",
         Task::ImageClassification => "an image classifier",
         Task::Seq2SeqLm => "an encoder-decoder that writes text",
+        Task::SpeechSeq2Seq => "one that writes down speech",
     };
     let other = Task::of_class(class) != Some(task);
     other.then(|| format!("config.json names `{}`; {assumed} is assumed", excerpt(class)))

@@ -1,7 +1,7 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 23] = [
+pub const MODEL_TYPES: [&str; 24] = [
     "bart",
     "bert",
     "distilbert",
@@ -24,6 +24,7 @@ pub const MODEL_TYPES: [&str; 23] = [
     "starcoder2",
     "t5",
     "vit",
+    "whisper",
     "xlm-roberta",
 ];
 

@@ -20,4 +20,5 @@ pub mod source;
 mod t5;
 pub mod versions;
 mod vit;
+mod whisper;
 mod windows;

@@ -74,6 +74,9 @@ pub enum Op {
     Div,
     /// `torch.where(condition, a, b)`, where b needs no gradient. `[condition, a, b] -> [out]`
     Where,
+    /// `torch.clamp(a, min=-number, max=number)` of a float16 tensor; other formats as they are.
+    /// `[a] -> [out]`
+    ClampHalf,
     /// Asks whether a float16 tensor is finite throughout, to clamp it where it is not, which no
     /// training goes on with; other formats are not asked. `[a] -> [out]`
     AskFinite {
@@ -275,6 +278,8 @@ pub struct Conv2d {
     pub stride: u64,
     /// Rows and columns of zeros on each side.
     pub padding: u64,
+    /// Whether it goes along the width alone, over images of one row (`conv1d`).
+    pub one_row: bool,
     /// Groups of channels that see each other.
     pub groups: u64,
 }

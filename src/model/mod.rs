@@ -31,6 +31,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Encoder(c) => encoder::build(c, options),
         ModelConfig::T5(c) => seq2seq::t5::build(c, options),
+        ModelConfig::Whisper(c) => seq2seq::whisper::build(c, options),
         ModelConfig::Bart(c) => seq2seq::bart::build(c, options),
         ModelConfig::Opt(c) => opt::build(c, options),
         ModelConfig::Gpt2(c) => gpt2::build(c, options),

@@ -283,6 +283,7 @@ impl<'g> Interpreter<'g, '_> {
                 let numel = sizes.iter().product::<i64>() as u64;
                 tape.empty(Dims::resolve(sizes, numel), dtype)
             }
+            Op::ClampHalf => tape.clamp_half(&args[0]),
             Op::AskFinite { at_once } => tape.ask_finite(&args[0], *at_once),
             Op::NumberLike => tape.scalar(args[0].dtype),
             Op::ZeroBias { sizes } => {

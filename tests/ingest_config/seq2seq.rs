@@ -1,7 +1,7 @@
 //! Encoder-decoders' own keys and defaults.
 
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::{Activation, BartConfig, ModelConfig, T5Config, Task};
+use oomph::model::config::{Activation, BartConfig, ModelConfig, T5Config, Task, WhisperConfig};
 use serde_json::{Map, Value, json};
 
 use super::{map, read, refused};
@@ -109,4 +109,40 @@ fn barts_positions_begin_behind_two_unused_rows() {
     let stacks = 2 * (attention + mlp(512)) + 3 * (2 * attention + mlp(1024));
     assert_eq!(count(&short), 1000 * 256 + 2 * (130 * 256 + norm) + stacks);
     assert_eq!(read(&short).config.max_seq_len(), 128);
+}
+
+fn small_whisper(changes: Value) -> Map<String, Value> {
+    let mut config = small_bart(json!({
+        "model_type": "whisper", "num_mel_bins": 40, "max_source_positions": 100,
+        "max_target_positions": 50,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+fn whisper(changes: Value) -> WhisperConfig {
+    match read(&small_whisper(changes)).config {
+        ModelConfig::Whisper(c) => c,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whisper_reads_audio_of_one_length_and_writes_up_to_another() {
+    let model = read(&small_whisper(json!({}))).config;
+    assert_eq!((model.max_seq_len(), model.max_label_len()), (100, Some(50)));
+    assert!(model.reads_audio());
+    assert_eq!(model.task(), Task::SpeechSeq2Seq);
+    let class = json!({"architectures": ["WhisperForConditionalGeneration"]});
+    assert_eq!(read(&small_whisper(class)).notes, Vec::<String>::new());
+    assert!(model.with_task(Task::Seq2SeqLm).is_err());
+}
+
+#[test]
+fn whispers_defaults_are_those_of_its_own() {
+    let lengths = json!({"max_source_positions": null, "max_target_positions": null});
+    let c = whisper(lengths);
+    assert_eq!((c.max_source_positions, c.max_target_positions, c.dropout), (1500, 448, 0.0));
+    let error = refused(&small_whisper(json!({"apply_spec_augment": true})));
+    assert!(matches!(error, ConfigError::Unsupported { key: "apply_spec_augment", .. }), "{error}");
 }

@@ -9,6 +9,7 @@ mod resnet;
 mod t5;
 mod task;
 mod vit;
+mod whisper;
 
 pub use bart::{BartConfig, Side};
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
@@ -19,6 +20,7 @@ pub use resnet::{ResNetConfig, ResNetLayer};
 pub use t5::{T5Config, T5Family};
 pub use task::{NoSuchTask, Task};
 pub use vit::VitConfig;
+pub use whisper::WhisperConfig;
 
 use crate::model::options::Version;
 
@@ -33,6 +35,8 @@ pub enum ModelConfig {
     T5(T5Config),
     /// BART.
     Bart(BartConfig),
+    /// Whisper.
+    Whisper(WhisperConfig),
     /// OPT.
     Opt(OptConfig),
     /// GPT-2.
@@ -68,6 +72,7 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => c.family.model_type(),
             ModelConfig::T5(c) => c.family.model_type(),
             ModelConfig::Bart(_) => "bart",
+            ModelConfig::Whisper(_) => "whisper",
             ModelConfig::Opt(_) => "opt",
             ModelConfig::Gpt2(_) => "gpt2",
             ModelConfig::Vit(_) => "vit",
@@ -82,6 +87,7 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::T5(c) => Some(c.d_kv),
             ModelConfig::Bart(c) => Some(c.head_dim()),
+            ModelConfig::Whisper(c) => Some(c.head_dim()),
             ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
             ModelConfig::Vit(c) => Some(c.head_dim()),
@@ -94,6 +100,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Encoder(c) => c.task,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => Task::Seq2SeqLm,
+            ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
             ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => Task::ImageClassification,
         }
@@ -108,6 +115,7 @@ impl ModelConfig {
         let possible = match &self {
             ModelConfig::Encoder(_) => EncoderConfig::TASKS,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
+            ModelConfig::Whisper(_) => &[Task::SpeechSeq2Seq],
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => &[Task::ImageClassification],
             _ => &[Task::CausalLm],
         };
@@ -124,7 +132,7 @@ impl ModelConfig {
     pub fn has_learned_positions(&self) -> bool {
         match self {
             ModelConfig::Decoder(_) | ModelConfig::T5(_) => false,
-            ModelConfig::Encoder(_) | ModelConfig::Bart(_) => true,
+            ModelConfig::Encoder(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_) => true,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => true,
         }
@@ -144,6 +152,7 @@ impl ModelConfig {
             | ModelConfig::Encoder(_)
             | ModelConfig::T5(_)
             | ModelConfig::Bart(_)
+            | ModelConfig::Whisper(_)
             | ModelConfig::Opt(_)
             | ModelConfig::Gpt2(_) => None,
         }
@@ -195,9 +204,19 @@ impl ModelConfig {
         }
     }
 
-    /// Whether it turns one text into another, so that labels have a length of their own.
-    pub fn is_encoder_decoder(&self) -> bool {
-        matches!(self, ModelConfig::T5(_) | ModelConfig::Bart(_))
+    /// Returns the most tokens that an encoder-decoder is made to write: labels have a length of their
+    /// own. `None` for other models.
+    pub fn max_label_len(&self) -> Option<u64> {
+        match self {
+            ModelConfig::T5(_) | ModelConfig::Bart(_) => Some(self.max_seq_len()),
+            ModelConfig::Whisper(c) => Some(c.max_target_positions),
+            _ => None,
+        }
+    }
+
+    /// Whether it reads audio, of the one length that it is made for.
+    pub fn reads_audio(&self) -> bool {
+        matches!(self, ModelConfig::Whisper(_))
     }
 
     /// Returns the longest sequence that the model is made for.
@@ -207,6 +226,7 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => c.max_seq_len(),
             ModelConfig::T5(c) => c.n_positions,
             ModelConfig::Bart(c) => c.max_position_embeddings,
+            ModelConfig::Whisper(c) => c.max_source_positions,
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
             ModelConfig::Vit(c) => c.tokens(),
@@ -227,6 +247,7 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => c.parameter_count(),
             ModelConfig::T5(c) => c.parameter_count(),
             ModelConfig::Bart(c) => c.parameter_count(),
+            ModelConfig::Whisper(c) => c.parameter_count(),
             ModelConfig::Opt(c) => c.parameter_count(),
             ModelConfig::Gpt2(c) => c.parameter_count(),
             ModelConfig::Vit(c) => c.parameter_count(),

@@ -15,17 +15,20 @@ pub enum Task {
     TokenClassification,
     /// A text from a text (`...ForConditionalGeneration`).
     Seq2SeqLm,
+    /// A text from audio (`...ForConditionalGeneration` of a model that reads it).
+    SpeechSeq2Seq,
 }
 
 impl Task {
     /// All tasks.
-    pub const ALL: [Task; 6] = [
+    pub const ALL: [Task; 7] = [
         Task::CausalLm,
         Task::MaskedLm,
         Task::ImageClassification,
         Task::SequenceClassification,
         Task::TokenClassification,
         Task::Seq2SeqLm,
+        Task::SpeechSeq2Seq,
     ];
 
     /// Returns the name that the command line gives it.
@@ -37,18 +40,20 @@ impl Task {
             Task::SequenceClassification => "sequence-classification",
             Task::TokenClassification => "token-classification",
             Task::Seq2SeqLm => "seq2seq-lm",
+            Task::SpeechSeq2Seq => "speech-seq2seq",
         }
     }
 
     /// Returns the task of a class that `architectures` names.
     pub fn of_class(class: &str) -> Option<Task> {
-        const ENDINGS: [(&str, Task); 7] = [
+        const ENDINGS: [(&str, Task); 8] = [
             ("ForCausalLM", Task::CausalLm),
             ("LMHeadModel", Task::CausalLm),
             ("ForMaskedLM", Task::MaskedLm),
             ("ForImageClassification", Task::ImageClassification),
             ("ForSequenceClassification", Task::SequenceClassification),
             ("ForTokenClassification", Task::TokenClassification),
+            ("WhisperForConditionalGeneration", Task::SpeechSeq2Seq),
             ("ForConditionalGeneration", Task::Seq2SeqLm),
         ];
         ENDINGS.iter().find(|(ending, _)| class.ends_with(ending)).map(|&(_, task)| task)

@@ -6,6 +6,7 @@
 use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::Op;
+use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::layer::{LayerSizes, Style};
 
@@ -58,8 +59,7 @@ impl<'b> CrossAttention<'_, 'b> {
         source: &Value<'b>,
     ) -> (Value<'b>, Option<Value<'b>>) {
         let q = self.query(b, x);
-        let k = self.of_source(b, &self.w.k, source);
-        let v = self.of_source(b, &self.w.v, source);
+        let [k, v] = self.of_source(b, source);
         let (attended, probabilities) = match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, [&q, &k, &v]), None),
             Attention::Eager => {
@@ -95,13 +95,19 @@ impl<'b> CrossAttention<'_, 'b> {
         b.contiguous(&turned)
     }
 
-    fn of_source(&self, b: &'b Builder, linear: &Linear<'b>, source: &Value<'b>) -> Value<'b> {
-        let projected = linear.run(b, source);
-        let turned = self.split(b, &projected, self.keys);
-        drop(projected);
+    /// Keys and values. Whisper copies what it has turned: until transformers 5 once both are there.
+    fn of_source(&self, b: &'b Builder, source: &Value<'b>) -> [Value<'b>; 2] {
+        let turned = |linear: &Linear<'b>| {
+            let projected = linear.run(b, source);
+            self.split(b, &projected, self.keys)
+        };
+        let dense = |turned: Value<'b>| b.contiguous(&turned);
         match self.sizes.style {
-            Style::Bart => turned,
-            Style::Whisper => b.contiguous(&turned),
+            Style::Bart => [turned(&self.w.k), turned(&self.w.v)],
+            Style::Whisper if self.o.transformers >= TRANSFORMERS_5 => {
+                [dense(turned(&self.w.k)), dense(turned(&self.w.v))]
+            }
+            Style::Whisper => [turned(&self.w.k), turned(&self.w.v)].map(dense),
         }
     }
 

@@ -176,7 +176,7 @@ impl<'b> Stack<'_, 'b> {
         for (index, w) in self.w.layers.iter().enumerate() {
             let _m = b.enter(&format!("layers.{index}"));
             let layer = Layer { sizes: &self.w.sizes, o: self.o, w, mask, source };
-            hidden = b.layer(passed, || layer.forward(b, &hidden));
+            hidden = b.layer(passed, || layer.forward(b, &hidden).0);
         }
         hidden
     }

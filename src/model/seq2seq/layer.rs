@@ -80,6 +80,24 @@ pub struct Source<'a, 'b> {
     pub mask: Option<&'a Value<'b>>,
 }
 
+/// What a part of a layer reads.
+#[derive(Debug)]
+enum Input<'a, 'b> {
+    /// What its norm made, a name of its own.
+    Normed(Value<'b>),
+    /// The residual stream.
+    Residual(&'a Value<'b>),
+}
+
+impl<'b> Input<'_, 'b> {
+    fn value(&self) -> &Value<'b> {
+        match self {
+            Input::Normed(value) => value,
+            Input::Residual(value) => value,
+        }
+    }
+}
+
 /// One layer to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a, 'b> {
@@ -96,8 +114,9 @@ pub struct Layer<'a, 'b> {
 }
 
 impl<'b> Layer<'_, 'b> {
-    /// Runs it.
-    pub fn forward(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    /// Runs it; returns the hidden states, and probabilities that are returned as well: of Whisper's
+    /// encoder until transformers 5.
+    pub fn forward(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let w = self.w;
         let own = CrossAttention {
             sizes: self.sizes,
@@ -111,7 +130,7 @@ impl<'b> Layer<'_, 'b> {
         let mut earlier = None;
         let mut hidden = self.around(b, &w.attention_norm, x, |x| {
             let _m = b.enter("self_attn");
-            let (out, names) = own.run(b, x, x);
+            let (out, names) = own.run(b, x.value(), x.value());
             probabilities = names;
             out
         });
@@ -120,20 +139,27 @@ impl<'b> Layer<'_, 'b> {
             let cross = CrossAttention { w: weights, keys, causal: false, mask, ..own };
             hidden = self.around(b, norm, &hidden, |x| {
                 let _m = b.enter("encoder_attn");
-                let (out, names) = cross.run(b, x, source.hidden);
+                let (out, names) = cross.run(b, x.value(), source.hidden);
                 // Until transformers 5 both probabilities have names of their own.
                 let before = std::mem::replace(&mut probabilities, names);
                 earlier = before.filter(|_| self.o.transformers < TRANSFORMERS_5);
                 out
             });
         }
-        let out = self.around(b, &w.norm, &hidden, |x| self.mlp(b, x));
-        if self.sizes.style == Style::Bart && self.source.is_none() {
-            let at_once = self.o.transformers >= TRANSFORMERS_5;
-            drop(b.run(Op::AskFinite { at_once }, &[&out]));
+        let mut out = self.around(b, &w.norm, &hidden, |x| self.mlp(b, x));
+        // What float16 cannot hold is clamped in an encoder: BART looks for it first.
+        match (self.source, self.sizes.style) {
+            (Some(_), _) => {}
+            (None, Style::Whisper) => out = b.run(Op::ClampHalf, &[&out]),
+            (None, Style::Bart) => {
+                let at_once = self.o.transformers >= TRANSFORMERS_5;
+                drop(b.run(Op::AskFinite { at_once }, &[&out]));
+            }
         }
-        drop((hidden, probabilities, earlier));
-        out
+        drop((hidden, earlier));
+        let of_4 = self.o.transformers < TRANSFORMERS_5;
+        let returns = of_4 && self.sizes.style == Style::Whisper && self.source.is_none();
+        (out, probabilities.filter(|_| returns))
     }
 
     /// `residual + dropout(part(x))`, with the norm before or behind.
@@ -142,12 +168,13 @@ impl<'b> Layer<'_, 'b> {
         b: &'b Builder,
         norm: &Norm<'b>,
         x: &Value<'b>,
-        part: impl FnOnce(&Value<'b>) -> Value<'b>,
+        part: impl FnOnce(Input<'_, 'b>) -> Value<'b>,
     ) -> Value<'b> {
         let first = self.sizes.style == Style::Whisper;
-        let normed = first.then(|| norm.run(b, x));
-        let result = part(normed.as_ref().unwrap_or(x));
-        drop(normed);
+        let result = part(match first {
+            true => Input::Normed(norm.run(b, x)),
+            false => Input::Residual(x),
+        });
         let dropped = b.dropout(&result, self.sizes.dropout);
         drop(result);
         let sum = b.add(x, &dropped);
@@ -155,12 +182,13 @@ impl<'b> Layer<'_, 'b> {
         if first { sum } else { norm.run(b, &sum) }
     }
 
-    fn mlp(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    fn mlp(&self, b: &'b Builder, x: Input<'_, 'b>) -> Value<'b> {
         let active = {
-            let wide = self.w.up.run(b, x);
+            let wide = self.w.up.run(b, x.value());
             let _m = b.enter("activation_fn");
             activation(b, self.sizes.activation, &wide)
         };
+        drop(x);
         let dropped = b.dropout(&active, self.sizes.activation_dropout);
         drop(active);
         self.w.down.run(b, &dropped)

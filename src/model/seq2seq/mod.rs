@@ -5,6 +5,7 @@ pub mod bart;
 mod layer;
 pub(super) mod masks;
 pub mod t5;
+pub mod whisper;
 
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};

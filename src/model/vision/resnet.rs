@@ -39,7 +39,7 @@ impl<'b> ConvLayer<'b> {
         activation: Option<Activation>,
     ) -> ConvLayer<'b> {
         let path = format!("{parent}.{name}");
-        let how = Conv2d { stride, padding: filters.kernel[0] / 2, groups: 1 };
+        let how = Conv2d { stride, padding: filters.kernel[0] / 2, groups: 1, one_row: false };
         ConvLayer {
             name: name.to_owned(),
             convolution: Convolution::load(b, &path, "convolution", filters, how, false),

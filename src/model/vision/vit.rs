@@ -74,7 +74,7 @@ struct Embeddings<'b> {
 fn load_embeddings<'b>(b: &'b Builder, c: &VitConfig) -> Embeddings<'b> {
     let filters =
         Filters { outputs: c.hidden_size, inputs: c.num_channels, kernel: [c.patch_size; 2] };
-    let how = Conv2d { stride: c.patch_size, padding: 0, groups: 1 };
+    let how = Conv2d { stride: c.patch_size, padding: 0, groups: 1, one_row: false };
     let parent = "vit.embeddings.patch_embeddings";
     let projection = Convolution::load(b, parent, "projection", filters, how, true);
     let own = |sizes: &[u64]| b.own_parameter("vit.embeddings", sizes, projection.weight());

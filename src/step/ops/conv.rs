@@ -51,7 +51,8 @@ fn kernel(x: &Tensor, weight: &Tensor, how: Conv2d) -> Kernel {
 fn outputs(x: &Dims, weight: &Dims, how: Conv2d) -> Dims {
     let (x, w) = (x.as_slice(), weight.as_slice());
     let size = |n: u64, kernel: u64| (n + 2 * how.padding - kernel) / how.stride + 1;
-    Dims::new(&[x[0], w[0], size(x[2], w[2]), size(x[3], w[3])])
+    let height = if how.one_row { x[2] } else { size(x[2], w[2]) };
+    Dims::new(&[x[0], w[0], height, size(x[3], w[3])])
 }
 
 impl Tape<'_> {

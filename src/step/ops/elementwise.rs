@@ -219,6 +219,24 @@ impl Tape<'_> {
         out
     }
 
+    /// `torch.clamp(x, min=-number, max=number)` where x is in float16.
+    pub fn clamp_half(&mut self, x: &Tensor) -> Tensor {
+        if x.dtype == DType::F16 { self.unary(Backward::Clamp, x, &[x]) } else { Rc::clone(x) }
+    }
+
+    /// `where((x >= min) & (x <= max), grad, 0)`: the zero is a tensor of its own.
+    pub fn clamp_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        let zero = self.empty(Dims::new(&[]), grad.dtype);
+        let x = &saved[0];
+        let strides = elementwise_strides(&[x], &x.sizes);
+        let within = || self.empty_strided(x.sizes, strides, DType::Bool);
+        let (least, most) = (within(), within());
+        let strides = elementwise_strides(&[&least, grad], &grad.sizes);
+        let out = self.empty_strided(grad.sizes, strides, grad.dtype);
+        drop((zero, least, most));
+        out
+    }
+
     /// `isfinite(x).all()`, or `isinf(x).any() or isnan(x).any()`, of a float16 tensor.
     ///
     /// Source: PyTorch `TensorCompare.cpp` (`isfinite`, `isinf`), which take `x.abs()`: to autograd an

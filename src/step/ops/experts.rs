@@ -67,6 +67,12 @@ impl Tape<'_> {
     pub fn index_rows(&mut self, x: &Tensor, index: &Tensor, dim: usize) -> Tensor {
         let mut sizes = x.sizes;
         sizes.as_mut_slice()[dim] = index.numel();
+        if dim == 0 {
+            // The index's own dimensions come first.
+            let rest = sizes.as_slice()[1..].iter();
+            sizes =
+                Dims::new(&index.sizes.as_slice().iter().chain(rest).copied().collect::<Vec<_>>());
+        }
         let op = Backward::IndexRows { sizes: x.sizes, dim };
         let edge = self.record(op, &[x], &[index], &[(sizes, x.dtype)]);
         self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)

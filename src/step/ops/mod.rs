@@ -71,6 +71,8 @@ pub enum Backward {
     Mul(bool, bool),
     /// `where` whose condition was kept.
     Where,
+    /// `clamp` whose input was kept.
+    Clamp,
     /// `masked_fill` whose mask was kept.
     MaskedFill,
     /// `x ** exponent`
@@ -181,6 +183,7 @@ impl Tape<'_> {
             Backward::Pointwise => one(self.pointwise_backward(grad, saved)),
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
             Backward::Where => one(self.where_backward(grad, saved)),
+            Backward::Clamp => one(self.clamp_backward(grad, saved)),
             Backward::MaskedFill => one(self.empty(grad.sizes, grad.dtype)),
             Backward::Pow => one(self.pow_backward(grad, saved)),
             Backward::Rsqrt => one(self.rsqrt_backward(grad, saved)),
