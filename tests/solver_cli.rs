@@ -120,3 +120,19 @@ fn what_cannot_be_emitted_leaves_stdout_empty() {
     assert!(String::from_utf8_lossy(&near.stderr).contains("no exact plan"), "{near:?}");
     assert!(json(&near)["train_batch_size"].as_u64().unwrap().is_multiple_of(2));
 }
+
+#[test]
+fn gradient_synchronisation_is_counted_with_and_without_no_sync() {
+    let plan = json(&oomph(&format!("{PLAN} 2000 --gpu sim:t4*4 --json"), &[]));
+    let steps = plan["accumulation_steps"].as_u64().unwrap();
+    let sent = |no_sync: bool| {
+        let all = plan["gradient_sync"].as_array().unwrap();
+        let one = all.iter().find(|one| one["sharing"] == "ddp" && one["no_sync"] == no_sync);
+        one.unwrap()["sent_bytes"].as_u64().unwrap()
+    };
+    // GPT-2's 124,439,808 parameters, two bytes each: a ring of four sends 2 x 3/4 of them.
+    assert_eq!(sent(true), 124_439_808 * 2 * 2 * 3 / 4);
+    assert_eq!(sent(false), sent(true) * steps);
+    let one = json(&oomph(&format!("{PLAN} 64 --gpu sim:t4 --json"), &[]));
+    assert_eq!(one["gradient_sync"], Value::Array(Vec::new()));
+}

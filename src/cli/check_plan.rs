@@ -15,8 +15,9 @@ use crate::plan::result::Estimate;
 use crate::units::Bytes;
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
-const SETUP: [&str; 8] = [
+const SETUP: [&str; 9] = [
     "seq_len",
+    "label_len",
     "precision",
     "optimizer",
     "zero_grad",

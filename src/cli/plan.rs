@@ -16,17 +16,19 @@ use crate::cli::target::ChosenGpu;
 use crate::export::decided::Decided;
 use crate::export::emit;
 use crate::export::format::Format;
+use crate::memory::trace::Category;
 use crate::plan::capacity::Capacity;
-use crate::plan::result::{Goal, Method, Plan, PlanGpu, UnequalGpus};
+use crate::plan::result::{Estimate, Goal, Method, Plan, PlanGpu, UnequalGpus};
 use crate::plan::same::{self, Training};
 use crate::plan::solver::{Limits, Solution, Unsolvable};
+use crate::plan::sync::{Sizes, Traffic, traffic};
 use crate::plan::together::{Fits, Wish, solve_with};
 use crate::plan::unequal::unequal;
 use crate::probe::target::Sharing;
 use crate::report;
 use crate::report::text::Paint;
 use crate::step::setup::Precision;
-use crate::units::{AccumulationSteps, Bytes, EffectiveBatch, MicroBatch};
+use crate::units::{AccumulationSteps, Bytes, DataParallelSize, EffectiveBatch, MicroBatch};
 
 /// When `plan` makes allocations on a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -228,7 +230,8 @@ fn compose(
     gpus.sort_by_key(|gpu| gpu.capacity.bytes);
     let data_parallel = wish.data_parallel;
     let world = job.world.clone();
-    Ok(Plan { gpus, world, data_parallel, goal, solution, unequal, method, estimate })
+    let sync = sync(&estimate, weakest.gradients, data_parallel, solution.as_ref());
+    Ok(Plan { gpus, world, data_parallel, goal, solution, unequal, sync, method, estimate })
 }
 
 /// Works out what each of several kinds of GPU could do by itself.
@@ -264,6 +267,19 @@ fn unequal_gpus(
         .filter(|_| all_here)
         .and_then(|target| unequal(&limits, target.get(), steps.get()));
     Ok(Some(UnequalGpus { largest, plan }))
+}
+
+/// Works out what devices send each other at a plan's sizes.
+fn sync(
+    estimate: &Estimate,
+    gradients: Bytes,
+    data_parallel: DataParallelSize,
+    solution: Option<&Solution>,
+) -> Vec<Traffic> {
+    let Some(solution) = solution.filter(|_| data_parallel.get() > 1) else { return Vec::new() };
+    let parameters = estimate.footprint.at_peak.get(&Category::Parameters);
+    let sizes = Sizes { gradients, parameters: parameters.copied().unwrap_or_default() };
+    traffic(sizes, data_parallel, solution.best.accumulation)
 }
 
 /// Returns the sizes whose estimate explains why there is no plan, and the largest that fits.

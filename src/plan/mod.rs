@@ -9,6 +9,7 @@ pub mod near;
 pub mod result;
 pub mod same;
 pub mod solver;
+pub mod sync;
 pub mod together;
 pub mod unequal;
 pub mod world;

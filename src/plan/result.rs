@@ -4,6 +4,7 @@ use crate::memory::footprint::Footprint;
 use crate::model::tuning::Tuning;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::solver::Solution;
+use crate::plan::sync::Traffic;
 use crate::plan::unequal::Unequal;
 use crate::plan::world::World;
 use crate::step::setup::{Setup, Version};
@@ -132,6 +133,8 @@ pub struct Plan {
     pub solution: Option<Solution>,
     /// What unequal GPUs could do, were they allowed to differ.
     pub unequal: Option<UnequalGpus>,
+    /// What devices send each other in an optimizer step, by policy; nothing on one device.
+    pub sync: Vec<Traffic>,
     /// How it is known.
     pub method: Method,
     /// The estimate at the plan's sizes (or, when nothing fits, at the smallest).

@@ -7,6 +7,7 @@ use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
+use crate::plan::sync::When;
 use crate::report::estimate::{NOT_COVERED, attention_name, checkpointing_name, precision_name};
 use crate::report::unequal;
 use crate::step::setup::{AttentionMask, Version, ZeroGrad};
@@ -48,6 +49,12 @@ pub fn plan(plan: &Plan) -> String {
                 others.map(|other| alternative(plan.goal, other)).collect::<Vec<_>>()
             })
             .unwrap_or_default(),
+        "gradient_sync": plan.sync.iter().map(|one| json!({
+            "sharing": one.sharing.name(),
+            "no_sync": one.when == When::Once,
+            "sent_bytes": one.sent,
+            "kept_bytes": one.kept,
+        })).collect::<Vec<_>>(),
         "unequal": plan.unequal.as_ref().map(unequal::value),
         "hints": plan.estimate.hints,
         "notes": plan.estimate.notes,
