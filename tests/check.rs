@@ -128,9 +128,16 @@ const CASES: &[(&str, i32, &[&str])] = &[
     ),
     (
         "--only batch --world-size 4 -- --training.num_tokens_per_microbatch_per_dp_rank 4096 \
-         --training.num_tokens_per_train_step 32768 --training.seq_len 2048",
+         --training.num_tokens_per_train_step 32768 --training.max_context_length 2048",
         0,
         &["micro-batch 2 x accumulation 2 x 4 devices = 16"],
+    ),
+    (
+        "--only batch --world-size 4 --seq-len 2048 -- \
+         --training.num_tokens_per_microbatch_per_dp_rank 4096 \
+         --parallelism.pipeline_parallel_degree 2",
+        2,
+        &["not answered", "parallelism.pipeline_parallel_degree"],
     ),
 ];
 

@@ -20,7 +20,7 @@ const AXOLOTL: &str =
     "micro_batch_size gradient_accumulation_steps sequence_len gradient_checkpointing batch_size";
 const LLAMA_FACTORY: &str = "per_device_train_batch_size gradient_accumulation_steps cutoff_len \
                              disable_gradient_checkpointing finetuning_type";
-const TORCHTITAN: &str = "training.local_batch_size training.global_batch_size training.seq_len \
+const TORCHTITAN: &str = "training.local_batch_size training.global_batch_size training.seq_len training.max_context_length \
                           training.num_tokens_per_microbatch_per_dp_rank \
                           training.num_tokens_per_train_step";
 const MEGATRON: &str = "micro_batch_size global_batch_size seq_length \

@@ -2,7 +2,7 @@
 //! Megatron.
 
 use crate::ingest::framework::Form;
-use crate::ingest::framework::claims::{Amount, Claims, is_on, number, said, word};
+use crate::ingest::framework::claims::{Amount, Claim, Claims, is_on, number, said, word};
 use crate::ingest::framework::dialect::Dialect;
 use crate::ingest::framework::document::{Document, Scalar};
 use crate::ingest::framework::known;
@@ -106,8 +106,22 @@ fn torchtitan(dialect: Dialect, document: &Document) -> Claims {
         let key = format!("parallelism.{degree}_degree");
         claims.model_parallel.extend(number(document, &key, false));
     }
-    if let Some((tokens, _)) = word(document, "training.seq_len") {
-        claims.set("seq-len", tokens, "training.seq_len");
+    // The one that counts tokens renamed it; pages of its forks still show the older name.
+    for key in ["training.max_context_length", "training.seq_len"] {
+        if let Some((tokens, _)) = word(document, key) {
+            claims.set("seq-len", tokens, key);
+            break;
+        }
+    }
+    let stages = "parallelism.pipeline_parallel_degree";
+    if claims.in_tokens && word(document, stages).is_some_and(|(degree, _)| degree != "1") {
+        // Its trainer multiplies by the micro-batches of the pipeline, whose number the schedule
+        // decides: the equation stays open.
+        claims.whole = document.get(stages).map(|entry| Claim {
+            value: Amount::Variable("the number of a pipeline's micro-batches".to_owned()),
+            key: entry.path.clone(),
+            at: entry.at,
+        });
     }
     claims.default("parallel", "fsdp");
     claims
