@@ -132,7 +132,13 @@ fn text(name: &str) -> Result<String, CliError> {
         return Err(unreadable(format!("it has more than {MAX_BYTES} bytes")));
     }
     let text = String::from_utf8(bytes).map_err(|_| unreadable("it is not UTF-8".to_owned()))?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    let Some(rest) = text.strip_prefix('\u{feff}') else { return Ok(text) };
+    if rest.trim_start().starts_with('{') {
+        return Err(unreadable(
+            "it begins with a byte order mark, which Python's json refuses".into(),
+        ));
+    }
+    Ok(rest.to_owned())
 }
 
 /// Returns a plan of ours; other answers of ours are no FILE.

@@ -52,8 +52,6 @@ pub struct UnknownKey {
     pub sure: bool,
     /// What the framework does about it.
     pub fate: &'static str,
-    /// Whether the framework refuses the file for it.
-    pub refused: bool,
 }
 
 /// Everything that a configuration says, as far as it is looked at.

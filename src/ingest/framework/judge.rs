@@ -95,7 +95,7 @@ fn keys(configuration: &Configuration, judged: &mut Judged) {
         let near = unknown.near.map_or(String::new(), |near| format!("; `{near}` is near"));
         judged.findings.push(Finding {
             verdict: Verdict::UnknownKey,
-            level: if unknown.refused { Level::Error } else { Level::Warning },
+            level: Level::Warning,
             place: Some(document.place(unknown.at)),
             key: Some(unknown.key.clone()),
             value: None,

@@ -32,16 +32,16 @@ const MEGATRON: &str = "micro_batch_size global_batch_size seq_length \
 /// Where the list is complete every key that is not on it is returned; elsewhere those that differ
 /// from a known one by a typing error.
 pub fn unknown(dialect: Dialect, document: &Document) -> Vec<UnknownKey> {
-    let (list, complete, fate, refused) = match dialect {
-        Dialect::DeepSpeed => (DEEPSPEED, true, "DeepSpeed ignores it without a word", false),
-        Dialect::Hf => (HF, false, "transformers refuses a file with it", false),
-        Dialect::Accelerate => (ACCELERATE, true, "Accelerate refuses the file", true),
-        Dialect::Axolotl => (AXOLOTL, false, "Axolotl does not know it", false),
-        Dialect::LlamaFactory => (LLAMA_FACTORY, false, "LLaMA-Factory refuses it", false),
+    let (list, complete, fate) = match dialect {
+        Dialect::DeepSpeed => (DEEPSPEED, true, "DeepSpeed ignores it without a word"),
+        Dialect::Hf => (HF, false, "transformers refuses a file with it"),
+        Dialect::Accelerate => (ACCELERATE, true, "Accelerate refuses the file"),
+        Dialect::Axolotl => (AXOLOTL, false, "Axolotl does not know it"),
+        Dialect::LlamaFactory => (LLAMA_FACTORY, false, "LLaMA-Factory refuses it"),
         Dialect::TorchtitanSamples | Dialect::TorchtitanTokens => {
-            (TORCHTITAN, false, "torchtitan does not know it", false)
+            (TORCHTITAN, false, "torchtitan does not know it")
         }
-        Dialect::Megatron => (MEGATRON, false, "Megatron refuses it", false),
+        Dialect::Megatron => (MEGATRON, false, "Megatron refuses it"),
     };
     let known: Vec<&'static str> = list.split_whitespace().collect();
     // Only torchtitan's keys are looked for below the top.
@@ -62,7 +62,6 @@ pub fn unknown(dialect: Dialect, document: &Document) -> Vec<UnknownKey> {
                 near,
                 sure: near.is_some_and(|near| typing_error(&entry.path, near)),
                 fate,
-                refused,
             })
         })
         .collect()
