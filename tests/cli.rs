@@ -90,6 +90,12 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate resnet-18 --attention sdpa", 2, &["refuses sdpa", "--attention eager"]),
     ("estimate resnet-18 --task causal-lm", 2, &["--task image-classification", "causal-lm"]),
     ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
+    ("estimate gpt2 --task sequence-classification", 2, &["--task causal-lm"]),
+    (
+        "estimate llama-3.2-1b --precision bf16 --task sequence-classification --lora r=8",
+        2,
+        &["not yet", "lora on a classifier"],
+    ),
     ("estimate gpt2 --task seq2seq-lm", 2, &["--task causal-lm", "seq2seq-lm"]),
     ("estimate gpt2 --task speech-seq2seq", 2, &["--task causal-lm", "speech-seq2seq"]),
     ("estimate whisper-tiny --seq-len 128", 2, &["model of audio", "--label-len"]),

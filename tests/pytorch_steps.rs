@@ -175,6 +175,21 @@ fn encoders_need_what_pytorch_needs_for_each_task() {
     assert_equal(&errors("encoders, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
 }
 
+/// `classifiers_*` are small cases of our own of decoders with a classifier of samples, which have no
+/// `min_capacity`, and two at sizes that were not looked at (`held_out`).
+#[test]
+fn decoders_that_classify_need_what_pytorch_needs() {
+    let new = include_str!("data/classifiers_torch2.15.jsonl");
+    let mut out = errors("classifiers, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/classifiers_torch2.8.jsonl");
+    out.extend(errors("classifiers, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    let new = include_str!("data/classifiers_held_out_torch2.15.jsonl");
+    out.extend(errors("held out, classifiers, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/classifiers_held_out_torch2.8.jsonl");
+    out.extend(errors("held out, classifiers, torch 2.8", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// `seq2seq_*` are shared/oracle's rows of encoder-decoders with small cases of our own, which have
 /// labels of their own length and no `min_capacity`. For BART's the driver without a GPU answered what
 /// the decoder asks of its mask of ones, and the encoder of infinities, as a card does.

@@ -360,6 +360,9 @@ pub fn most_at_once(trace: &Trace, category: Category) -> Bytes {
 impl From<StepError> for CliError {
     fn from(error: StepError) -> CliError {
         match error {
+            StepError::NotYet(what) if what.starts_with("lora") => {
+                CliError::not_yet(what).hint("leave --lora out")
+            }
             StepError::NotYet(what) => CliError::not_yet(what),
             StepError::SdpaRefused(_) => {
                 CliError::usage(error.to_string()).hint("--attention eager")

@@ -4,11 +4,14 @@
 //! Source: `configuration_*.py` of transformers 4.56.2 and 5.23.0, which agree on every default
 //! used here.
 
+use serde_json::Value;
+
 use crate::ingest::error::ConfigError;
 use crate::ingest::experts;
 use crate::ingest::fields::{Fields, limit};
+use crate::ingest::labels::{num_labels, single_label};
 use crate::ingest::windows;
-use crate::model::config::{Activation, AttentionConfig, DecoderConfig, Family, MlpConfig};
+use crate::model::config::{Activation, AttentionConfig, DecoderConfig, Family, MlpConfig, Task};
 
 /// What a family takes where its file is silent.
 struct Defaults {
@@ -113,7 +116,9 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
         Family::Gemma3 => fields.softcap("final_logit_softcapping", false)?,
         _ => false,
     };
-    Ok(DecoderConfig {
+    let config = DecoderConfig {
+        task: Task::CausalLm,
+        num_labels: num_labels(fields)?,
         family,
         hidden_size,
         num_hidden_layers,
@@ -137,7 +142,24 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
         parallel_residual: family == Family::GptNeoX
             && fields.switch("use_parallel_residual", true)?,
         final_softcap,
-    })
+    };
+    Ok(DecoderConfig { task: task(fields, &config)?, ..config })
+}
+
+/// The task of the class that `architectures` names, where it is one of the model's.
+fn task(fields: &mut Fields<'_>, config: &DecoderConfig) -> Result<Task, ConfigError> {
+    let named = fields.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+    let task = named.and_then(Task::of_class).filter(|task| config.tasks().contains(task));
+    if task != Some(Task::SequenceClassification) {
+        return Ok(Task::CausalLm);
+    }
+    single_label(fields)?;
+    if fields.get("pad_token_id").is_none() {
+        let note = "`pad_token_id` is not in config.json: transformers classifies one sample at a \
+                    time until it is set";
+        fields.assumed.push(note.to_owned());
+    }
+    Ok(Task::SequenceClassification)
 }
 
 fn attention(

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit};
-use crate::ingest::labels::num_labels;
+use crate::ingest::labels::{num_labels, single_label};
 use crate::model::config::{Activation, EncoderConfig, EncoderFamily, Task};
 
 /// Reads the keys of an encoder.
@@ -119,12 +119,7 @@ pub(super) fn refuse_what_differs(fields: &Fields<'_>) -> Result<(), ConfigError
         let supported = "absolute";
         return unsupported("position_embedding_type", &format!("`{}`", excerpt(kind)), supported);
     }
-    if let Some(kind) = fields.text("problem_type")?
-        && kind != "single_label_classification"
-    {
-        let supported = "single_label_classification";
-        return unsupported("problem_type", &format!("`{}`", excerpt(kind)), supported);
-    }
+    single_label(fields)?;
     match fields.get("pruned_heads") {
         Some(Value::Object(heads)) if !heads.is_empty() => {
             unsupported("pruned_heads", "set", "all heads")

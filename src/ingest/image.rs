@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit, wrong_type};
-use crate::ingest::labels::num_labels;
+use crate::ingest::labels::{num_labels, single_label};
 
 /// Returns the number of classes, of which there have to be two.
 pub(super) fn classes(fields: &mut Fields<'_>) -> Result<u64, ConfigError> {
@@ -12,14 +12,7 @@ pub(super) fn classes(fields: &mut Fields<'_>) -> Result<u64, ConfigError> {
     if fields.get("id2label").is_none() && fields.get("num_labels").is_none() {
         fields.assume("num_labels", classes);
     }
-    let problem = fields.text("problem_type")?;
-    if let Some(problem) = problem.filter(|&problem| problem != "single_label_classification") {
-        return Err(ConfigError::Unsupported {
-            key: "problem_type",
-            value: format!("`{problem}`"),
-            supported: "single_label_classification",
-        });
-    }
+    single_label(fields)?;
     if classes < 2 {
         return Err(ConfigError::Unsupported {
             key: "num_labels",

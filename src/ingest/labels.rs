@@ -3,10 +3,22 @@
 use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
-use crate::ingest::fields::{Fields, limit, wrong_type};
+use crate::ingest::fields::{Fields, excerpt, limit, wrong_type};
 
 /// Labels where nothing is said about them.
 const DEFAULT_LABELS: u64 = 2;
+
+/// Refuses any other loss than that of one label of several.
+pub(super) fn single_label(fields: &Fields<'_>) -> Result<(), ConfigError> {
+    match fields.text("problem_type")? {
+        None | Some("single_label_classification") => Ok(()),
+        Some(other) => Err(ConfigError::Unsupported {
+            key: "problem_type",
+            value: format!("`{}`", excerpt(other)),
+            supported: "single_label_classification",
+        }),
+    }
+}
 
 /// Returns the number of labels: as many as `id2label` names, else `num_labels`.
 ///

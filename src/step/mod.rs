@@ -17,7 +17,7 @@ mod tape;
 mod tensor;
 
 use crate::model::adapters;
-use crate::model::config::ModelConfig;
+use crate::model::config::{ModelConfig, Task};
 use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
 use crate::model::tuning::Tuning;
@@ -64,6 +64,9 @@ pub fn trace_tuned(
 ) -> Result<Trace, StepError> {
     let Some(lora) = &tuning.lora else { return trace(model, setup) };
     covered(model, setup)?;
+    if model.task() == Task::SequenceClassification {
+        return Err(StepError::NotYet("lora on a classifier".to_owned()));
+    }
     if model.has_experts() {
         return Err(StepError::NotYet("lora on a mixture of experts".to_owned()));
     }
@@ -112,6 +115,9 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     }
     match model {
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
+        ModelConfig::Decoder(c) if c.is_regression() => {
+            refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
         ModelConfig::Encoder(c) if c.is_regression() => {
             refuse("a regression (a classifier of samples with one label)".to_owned())
         }

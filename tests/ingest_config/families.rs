@@ -1,7 +1,7 @@
 //! The families' own keys and defaults.
 
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::{Activation, Family, ModelConfig};
+use oomph::model::config::{Activation, Family, ModelConfig, Task};
 use serde_json::{Map, Value, json};
 
 use super::{decoder, map, read, refused, small, without};
@@ -173,4 +173,28 @@ fn opts_own_keys_are_read() {
     for changes in [json!({"layerdrop": 0.5}), json!({"layer_norm_elementwise_affine": false})] {
         assert!(matches!(refused(&small_opt(changes)), ConfigError::Unsupported { .. }));
     }
+}
+
+#[test]
+fn a_decoder_classifies_where_the_config_or_the_caller_says_so() {
+    let class = json!({
+        "architectures": ["LlamaForSequenceClassification"], "pad_token_id": 0, "num_labels": 5,
+    });
+    let read_as = read(&small("llama", class));
+    assert_eq!((read_as.config.task(), read_as.notes), (Task::SequenceClassification, Vec::new()));
+    let causal = read(&small("llama", json!({"num_labels": 5}))).config;
+    let classifier = causal.clone().with_task(Task::SequenceClassification).unwrap();
+    // A head of the vocabulary's size, and one of five labels.
+    assert_eq!(causal.parameter_count() - classifier.parameter_count(), (1000 - 5) * 256);
+    // Without a token that pads only one sample at a time is classified.
+    let unpadded = json!({"architectures": ["LlamaForSequenceClassification"]});
+    assert!(read(&small("llama", unpadded)).notes[0].contains("pad_token_id"));
+    let regression = json!({
+        "architectures": ["LlamaForSequenceClassification"], "problem_type": "regression",
+    });
+    let error = refused(&small("llama", regression));
+    assert!(matches!(error, ConfigError::Unsupported { key: "problem_type", .. }), "{error}");
+    // OLMo 2 has no such class in transformers 4.
+    let olmo = read(&small("olmo2", json!({}))).config;
+    assert!(olmo.with_task(Task::SequenceClassification).is_err());
 }

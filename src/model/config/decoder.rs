@@ -1,7 +1,7 @@
 //! The sizes of decoders that are built out of the shared blocks; what differs in code between
 //! their families is `model::decoder::architecture`.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Task};
 use crate::model::decoder::architecture::{Architecture, Mlp, NormKind, QkNorm, Residuals};
 
 /// The families: each is one `model_type`.
@@ -72,6 +72,10 @@ impl Family {
 /// A decoder out of shared blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DecoderConfig {
+    /// The head and the loss.
+    pub task: Task,
+    /// Labels of a classifier.
+    pub num_labels: u64,
     /// Which family, and with it everything that is code and not a size.
     pub family: Family,
     /// Width of the residual stream.
@@ -159,6 +163,28 @@ pub struct Window {
 }
 
 impl DecoderConfig {
+    /// The tasks that it can be trained for.
+    ///
+    /// Source: `GenericForSequenceClassification` in the modeling files of transformers 4.56.2 and
+    /// 5.23.0, where both have it.
+    pub fn tasks(&self) -> &'static [Task] {
+        match self.family {
+            Family::Llama
+            | Family::Mistral
+            | Family::Qwen2
+            | Family::Qwen3
+            | Family::Gemma2
+            | Family::Phi3
+            | Family::Starcoder2 => &[Task::CausalLm, Task::SequenceClassification],
+            _ => &[Task::CausalLm],
+        }
+    }
+
+    /// Whether the loss is a regression's: transformers takes one label of a sample for a number.
+    pub fn is_regression(&self) -> bool {
+        self.task == Task::SequenceClassification && self.num_labels == 1
+    }
+
     /// Returns what is code of the family.
     pub fn architecture(&self) -> &'static Architecture {
         Architecture::of(self.family)
@@ -192,8 +218,12 @@ impl DecoderConfig {
             .map(|layer| self.experts_of(layer).map_or(dense, sparse))
             .sum();
         let layers = self.num_hidden_layers * (self.attention_parameters() + norms * norm);
-        let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        tables * self.vocab_size * hidden + layers + mlps + norm
+        let head = match self.task {
+            Task::SequenceClassification => self.num_labels * hidden,
+            _ if self.tie_word_embeddings => 0,
+            _ => self.vocab_size * hidden,
+        };
+        self.vocab_size * hidden + head + layers + mlps + norm
     }
 
     fn mlp_parameters(&self, inner: u64) -> u64 {

@@ -101,7 +101,8 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => c.task,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => Task::Seq2SeqLm,
             ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
-            ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
+            ModelConfig::Decoder(c) => c.task,
+            ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
             ModelConfig::Vit(_) | ModelConfig::ResNet(_) => Task::ImageClassification,
         }
     }
@@ -113,6 +114,7 @@ impl ModelConfig {
     pub fn with_task(self, task: Task) -> Result<ModelConfig, NoSuchTask> {
         let model_type = self.model_type();
         let possible = match &self {
+            ModelConfig::Decoder(c) => c.tasks(),
             ModelConfig::Encoder(_) => EncoderConfig::TASKS,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
             ModelConfig::Whisper(_) => &[Task::SpeechSeq2Seq],
@@ -123,6 +125,7 @@ impl ModelConfig {
             return Err(NoSuchTask { model_type, task, possible });
         }
         Ok(match self {
+            ModelConfig::Decoder(c) => ModelConfig::Decoder(DecoderConfig { task, ..c }),
             ModelConfig::Encoder(c) => ModelConfig::Encoder(EncoderConfig { task, ..c }),
             other => other,
         })

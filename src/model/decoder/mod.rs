@@ -12,7 +12,7 @@ use crate::model::blocks::attention::softcap;
 use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
-use crate::model::config::DecoderConfig;
+use crate::model::config::{DecoderConfig, Task};
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks::{self, TRANSFORMERS_5};
 use crate::model::options::{AttentionMask, GraphOptions};
@@ -45,8 +45,13 @@ impl<'b> Weights<'b> {
             (0..c.num_hidden_layers as usize).map(|i| LayerWeights::load(b, c, o, i)).collect();
         let norm = Norm::load(b, arch.norm, arch.model, arch.last_norm, c.hidden_size);
         let inv_freq = inverse_frequencies(b, c, o);
-        let head = (!c.tie_word_embeddings)
-            .then(|| b.parameter("lm_head", &[c.vocab_size, c.hidden_size]));
+        let head = match c.task {
+            Task::SequenceClassification => {
+                Some(b.parameter("score", &[c.num_labels, c.hidden_size]))
+            }
+            _ if c.tie_word_embeddings => None,
+            _ => Some(b.parameter("lm_head", &[c.vocab_size, c.hidden_size])),
+        };
         Weights { embedding, embedding_scale, layers, norm, inv_freq, head }
     }
 }
@@ -88,13 +93,20 @@ fn layer_types(c: &DecoderConfig) -> Vec<bool> {
 fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     let w = Weights::load(b, c, o);
     let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
-    b.batch(&[o.batch, o.seq_len], Dtype::I64); // labels
+    let classifies = c.task == Task::SequenceClassification;
     let mask = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
+    let labels = match classifies {
+        true => b.batch(&[o.batch], Dtype::I64),
+        false => b.batch(&[o.batch, o.seq_len], Dtype::I64),
+    };
     let hidden = {
         let _model = b.enter(c.architecture().model);
         decoder(b, c, o, &w, &ids, mask.as_ref())
     };
+    if let (true, Some(score)) = (classifies, &w.head) {
+        return classifier_loss(b, c, o, [&hidden, score, &labels]).keep();
+    }
     let hidden = masks::sliced_for_head(b, o, hidden);
     let mut logits = {
         let _head = b.enter("lm_head");
@@ -104,6 +116,43 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
         logits = softcap(b, logits);
     }
     masks::causal_lm_loss(b, o, &logits, c.vocab_size).keep()
+}
+
+/// `GenericForSequenceClassification`: scores of each token, of which the last that is no padding
+/// speaks for its sample.
+///
+/// Source: transformers `modeling_layers.py`, `loss/loss_utils.py`.
+fn classifier_loss<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    o: &GraphOptions,
+    [hidden, score, labels]: [&Value<'b>; 3],
+) -> Value<'b> {
+    let scores = {
+        let _m = b.enter("score");
+        b.run(Op::Linear, &[hidden, score])
+    };
+    let tokens = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
+    let is_token = {
+        let _is_token = tokens(Dtype::Bool);
+        tokens(Dtype::I32)
+    };
+    let indices = b.fresh(&[o.seq_len], Dtype::I32);
+    // (indices * is_token).argmax(-1)
+    let last = {
+        let _places = tokens(Dtype::I32);
+        b.fresh(&[o.batch], Dtype::I64)
+    };
+    let pooled = {
+        let samples = b.fresh(&[o.batch], Dtype::I64);
+        b.run(Op::IndexPairs, &[&scores, &samples, &last])
+    };
+    let flat = b.view(&pooled, &[-1, c.num_labels as i64]);
+    let flat_labels = b.view(labels, &[-1]);
+    b.mark_logits(o.batch, c.num_labels);
+    let loss = b.run(Op::CrossEntropy, &[&flat, &flat_labels]);
+    drop((is_token, indices, last, pooled, scores));
+    loss
 }
 
 fn decoder<'b>(
