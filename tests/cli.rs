@@ -96,6 +96,8 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
         2,
         &["not yet", "lora on a classifier"],
     ),
+    ("estimate convnext-tiny-224 --precision bf16", 2, &["bfloat16", "--precision amp-fp16"]),
+    ("estimate convnext-tiny-224 --image-size 31 --precision fp32", 2, &["32 to 16384 pixels"]),
     ("estimate gpt2 --task seq2seq-lm", 2, &["--task causal-lm", "seq2seq-lm"]),
     ("estimate gpt2 --task speech-seq2seq", 2, &["--task causal-lm", "speech-seq2seq"]),
     ("estimate whisper-tiny --seq-len 128", 2, &["model of audio", "--label-len"]),

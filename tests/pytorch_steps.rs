@@ -229,6 +229,16 @@ fn image_classifiers_need_what_pytorch_needs() {
     assert_equal(&errors("images, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
 }
 
+/// Small cases of our own; bfloat16 on torch 2.8 alone, since the oracle cannot run it on 2.15.
+#[test]
+fn convnext_needs_what_pytorch_needs() {
+    let new = include_str!("data/convnext_torch2.15.jsonl");
+    let mut out = errors("ConvNeXt, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/convnext_torch2.8.jsonl");
+    out.extend(errors("ConvNeXt, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Sizes that were not looked at while the code was written; reported, not worked on.
 #[test]
 fn images_of_sizes_never_looked_at_are_as_near() {
@@ -236,6 +246,10 @@ fn images_of_sizes_never_looked_at_are_as_near() {
     let old = include_str!("data/vision_held_out_torch2.8.jsonl");
     let mut out = errors("images, held out, torch 2.15", new, NEW.0, NEW.1);
     out.extend(errors("images, held out, torch 2.8", old, OLD.0, OLD.1));
+    let new = include_str!("data/convnext_held_out_torch2.15.jsonl");
+    let old = include_str!("data/convnext_held_out_torch2.8.jsonl");
+    out.extend(errors("ConvNeXt, held out, torch 2.15", new, NEW.0, NEW.1));
+    out.extend(errors("ConvNeXt, held out, torch 2.8", old, OLD.0, OLD.1));
     assert_equal(&out);
 }
 

@@ -378,6 +378,9 @@ impl From<StepError> for CliError {
                     .cause(format!("its linear layers are named {}", names.join(", ")))
                     .hint("--lora r=16,targets=all-linear")
             }
+            StepError::NoBfloat16(_) => {
+                CliError::usage(error.to_string()).hint("--precision amp-fp16")
+            }
             StepError::KeptInFloat32(_) => {
                 CliError::usage(error.to_string()).hint("--precision bf16 or amp-fp16")
             }

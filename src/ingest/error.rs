@@ -1,9 +1,10 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 24] = [
+pub const MODEL_TYPES: [&str; 25] = [
     "bart",
     "bert",
+    "convnext",
     "distilbert",
     "gemma2",
     "gemma3_text",

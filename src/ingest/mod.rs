@@ -5,6 +5,7 @@
 
 mod bart;
 pub mod config_json;
+mod convnext;
 mod decoder;
 mod encoder;
 pub mod error;

@@ -28,6 +28,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
     match config {
         ModelConfig::Decoder(c) => decoder::build(c, options),
         ModelConfig::Vit(c) => vision::vit::build(c, options),
+        ModelConfig::ConvNext(c) => vision::convnext::build(c, options),
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Encoder(c) => encoder::build(c, options),
         ModelConfig::T5(c) => seq2seq::t5::build(c, options),

@@ -39,6 +39,9 @@ pub enum StepError {
     /// Adapters for layers that the model does not have; holds the names of those it has.
     #[error("no linear layer is a target of the adapters")]
     NoTarget(Vec<String>),
+    /// A `model_type` whose convolutions in bfloat16 are not known on this PyTorch.
+    #[error("{0} in bfloat16 is not known yet on a PyTorch after 2.8")]
+    NoBfloat16(&'static str),
     /// A `model_type` of which transformers does not load all in fp16.
     #[error("{0} in fp16 is not supported: transformers keeps a part of it in float32")]
     KeptInFloat32(&'static str),
@@ -120,6 +123,13 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         }
         ModelConfig::Encoder(c) if c.is_regression() => {
             refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
+        // Not run: the oracle's cuDNN refuses depthwise convolutions of bfloat16 there.
+        ModelConfig::ConvNext(_)
+            if matches!(setup.precision, Precision::Bf16 | Precision::AmpBf16)
+                && setup.torch > Version::new(2, 8) =>
+        {
+            Err(StepError::NoBfloat16(model.model_type()))
         }
         // `_keep_in_fp32_modules`: the MLP's last projection stays in float32.
         ModelConfig::T5(_) if setup.precision == Precision::Fp16 => {

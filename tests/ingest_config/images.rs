@@ -87,3 +87,31 @@ fn sizes_that_no_such_model_can_have_are_refused() {
     let layer = refused(&resnet(json!({"layer_type": "wide"})));
     assert!(matches!(layer, ConfigError::Unsupported { key: "layer_type", .. }), "{layer}");
 }
+
+fn convnext(changes: Value) -> Map<String, Value> {
+    let mut config = map(json!({
+        "model_type": "convnext", "hidden_sizes": [32, 64], "depths": [2, 1], "num_labels": 10,
+        "num_channels": 3, "patch_size": 4, "image_size": 64,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+#[test]
+fn a_convnext_counts_its_stem_its_stages_and_its_head() {
+    let layer =
+        |width: u64, scale: u64| 50 * width + 2 * width + 8 * width * width + 5 * width + scale;
+    let rest = 32 * (3 * 16 + 1) + 2 * 32 + (2 * 32 + 64 * (4 * 32 + 1)) + 2 * 64 + 10 * 65;
+    let count = |changes| read(&convnext(changes)).config.parameter_count();
+    assert_eq!(count(json!({})), rest + 2 * layer(32, 32) + layer(64, 64));
+    let unscaled = json!({"layer_scale_init_value": 0.0});
+    assert_eq!(count(unscaled), rest + 2 * layer(32, 0) + layer(64, 0));
+}
+
+#[test]
+fn a_convnext_that_drops_paths_or_has_no_pixel_left_is_refused() {
+    let paths = refused(&convnext(json!({"drop_path_rate": 0.1})));
+    assert!(matches!(paths, ConfigError::Unsupported { key: "drop_path_rate", .. }), "{paths}");
+    let small = refused(&convnext(json!({"image_size": 7})));
+    assert!(matches!(small, ConfigError::Contradiction(_)), "{small}");
+}

@@ -1,6 +1,7 @@
 //! The sizes that a model is built from, as Hugging Face's `config.json` names them.
 
 mod bart;
+mod convnext;
 mod decoder;
 mod encoder;
 mod gpt2;
@@ -12,6 +13,7 @@ mod vit;
 mod whisper;
 
 pub use bart::{BartConfig, Side};
+pub use convnext::ConvNextConfig;
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
 pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
@@ -45,6 +47,8 @@ pub enum ModelConfig {
     Vit(VitConfig),
     /// ResNet.
     ResNet(ResNetConfig),
+    /// ConvNeXt.
+    ConvNext(ConvNextConfig),
 }
 
 /// The activation function of a feed-forward block.
@@ -77,6 +81,7 @@ impl ModelConfig {
             ModelConfig::Gpt2(_) => "gpt2",
             ModelConfig::Vit(_) => "vit",
             ModelConfig::ResNet(_) => "resnet",
+            ModelConfig::ConvNext(_) => "convnext",
         }
     }
 
@@ -91,7 +96,7 @@ impl ModelConfig {
             ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
             ModelConfig::Vit(c) => Some(c.head_dim()),
-            ModelConfig::ResNet(_) => None,
+            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => None,
         }
     }
 
@@ -103,7 +108,9 @@ impl ModelConfig {
             ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
             ModelConfig::Decoder(c) => c.task,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
-            ModelConfig::Vit(_) | ModelConfig::ResNet(_) => Task::ImageClassification,
+            ModelConfig::Vit(_) | ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => {
+                Task::ImageClassification
+            }
         }
     }
 
@@ -118,7 +125,9 @@ impl ModelConfig {
             ModelConfig::Encoder(_) => EncoderConfig::TASKS,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
             ModelConfig::Whisper(_) => &[Task::SpeechSeq2Seq],
-            ModelConfig::Vit(_) | ModelConfig::ResNet(_) => &[Task::ImageClassification],
+            ModelConfig::Vit(_) | ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => {
+                &[Task::ImageClassification]
+            }
             _ => &[Task::CausalLm],
         };
         if !possible.contains(&task) {
@@ -137,7 +146,7 @@ impl ModelConfig {
             ModelConfig::Decoder(_) | ModelConfig::T5(_) => false,
             ModelConfig::Encoder(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_) => true,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
-            ModelConfig::Vit(_) | ModelConfig::ResNet(_) => true,
+            ModelConfig::Vit(_) | ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => true,
         }
     }
 
@@ -151,6 +160,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Vit(c) => Some(c.image_size),
             ModelConfig::ResNet(c) => Some(c.image_size),
+            ModelConfig::ConvNext(c) => Some(c.image_size),
             ModelConfig::Decoder(_)
             | ModelConfig::Encoder(_)
             | ModelConfig::T5(_)
@@ -163,13 +173,14 @@ impl ModelConfig {
 
     /// Whether it normalises over the samples of a batch.
     pub fn has_batch_norm(&self) -> bool {
-        matches!(self, ModelConfig::ResNet(_))
+        matches!(self, ModelConfig::ResNet(_) | ModelConfig::ConvNext(_))
     }
 
     /// Returns the smallest image that runs, in pixels.
     pub fn smallest_image(&self) -> u64 {
         match self {
             ModelConfig::Vit(c) => c.patch_size,
+            ModelConfig::ConvNext(c) => c.smallest_image(),
             _ => 1,
         }
     }
@@ -180,6 +191,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Vit(c) => ModelConfig::Vit(VitConfig { image_size, ..c }),
             ModelConfig::ResNet(c) => ModelConfig::ResNet(ResNetConfig { image_size, ..c }),
+            ModelConfig::ConvNext(c) => ModelConfig::ConvNext(ConvNextConfig { image_size, ..c }),
             text => text,
         }
     }
@@ -188,7 +200,7 @@ impl ModelConfig {
     ///
     /// Source: `supports_gradient_checkpointing` is not set in modeling_resnet.py of 4.56.2, 5.23.0.
     pub fn refuses_checkpointing(&self) -> bool {
-        matches!(self, ModelConfig::ResNet(_))
+        matches!(self, ModelConfig::ResNet(_) | ModelConfig::ConvNext(_))
     }
 
     /// Whether transformers refuses `sdpa` for the model: it has no soft cap, no bias by position, and
@@ -200,7 +212,7 @@ impl ModelConfig {
     pub fn refuses_sdpa(&self, transformers: Version) -> bool {
         let of_5 = transformers >= Version::new(5, 0);
         match self {
-            ModelConfig::ResNet(_) => true,
+            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => true,
             ModelConfig::T5(_) => !of_5,
             ModelConfig::Decoder(c) => c.family == Family::Gemma2 && of_5,
             _ => false,
@@ -233,7 +245,7 @@ impl ModelConfig {
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
             ModelConfig::Vit(c) => c.tokens(),
-            ModelConfig::ResNet(_) => 1,
+            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => 1,
         }
     }
 
@@ -255,6 +267,7 @@ impl ModelConfig {
             ModelConfig::Gpt2(c) => c.parameter_count(),
             ModelConfig::Vit(c) => c.parameter_count(),
             ModelConfig::ResNet(c) => c.parameter_count(),
+            ModelConfig::ConvNext(c) => c.parameter_count(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Models that classify images: one image size, one label each.
 
 mod conv;
+pub mod convnext;
 mod head;
 pub mod resnet;
 pub mod vit;

@@ -143,10 +143,11 @@ impl Tape<'_> {
             }
             Kernel::Depthwise => {
                 let dense = self.image_copy(grad, false);
-                let grad_x = needs[0].then(|| self.empty(x.sizes, x.dtype));
                 let copy = self.image_copy(x, false);
                 let grad_weight = needs[1].then(|| self.empty(weight.sizes, weight.dtype));
-                drop((dense, copy));
+                drop(copy);
+                let grad_x = needs[0].then(|| self.empty(x.sizes, x.dtype));
+                drop(dense);
                 let grad_bias = needs_bias.then(|| self.bias_gradient(grad, weight));
                 Grads::from_iter([grad_x, grad_weight, grad_bias])
             }
@@ -200,8 +201,8 @@ impl Tape<'_> {
     ) -> Grads {
         let (x, weight) = (&saved[0], &saved[1]);
         let out = outputs(&x.sizes, &weight.sizes, how);
-        let dense = self.image_copy(grad, false);
         let copy = self.image_copy(x, false);
+        let dense = self.image_copy(grad, false);
         let mut columns = None;
         let grad_x = needs[0].then(|| {
             let grad_x = self.empty(x.sizes, x.dtype);

@@ -201,7 +201,7 @@ impl Tape<'_> {
             Backward::MaxPool2d(sizes) => one(self.max_pool2d_backward(grad, saved, *sizes)),
             Backward::Select { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Permute(back) => one(self.permuted(grad, back, None)),
-            Backward::LayerNorm => self.layer_norm_backward(saved, needs),
+            Backward::LayerNorm => self.layer_norm_backward(grad, saved, needs),
             Backward::Scatter { sizes } => one(self.empty(*sizes, grad.dtype)),
             Backward::Quotient => self.quotient_backward(grad, saved, needs),
             Backward::IndexRows { sizes, dim } => {

@@ -6,8 +6,8 @@ use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
 
 impl Tape<'_> {
-    /// `layer_norm` over the last dimension: a copy of what does not lie row by row, the result, then mean and reciprocal deviation of each
-    /// row in float32.
+    /// `layer_norm` over the last dimension: a copy of what does not lie row by row, the result, then
+    /// mean and reciprocal deviation of each row in float32.
     pub fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
         let meta = [(x.sizes, x.dtype)];
         let edge = self.record(Backward::LayerNorm, &[x, weight, bias], &[x, weight], &meta);
@@ -24,12 +24,18 @@ impl Tape<'_> {
     }
 
     /// Gradients of the input, the weight and the bias, in that order.
-    pub fn layer_norm_backward(&mut self, saved: &[Tensor], needs: &[bool]) -> Grads {
+    pub fn layer_norm_backward(
+        &mut self,
+        grad: &Tensor,
+        saved: &[Tensor],
+        needs: &[bool],
+    ) -> Grads {
         let (x, weight) = (&saved[0], &saved[1]);
         let _dense = (!x.is_contiguous()).then(|| self.empty(x.sizes, x.dtype));
         let grad_x = needs[0].then(|| self.empty(x.sizes, x.dtype));
         let grad_weight = needs[1].then(|| self.empty(weight.sizes, weight.dtype));
         let grad_bias = needs[2].then(|| self.empty(weight.sizes, weight.dtype));
+        let _dense_grad = (!grad.is_contiguous()).then(|| self.empty(grad.sizes, grad.dtype));
         Grads::from_iter([grad_x, grad_weight, grad_bias])
     }
 

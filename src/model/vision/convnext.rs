@@ -1,0 +1,166 @@
+//! ConvNeXt: stages of depthwise convolutions, each with a norm and an MLP over channels.
+//!
+//! Source: transformers `models/convnext/modeling_convnext.py` of 4.56.2 and 5.23.0.
+
+use crate::model::blocks::activation::activation;
+use crate::model::blocks::linear::Linear;
+use crate::model::blocks::norm::Norm;
+use crate::model::builder::{Builder, Value};
+use crate::model::config::{Activation, ConvNextConfig};
+use crate::model::decoder::architecture::NormKind;
+use crate::model::graph::{Conv2d, Graph, Op, ValueId};
+use crate::model::options::GraphOptions;
+use crate::model::vision::conv::{Convolution, Filters};
+use crate::model::vision::head::{self, Batch};
+
+/// Builds the forward pass with its loss.
+pub fn build(c: &ConvNextConfig, o: &GraphOptions) -> Graph {
+    let b = Builder::new();
+    let loss = forward(&b, c, o);
+    b.finish(loss)
+}
+
+/// A convolution whose window is as wide as its step.
+fn patches<'b>(
+    b: &'b Builder,
+    parent: &str,
+    name: &'static str,
+    [inputs, outputs]: [u64; 2],
+    size: u64,
+) -> Convolution<'b> {
+    let how = Conv2d { stride: size, padding: 0, groups: 1, one_row: false };
+    Convolution::load(b, parent, name, Filters::square(inputs, outputs, size), how, true)
+}
+
+/// Turns (batch, channels, height, width) so that channels are last, or back.
+fn turned<'b>(b: &'b Builder, x: &Value<'b>, order: [i64; 4]) -> Value<'b> {
+    b.run(Op::Permute { order: order.into_iter().collect() }, &[x])
+}
+
+/// Channels last.
+const LAST: [i64; 4] = [0, 2, 3, 1];
+/// Channels first again.
+const FIRST: [i64; 4] = [0, 3, 1, 2];
+
+/// `ConvNextLayerNorm` of channels that come first.
+fn norm_of_channels<'b>(b: &'b Builder, norm: &Norm<'b>, x: &Value<'b>) -> Value<'b> {
+    let last = turned(b, x, LAST);
+    let normed = norm.run(b, &last);
+    drop(last);
+    turned(b, &normed, FIRST)
+}
+
+/// `ConvNextLayer`.
+struct Layer<'b> {
+    name: String,
+    convolution: Convolution<'b>,
+    norm: Norm<'b>,
+    up: Linear<'b>,
+    down: Linear<'b>,
+    scale: Option<Value<'b>>,
+    activation: Activation,
+}
+
+impl<'b> Layer<'b> {
+    fn load(b: &'b Builder, c: &ConvNextConfig, stage: &str, index: u64, width: u64) -> Self {
+        let path = format!("{stage}.layers.{index}");
+        let how = Conv2d { stride: 1, padding: 3, groups: width, one_row: false };
+        let filters = Filters::square(width, width, 7);
+        let convolution = Convolution::load(b, &path, "dwconv", filters, how, true);
+        let norm = Norm::load(b, NormKind::Layer, &path, "layernorm", width);
+        let up = Linear::load(b, &path, "pwconv1", [4 * width, width], true);
+        let down = Linear::load(b, &path, "pwconv2", [width, 4 * width], true);
+        let scale = c.scales_layers.then(|| b.own_parameter(&path, &[width], convolution.weight()));
+        let name = format!("layers.{index}");
+        Layer { name, convolution, norm, up, down, scale, activation: c.hidden_act }
+    }
+
+    fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let _m = b.enter(&self.name);
+        let mut features = self.convolution.run(b, x);
+        features = turned(b, &features, LAST);
+        features = self.norm.run(b, &features);
+        features = self.up.run(b, &features);
+        features = activation(b, self.activation, &features);
+        features = self.down.run(b, &features);
+        if let Some(scale) = &self.scale {
+            features = b.mul(scale, &features);
+        }
+        features = turned(b, &features, FIRST);
+        b.add(x, &features)
+    }
+}
+
+/// `ConvNextStage`; all but the first halve height and width.
+struct Stage<'b> {
+    name: String,
+    halving: Option<(Norm<'b>, Convolution<'b>)>,
+    layers: Vec<Layer<'b>>,
+}
+
+fn load_stages<'b>(b: &'b Builder, c: &ConvNextConfig) -> Vec<Stage<'b>> {
+    let mut inputs = c.hidden_sizes[0];
+    let sizes = c.hidden_sizes.iter().zip(&c.depths);
+    sizes
+        .enumerate()
+        .map(|(index, (&outputs, &depth))| {
+            let name = format!("stages.{index}");
+            let path = format!("convnext.encoder.{name}");
+            let halving = (index > 0).then(|| {
+                let parent = format!("{path}.downsampling_layer");
+                let norm = Norm::load(b, NormKind::Layer, &parent, "0", inputs);
+                (norm, patches(b, &parent, "1", [inputs, outputs], 2))
+            });
+            let layers = (0..depth).map(|at| Layer::load(b, c, &path, at, outputs)).collect();
+            inputs = outputs;
+            Stage { name, halving, layers }
+        })
+        .collect()
+}
+
+fn forward(b: &Builder, c: &ConvNextConfig, o: &GraphOptions) -> ValueId {
+    let first = c.hidden_sizes[0];
+    let root = "convnext.embeddings";
+    let stem = patches(b, root, "patch_embeddings", [c.num_channels, first], c.patch_size);
+    let stem_norm = Norm::load(b, NormKind::Layer, root, "layernorm", first);
+    let stages = load_stages(b, c);
+    let width = c.width();
+    let last_norm = Norm::load(b, NormKind::Layer, "convnext", "layernorm", width);
+    let classifier = Linear::load(b, "", "classifier", [c.num_labels, width], true);
+    let batch = Batch::new(b, o, c.num_channels, [c.image_size; 2]);
+    // The model's output object keeps the last hidden state until the end.
+    let (_last, pooled) = {
+        let _m = b.enter("convnext");
+        let embedded = {
+            let _m = b.enter("embeddings");
+            let embedded = stem.run(b, &batch.images);
+            norm_of_channels(b, &stem_norm, &embedded)
+        };
+        let last = {
+            let _m = b.enter("encoder");
+            encoder(b, &stages, &embedded)
+        };
+        let pooled = {
+            let mean = b.run(Op::MeanSpatial { keep: false }, &[&last]);
+            last_norm.run(b, &mean)
+        };
+        (last, pooled)
+    };
+    let logits = classifier.run(b, &pooled);
+    head::loss(b, o, &logits, &batch.labels, c.num_labels)
+}
+
+fn encoder<'b>(b: &'b Builder, stages: &[Stage<'b>], embedded: &Value<'b>) -> Value<'b> {
+    let mut hidden: Option<Value<'b>> = None;
+    for stage in stages {
+        let _m = b.enter(&stage.name);
+        if let Some((norm, convolution)) = &stage.halving {
+            let normed = norm_of_channels(b, norm, hidden.as_ref().unwrap_or(embedded));
+            hidden = Some(convolution.run(b, &normed));
+        }
+        for layer in &stage.layers {
+            hidden = Some(layer.run(b, hidden.as_ref().unwrap_or(embedded)));
+        }
+    }
+    hidden.expect("a ConvNeXt has layers")
+}
