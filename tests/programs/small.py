@@ -24,7 +24,7 @@ elif kind == "bert":
     lengths = [512, 384, 512]
 elif kind == "t5":
     from transformers import T5Config, T5ForConditionalGeneration
-    model = T5ForConditionalGeneration(T5Config(num_layers=3, d_ff=1024)).cuda()
+    model = T5ForConditionalGeneration(T5Config(num_layers=3, d_ff=1024, decoder_start_token_id=0)).cuda()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     lengths = [512, 256, 512]
 elif kind == "vit":
