@@ -109,7 +109,8 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate t5-small --precision fp16", 2, &["float32", "--precision bf16"]),
     ("estimate t5-small --transformers 4.56 --attention sdpa", 2, &["refuses sdpa"]),
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
-    ("wait --min-free 20GiB", 2, &["not yet", "oomph gpus"]),
+    ("wait --min-free 101%", 2, &["--min-free", "at most 100%"]),
+    ("wait", 2, &["--min-free"]),
     ("advise gpt2", 2, &["not yet", "oomph plan"]),
     ("check job.yaml", 2, &["cannot read `job.yaml`", "FILE"]),
     ("capture model.py:make", 2, &["not yet"]),
@@ -557,8 +558,17 @@ fn a_full_disk_is_an_error() {
 
 /// Every example in every help text, without the `oomph` in front.
 fn examples() -> Vec<String> {
-    let commands =
-        ["", "gpus", "estimate", "probe", "plan", "profiles", "profiles list", "profiles show"];
+    let commands = [
+        "",
+        "gpus",
+        "wait",
+        "estimate",
+        "probe",
+        "plan",
+        "profiles",
+        "profiles list",
+        "profiles show",
+    ];
     let mut found = Vec::new();
     for command in commands {
         let output = oomph(&format!("{command} --help"));

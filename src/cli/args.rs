@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::cli::{check, estimate, gpus, later, plan, probe, profiles, run, trial};
+use crate::cli::{check, estimate, gpus, later, plan, probe, profiles, run, trial, wait};
 
 /// Plan GPU memory before a training job starts
 ///
@@ -52,9 +52,8 @@ pub enum Command {
     Run(run::Args),
     /// List or show what is built in: models and GPUs
     Profiles(profiles::Args),
-    /// (not yet) Wait until GPU memory is free
-    #[command(hide = true, disable_help_flag = true)]
-    Wait(later::Args),
+    /// Wait until GPU memory is free; when time is up, name who holds it
+    Wait(wait::Args),
     /// (not yet) Advise what to change
     #[command(hide = true, disable_help_flag = true)]
     Advise(later::Args),

@@ -34,6 +34,7 @@ pub mod trying;
 pub mod usage;
 pub mod values;
 pub mod versions;
+pub mod wait;
 
 use std::ffi::OsString;
 use std::panic;
@@ -131,9 +132,7 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
         Command::Plan(args) => plan::run(args, style),
         Command::Profiles(args) => profiles::run(args, style),
         Command::Run(args) => run::run(args, style),
-        Command::Wait(_) => {
-            Err(later::not_yet("wait", "`oomph gpus` shows what is free and who holds the rest"))
-        }
+        Command::Wait(args) => wait::run(args, style),
         Command::Advise(_) => {
             Err(later::not_yet("advise", "try `oomph plan MODEL --checkpointing full`"))
         }

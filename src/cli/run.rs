@@ -171,7 +171,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
     let time = Duration::try_from_secs_f64(seconds).map_err(|_| form())?;
     match time {
-        Duration::ZERO => Err("no time at all: the command could not even start".to_owned()),
+        Duration::ZERO => Err("must be longer than no time at all".to_owned()),
         time if time > LONGEST => Err("more than a year".to_owned()),
         time => Ok(time),
     }

@@ -4,6 +4,7 @@ pub mod child;
 pub mod cuda;
 mod cuda_codes;
 pub mod failure;
+pub mod holder;
 pub mod interrupt;
 pub mod lock;
 pub mod nvml;

@@ -13,6 +13,8 @@ use crate::units::Bytes;
 
 /// How often a list is asked for again when processes start faster than it can be read.
 const LIST_ATTEMPTS: u32 = 4;
+/// Characters kept of a program's name.
+const LONGEST_NAME: usize = 64;
 
 /// Returns every process that holds memory on the device, each once, by pid.
 ///
@@ -65,16 +67,16 @@ fn name_of(pid: u32) -> Option<String> {
     let program = String::from_utf8_lossy(program);
     let base = program.rsplit('/').next().unwrap_or_default();
     if !base.is_empty() {
-        return Some(printable(base));
+        return Some(printable(base, LONGEST_NAME));
     }
     let comm = fs::read(format!("/proc/{pid}/comm")).ok()?;
-    let comm = printable(String::from_utf8_lossy(&comm).trim_end());
+    let comm = printable(String::from_utf8_lossy(&comm).trim_end(), LONGEST_NAME);
     (!comm.is_empty()).then_some(comm)
 }
 
 /// A process chooses its own name: control characters must not reach a terminal.
-fn printable(name: &str) -> String {
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
+pub(super) fn printable(name: &str, longest: usize) -> String {
+    name.chars().filter(|c| !c.is_control()).take(longest).collect()
 }
 
 #[cfg(test)]
@@ -107,6 +109,6 @@ mod tests {
 
     #[test]
     fn control_characters_in_a_name_are_dropped() {
-        assert_eq!(printable("py\u{1b}[31mthon\n"), "py[31mthon");
+        assert_eq!(printable("py\u{1b}[31mthon\n", LONGEST_NAME), "py[31mthon");
     }
 }

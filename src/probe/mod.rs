@@ -1,6 +1,7 @@
 //! What a device must be able to do ([`Inventory`], [`Prober`]), and the search that drives one.
 
 pub mod answer;
+pub mod free;
 pub mod run;
 pub mod search;
 pub mod target;

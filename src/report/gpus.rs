@@ -13,7 +13,7 @@ const WIDTH: usize = 80;
 const MOST_PROCESSES: usize = 8;
 /// Differences between NVML's total and its processes' sum that are not worth a line: contexts
 /// that are just going, rounding to pages.
-const UNATTRIBUTED_NOISE: Bytes = Bytes::mib(64);
+pub const UNATTRIBUTED_NOISE: Bytes = Bytes::mib(64);
 
 /// Returns the name of a compute mode as JSON and people see it.
 pub fn compute_mode(mode: ComputeMode) -> &'static str {

@@ -15,3 +15,4 @@ pub mod run;
 pub mod text;
 pub mod trial;
 pub mod unequal;
+pub mod wait;
