@@ -88,7 +88,8 @@ fn row(name: &str, layers: u64) {
     let tracing = median(|| made(MicroBatch::ONE));
     let replay = median(|| replay_on(&trace, Bytes::gib(1 << 20)));
     let footprint = median(|| Footprint::of(&trace));
-    let capacity = Footprint::of(&trace).map_or(Bytes::ZERO, |footprint| footprint.min_capacity);
+    let capacity =
+        Footprint::of(&trace).ok().and_then(|footprint| footprint.min_capacity).unwrap_or_default();
     let capacity = capacity + capacity;
     let limit = MicroBatch::new(1 << 20).unwrap_or(MicroBatch::ONE);
     let search = || largest_micro_batch(capacity, limit, |n| Ok::<_, Infallible>(made(n)));

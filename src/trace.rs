@@ -101,6 +101,14 @@ pub enum Event {
     Free(BlockId),
 }
 
+impl Event {
+    /// Returns the block that it is about.
+    pub const fn block(self) -> BlockId {
+        let (Event::Alloc(id) | Event::Free(id)) = self;
+        id
+    }
+}
+
 /// One block: what was asked for, and by whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {

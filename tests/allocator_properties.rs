@@ -136,7 +136,7 @@ proptest! {
     #[test]
     fn a_capacity_at_or_above_min_capacity_always_runs(trace in traces()) {
         let footprint = Footprint::of(&trace).unwrap();
-        let least = footprint.min_capacity;
+        let least = footprint.min_capacity.unwrap();
         prop_assert!(peak_rounded(&trace) <= least && least <= footprint.peak_reserved);
         let mut capacity = least;
         while capacity <= footprint.peak_reserved + GRANULE {
@@ -206,7 +206,7 @@ fn min_capacity_of_a_toy_model_is_where_the_highest_capacity_that_fails_ends() {
         capacity -= GRANULE;
     }
     assert_eq!(min_capacity(&trace), Ok(capacity + GRANULE));
-    assert!(footprint.min_capacity < footprint.peak_reserved, "the model shows retries");
+    assert!(footprint.min_capacity.unwrap() < footprint.peak_reserved, "the model shows retries");
 }
 
 #[test]

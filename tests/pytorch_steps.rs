@@ -59,6 +59,7 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
         let setup = setup(&case, torch, transformers);
         let trace = oracle_case::trace(&case, &model, &setup);
         let footprint = Footprint::of(&trace).unwrap();
+        let least = footprint.min_capacity.unwrap();
         let result = &case["result"];
         let capacity = result["min_capacity"].as_u64();
         out.push(Row {
@@ -66,7 +67,7 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
             model_type: model.model_type(),
             allocated: percent(footprint.peak_allocated, &result["peak_allocated"]),
             reserved: percent(footprint.peak_reserved, &result["peak_reserved"]),
-            capacity: capacity.map(|_| percent(footprint.min_capacity, &result["min_capacity"])),
+            capacity: capacity.map(|_| percent(least, &result["min_capacity"])),
             runs_there: capacity.is_some_and(|bytes| fit::runs(&trace, Bytes::new(bytes))),
         });
     }

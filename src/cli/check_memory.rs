@@ -6,7 +6,7 @@ use crate::cli::check_subject::{FrameworkFile, Subject};
 use crate::cli::config_file;
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{OnDevice, kinds, weakest};
+use crate::cli::fits::{Detail, OnDevice, kinds, weakest};
 use crate::cli::gpu_select::GpuSelector;
 use crate::cli::job::{Job, WithoutGpu, world};
 use crate::cli::setup::{ModelArgs, SetupArgs};
@@ -263,7 +263,7 @@ fn judged(args: &Args, job: &Job) -> Result<(Estimate, Vec<Finding>), CliError> 
     let weakest = weakest(&devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
     let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
     let accumulation = job.settings.accumulation.unwrap_or(AccumulationSteps::ONE);
-    let mut estimate = weakest.planned(micro_batch, accumulation)?;
+    let mut estimate = weakest.planned(micro_batch, accumulation, Detail::All)?;
     if estimate.fits() != Some(true) {
         estimate.hints = weakest.hints(micro_batch, accumulation)?;
     }
@@ -274,7 +274,7 @@ fn judged(args: &Args, job: &Job) -> Result<(Estimate, Vec<Finding>), CliError> 
 
 /// Says whether a step fits, and whether it leaves what must stay free.
 fn fit(estimate: &Estimate, least: Option<(Headroom, crate::units::Bytes)>) -> Finding {
-    let need = estimate.footprint.min_capacity;
+    let need = estimate.need();
     let sizes = format!(
         "micro-batch {}, accumulation {}",
         estimate.setup.micro_batch, estimate.setup.accumulation

@@ -58,7 +58,7 @@ impl Baseline {
     /// Returns each size then and now.
     pub fn against(&self, estimate: &Estimate) -> Vec<Difference> {
         let footprint = &estimate.footprint;
-        let now = [footprint.peak_allocated, footprint.peak_reserved, footprint.min_capacity];
+        let now = [footprint.peak_allocated, footprint.peak_reserved, estimate.need()];
         let pairs = self.sizes.iter().zip(now);
         pairs.map(|(&(name, before), now)| Difference { name, before, now }).collect()
     }

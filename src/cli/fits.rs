@@ -9,7 +9,7 @@ use crate::cli::exit;
 use crate::cli::job::Job;
 use crate::cli::support::BF16_SINCE;
 use crate::cli::target::ChosenGpu;
-use crate::memory::fit::{BeyondAnyDevice, runs};
+use crate::memory::fit::{BeyondAnyDevice, min_capacity, runs};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::largest_micro_batch;
 use crate::memory::trace::{Category, Event, Trace};
@@ -33,6 +33,15 @@ struct Kept {
     sizes: (u64, u64),
     trace: Rc<Trace>,
     footprint: Option<Footprint>,
+}
+
+/// How much is worked out about a step's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// What is of interest where it fits with room to spare.
+    Peaks,
+    /// The least capacity too.
+    All,
 }
 
 /// The most steps that are kept: a search looks again at its last few.
@@ -110,15 +119,20 @@ impl<'a> OnDevice<'a> {
         &self,
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
+        detail: Detail,
     ) -> Result<Footprint, CliError> {
         let trace = self.trace(micro_batch, accumulation)?;
         let same = |known: &&mut Kept| Rc::ptr_eq(&known.trace, &trace);
         if let Some(Kept { footprint: Some(known), .. }) =
             self.kept.borrow_mut().iter_mut().find(same)
+            && (detail == Detail::Peaks || known.min_capacity.is_some())
         {
             return Ok(known.clone());
         }
-        let footprint = Footprint::of(&trace)?;
+        let footprint = match detail {
+            Detail::Peaks => Footprint::peaks_of(&trace)?,
+            Detail::All => Footprint::of(&trace)?,
+        };
         if let Some(known) = self.kept.borrow_mut().iter_mut().find(same) {
             known.footprint = Some(footprint.clone());
         }
@@ -134,12 +148,12 @@ impl<'a> OnDevice<'a> {
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
     ) -> Result<Estimate, CliError> {
-        let footprint = self.footprint(micro_batch, accumulation)?;
+        let footprint = self.footprint(micro_batch, accumulation, Detail::All)?;
         Ok(self.with(footprint, micro_batch, accumulation))
     }
 
     /// Returns the memory of a plan's step: of two micro-steps where nothing is refused to them,
-    /// since their peaks are those of any number; else of as many as change anything.
+    /// since their peaks are those of any number; else in all detail of as many as change anything.
     ///
     /// # Errors
     /// When the setup is not modelled yet, or asks for more than any device has.
@@ -147,10 +161,11 @@ impl<'a> OnDevice<'a> {
         &self,
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
+        detail: Detail,
     ) -> Result<Estimate, CliError> {
         let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
-        let footprint = self.footprint(micro_batch, accumulation.min(two))?;
-        if accumulation > two && footprint.peak_reserved > self.capacity_bytes() {
+        let footprint = self.footprint(micro_batch, accumulation.min(two), detail)?;
+        if footprint.peak_reserved > self.capacity_bytes() {
             return self.estimate(micro_batch, accumulation);
         }
         let mut estimate = self.with(footprint, micro_batch, accumulation);
@@ -198,7 +213,7 @@ impl<'a> OnDevice<'a> {
         let setup = self.setup(micro_batch, accumulation.min(settled));
         let mut need = |setup: Setup, flag: &str| -> Result<(), CliError> {
             let trace = self.job.trace(&setup)?;
-            let bytes = Footprint::of(&trace)?.min_capacity;
+            let bytes = min_capacity(&trace)?;
             let fits = if bytes <= self.capacity_bytes() { "fits" } else { "too much as well" };
             hints.push(format!("{flag}: needs {bytes}, {fits}"));
             Ok(())
@@ -263,7 +278,7 @@ impl Fits for OnDevice<'_> {
             return Ok(runs(&trace, self.capacity_bytes()));
         }
         // Where nothing is refused, more micro-steps change nothing: peak reserved is the same.
-        let footprint = self.footprint(micro_batch, accumulation.min(two))?;
+        let footprint = self.footprint(micro_batch, accumulation.min(two), Detail::Peaks)?;
         if footprint.peak_reserved <= self.capacity_bytes() {
             return Ok(true);
         }

@@ -6,7 +6,7 @@ use clap::builder::PossibleValue;
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
+use crate::cli::fits::{Detail, OnAll, OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{self, Answer, Style};
 use crate::cli::probing::Probing;
@@ -99,7 +99,8 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         return Err(CliError::usage("--json cannot be used with --emit").hint("leave one out"));
     }
     job.check_kernels()?;
-    let plan = answer(&job, target, args.probe)?;
+    let detail = if style.json { Detail::All } else { Detail::Peaks };
+    let plan = answer(&job, target, args.probe, detail)?;
     let text = if let Some(EmitArg(format)) = args.emit {
         emitted(format, &plan)?
     } else if style.json {
@@ -124,7 +125,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
 fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
     let Some(solution) = &plan.solution else {
         let estimate = &plan.estimate;
-        let need = estimate.footprint.min_capacity;
+        let need = estimate.need();
         let fact = format!("no {} to emit: nothing fits", format.name());
         let may = estimate.capacity.map_or(Bytes::ZERO, |capacity| capacity.bytes);
         return Err(CliError::new(exit::DOES_NOT_FIT, fact)
@@ -149,7 +150,12 @@ fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
 }
 
 /// Works the plan out: probed on real GPUs as `--probe` says, else on the estimate.
-fn answer(job: &Job, target: Option<EffectiveBatch>, probe: ProbeWhen) -> Result<Plan, CliError> {
+fn answer(
+    job: &Job,
+    target: Option<EffectiveBatch>,
+    probe: ProbeWhen,
+    detail: Detail,
+) -> Result<Plan, CliError> {
     let devices: Vec<OnDevice> = match job.gpus.as_slice() {
         [] => vec![OnDevice::new(job, None)?],
         gpus => kinds(gpus)
@@ -172,13 +178,13 @@ fn answer(job: &Job, target: Option<EffectiveBatch>, probe: ProbeWhen) -> Result
     let real = job.capacity.is_none() && job.gpus.iter().any(|gpu| !gpu.simulated);
     let Some(sharing) = sharing.filter(|_| real) else {
         let solved = solve_with(&wish, &mut all)?;
-        return compose(job, &wish, &mut all.kinds, solved, Method::Estimated);
+        return compose(job, &wish, &mut all.kinds, solved, (Method::Estimated, detail));
     };
     let mut probing = Probing::new(job, &mut all, sharing)?;
     let solved = solve_with(&wish, &mut probing)?;
     let Probing { given_up, probed, warnings, .. } = probing;
     let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
-    let mut plan = compose(job, &wish, &mut all.kinds, solved, method)?;
+    let mut plan = compose(job, &wish, &mut all.kinds, solved, (method, detail))?;
     plan.estimate.notes.extend(given_up);
     plan.estimate.notes.extend(warnings);
     Ok(plan)
@@ -190,7 +196,7 @@ fn compose(
     wish: &Wish,
     devices: &mut [OnDevice],
     solved: Result<Solution, Unsolvable>,
-    method: Method,
+    (method, detail): (Method, Detail),
 ) -> Result<Plan, CliError> {
     let unequal = match &solved {
         Ok(solution) => unequal_gpus(job, wish, devices, solution)?,
@@ -209,7 +215,7 @@ fn compose(
         // The nearest number of samples is not the number of tokens that was asked for.
         solution.exact &= tokens.is_multiple_of(job.settings.setup.seq_len);
     }
-    let mut estimate = weakest.planned(micro_batch, accumulation)?;
+    let mut estimate = weakest.planned(micro_batch, accumulation, detail)?;
     estimate.largest_micro_batch = Some(largest);
     if solution.is_none() {
         estimate.hints = weakest.hints(micro_batch, accumulation)?;

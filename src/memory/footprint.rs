@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::memory::allocator::replay::Run;
-use crate::memory::allocator::{Capacity, Outcome};
+use crate::memory::allocator::{Capacity, Outcome, Replay};
 use crate::memory::fit::{BeyondAnyDevice, scan_down};
 use crate::memory::trace::{BlockId, Category, Event, Phase, Trace};
 use crate::units::Bytes;
@@ -15,8 +15,9 @@ pub struct Footprint {
     pub peak_allocated: Bytes,
     /// `torch.cuda.max_memory_reserved()` on a device with room to spare: segments.
     pub peak_reserved: Bytes,
-    /// The smallest capacity from which on every 2 MiB step runs.
-    pub min_capacity: Bytes,
+    /// The smallest capacity from which on every 2 MiB step runs; `None` where it was not worked
+    /// out, see [`Footprint::peaks_of`].
+    pub min_capacity: Option<Bytes>,
     /// The phase in which `peak_allocated` is first reached.
     pub peak_phase: Phase,
     /// What is alive at that moment, by category (rounded); sums to `peak_allocated`.
@@ -41,19 +42,34 @@ impl Footprint {
     /// [`BeyondAnyDevice`]
     pub fn of(trace: &Trace) -> Result<Footprint, BeyondAnyDevice> {
         let mut sizes = vec![Bytes::ZERO; trace.blocks.len()];
-        let (replay, min_capacity) = scan_down(trace, |id, bytes| sizes[id.0 as usize] = bytes)?;
+        let (replay, least) = scan_down(trace, |id, bytes| sizes[id.0 as usize] = bytes)?;
+        Ok(Footprint { min_capacity: Some(least), ..Footprint::read_off(trace, &replay, &sizes) })
+    }
+
+    /// As [`Footprint::of`] without `min_capacity`, in half the time: all that is of interest on a
+    /// device that has room for `peak_reserved`.
+    ///
+    /// # Errors
+    ///
+    /// [`BeyondAnyDevice`]
+    pub fn peaks_of(trace: &Trace) -> Result<Footprint, BeyondAnyDevice> {
+        let (replay, sizes) = endless(trace)?;
+        Ok(Footprint::read_off(trace, &replay, &sizes))
+    }
+
+    fn read_off(trace: &Trace, replay: &Replay, sizes: &[Bytes]) -> Footprint {
         let mut at_peak = BTreeMap::new();
-        for block in live_after(trace, replay.peak_event, &sizes) {
+        for block in live_after(trace, replay.peak_event, sizes) {
             let category = trace.blocks[block.id.0 as usize].category;
             *at_peak.entry(category).or_insert(Bytes::ZERO) += block.bytes;
         }
-        Ok(Footprint {
+        Footprint {
             peak_allocated: replay.peak_allocated,
             peak_reserved: replay.peak_reserved,
-            min_capacity,
+            min_capacity: None,
             peak_phase: trace.phase_at(replay.peak_event),
             at_peak,
-        })
+        }
     }
 }
 
@@ -64,17 +80,21 @@ impl Footprint {
 ///
 /// [`BeyondAnyDevice`]
 pub fn live_at_peak(trace: &Trace) -> Result<Vec<LiveBlock>, BeyondAnyDevice> {
-    let mut sizes = vec![Bytes::ZERO; trace.blocks.len()];
-    let mut run = Run::new(trace, Capacity::unlimited());
-    let outcome = run.advance(trace.events.len(), |id, bytes| sizes[id.0 as usize] = bytes);
-    let replay = match outcome {
-        Ok(Outcome::OutOfMemory { requested, .. }) => return Err(BeyondAnyDevice { requested }),
-        Ok(Outcome::Ran) => run.result(Outcome::Ran),
-        Err(never) => match never {},
-    };
+    let (replay, sizes) = endless(trace)?;
     let mut live = live_after(trace, replay.peak_event, &sizes);
     live.sort_by_key(|block| (std::cmp::Reverse(block.bytes), block.id));
     Ok(live)
+}
+
+/// Replays a trace on an endless device; also returns what each block takes.
+fn endless(trace: &Trace) -> Result<(Replay, Vec<Bytes>), BeyondAnyDevice> {
+    let mut sizes = vec![Bytes::ZERO; trace.blocks.len()];
+    let mut run = Run::new(trace, Capacity::unlimited());
+    match run.advance(trace.events.len(), |id, bytes| sizes[id.0 as usize] = bytes) {
+        Ok(Outcome::Ran) => Ok((run.result(Outcome::Ran), sizes)),
+        Ok(Outcome::OutOfMemory { requested, .. }) => Err(BeyondAnyDevice { requested }),
+        Err(never) => match never {},
+    }
 }
 
 /// Returns the blocks that are alive after an event, in the order of their ids.

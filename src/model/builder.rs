@@ -101,10 +101,13 @@ impl Builder {
         let outer = self.module.get();
         let mut graph = self.graph.borrow_mut();
         let id = graph.modules.len() as u32;
-        let path = match graph.modules[outer as usize].as_str() {
-            "" => name.to_owned(),
-            parent => format!("{parent}.{name}"),
-        };
+        let parent = graph.modules[outer as usize].as_str();
+        let mut path = String::with_capacity(parent.len() + 1 + name.len());
+        if !parent.is_empty() {
+            path.push_str(parent);
+            path.push('.');
+        }
+        path.push_str(name);
         graph.modules.push(path);
         graph.statements.push(Statement::Enter(ModuleId(id)));
         self.module.set(id);

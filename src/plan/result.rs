@@ -76,7 +76,23 @@ impl Estimate {
     /// Below the smallest safe capacity a step may still run by luck (not monotonic); that is not
     /// called a fit.
     pub fn fits(&self) -> Option<bool> {
-        self.capacity.map(|capacity| self.footprint.min_capacity <= capacity.bytes)
+        self.capacity.map(|capacity| self.need() <= capacity.bytes)
+    }
+
+    /// Returns the least that the caching allocator can do with; where that was not worked out, as
+    /// there is room for more, what it takes.
+    pub fn need(&self) -> Bytes {
+        self.footprint.min_capacity.unwrap_or(self.footprint.peak_reserved)
+    }
+
+    /// Returns what the caching allocator takes under the capacity: `peak_reserved` where there is
+    /// room for it, else what it needs.
+    pub fn taken(&self) -> Bytes {
+        let reserved = self.footprint.peak_reserved;
+        match self.capacity {
+            Some(capacity) if reserved <= capacity.bytes => reserved,
+            _ => self.need(),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ pub fn terms(estimate: &Estimate) -> Vec<Term> {
             term(letter, color, &category.name().replace('_', " "), bytes)
         })
         .collect();
-    let fragmented = footprint.min_capacity.saturating_sub(footprint.peak_allocated);
+    let fragmented = estimate.taken().saturating_sub(footprint.peak_allocated);
     terms.push(term('~', 90, "allocator's rounding and fragments", fragmented));
     let given = estimate.capacity.is_some_and(|capacity| capacity.given);
     let counted = |kind: &Outside| !given || kind.in_allocator();
@@ -51,7 +51,7 @@ pub fn terms(estimate: &Estimate) -> Vec<Term> {
     }
     if let Some(capacity) = estimate.capacity {
         terms.push(term('h', 90, "headroom, left free", capacity.headroom));
-        let unused = capacity.bytes.saturating_sub(footprint.min_capacity);
+        let unused = capacity.bytes.saturating_sub(estimate.taken());
         terms.push(term('.', 90, "unused", unused));
     }
     terms.retain(|term| term.bytes > Bytes::ZERO);

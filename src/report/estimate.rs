@@ -34,7 +34,7 @@ pub fn render(estimate: &Estimate, paint: Paint) -> String {
     ));
     text.push_str(&format!(
         "  least capacity  {:>10}   the least that the caching allocator can do with\n",
-        footprint.min_capacity.to_string(),
+        estimate.need().to_string(),
     ));
     text.push_str(&format!(
         "  beside it       {:>10}   {}\n",
@@ -75,7 +75,7 @@ pub fn closing(estimate: &Estimate, paint: Paint) -> String {
 }
 
 fn headline(estimate: &Estimate) -> String {
-    let need = estimate.footprint.min_capacity;
+    let need = estimate.need();
     let model = &estimate.model;
     match (estimate.fits(), estimate.capacity) {
         (Some(true), Some(capacity)) => {

@@ -83,7 +83,8 @@ fn does_not_fit(plan: &Plan) -> String {
     });
     format!(
         "does not fit: micro-batch {} needs {}{may}",
-        estimate.setup.micro_batch, estimate.footprint.min_capacity
+        estimate.setup.micro_batch,
+        estimate.need()
     )
 }
 

@@ -53,7 +53,7 @@ pub enum StepError {
 /// A setup that is not covered yet.
 pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
     covered(model, setup)?;
-    Ok(run::run(&graph(model, setup), setup))
+    Ok(traced(graph(model, setup), setup))
 }
 
 /// Returns the same of a model that is not trained whole.
@@ -80,12 +80,18 @@ pub fn trace_tuned(
     // Layers that are checkpointed want an input that needs a gradient.
     let input_gradients = setup.checkpointing == Checkpointing::Full;
     match adapters::adapt(&graph, lora, input_gradients) {
-        Some(adapted) => Ok(run::run(&adapted, setup)),
+        Some(adapted) => Ok(traced(adapted, setup)),
         None => {
             let names = adapters::linears(&graph).into_iter().map(str::to_owned).collect();
             Err(StepError::NoTarget(names))
         }
     }
+}
+
+/// Runs a graph; the names of its modules go over to the trace.
+fn traced(mut graph: Graph, setup: &Setup) -> Trace {
+    let modules = std::mem::take(&mut graph.modules);
+    Trace { modules, ..run::run(&graph, setup) }
 }
 
 fn graph(model: &ModelConfig, setup: &Setup) -> Graph {

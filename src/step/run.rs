@@ -43,7 +43,6 @@ enum Repeat {
 
 fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
     let recorder = Recorder::new();
-    recorder.set_modules(&graph.modules);
     let micro_steps = u64::from(STEPS) * setup.accumulation.get();
     recorder.reserve(graph.statements.len(), usize::try_from(micro_steps).unwrap_or(usize::MAX));
     let mut tape = Tape::new(setup, Rc::clone(&recorder));

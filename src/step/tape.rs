@@ -1,5 +1,6 @@
 //! The autograd graph: nodes, what they save, and the making of tensors.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
@@ -87,13 +88,26 @@ pub enum Checkpoint {
     Filling(Rc<Frame>, u32),
 }
 
+thread_local! {
+    /// The emptied list of nodes of the last tape. It is large, and touching new memory takes longer
+    /// than filling it.
+    static SPARE_NODES: Cell<Vec<Node>> = const { Cell::new(Vec::new()) };
+}
+
+impl Drop for Tape<'_> {
+    fn drop(&mut self) {
+        self.nodes.clear();
+        SPARE_NODES.set(std::mem::take(&mut self.nodes));
+    }
+}
+
 impl<'s> Tape<'s> {
     /// Starts a tape for a setup.
     pub fn new(setup: &'s Setup, recorder: Rc<Recorder>) -> Tape<'s> {
         Tape {
             setup,
             recorder,
-            nodes: Vec::new(),
+            nodes: SPARE_NODES.take(),
             parameters: Vec::new(),
             scratch: Scratch::default(),
             logits: None,

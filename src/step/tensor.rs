@@ -196,11 +196,6 @@ impl Recorder {
         trace.events.reserve(2 * blocks);
     }
 
-    /// Names the modules; blocks refer to them by index.
-    pub fn set_modules(&self, modules: &[String]) {
-        self.trace.borrow_mut().modules = modules.to_vec();
-    }
-
     /// Begins a phase.
     pub fn begin(&self, phase: Phase) {
         self.phase.set(Some(phase));
@@ -236,54 +231,58 @@ impl Recorder {
     pub fn repeat(&self, from: Mark, to: Mark, edits: &[Edit]) -> Repeated {
         let mut trace = self.trace.borrow_mut();
         let Trace { blocks, events, phases, .. } = &mut *trace;
-        let mut made = Repeated { first: from.blocks, blocks: Vec::new() };
-        made.blocks.resize((to.blocks - from.blocks) as usize, NOT_MADE);
+        let left_out = |edit: &Edit| match *edit {
+            Edit::Skip(at) => Some(events[at].block().0),
+            Edit::Free(..) => None,
+        };
+        let skipped: Vec<u32> = edits.iter().filter_map(left_out).collect();
+        let made = Repeated { old: from.blocks, new: blocks.len() as u32, skipped };
+        let mut next = from.blocks;
+        for &skipped in made.skipped.iter().chain([&to.blocks]) {
+            blocks.extend_from_within(next as usize..skipped as usize);
+            next = skipped + 1;
+        }
         let mut edits = edits.iter().peekable();
-        let mut next_phase = from.phases;
-        for at in from.events..=to.events {
+        let mut begun = from.phases..to.phases;
+        let mut at = from.events;
+        loop {
+            let edit = edits.peek().map_or(to.events, |edit| edit.order().0);
+            let stop = phases[begun.clone()].first().map_or(edit, |&(event, _)| event.min(edit));
+            made.copy(events, at..stop);
+            at = stop;
             while let Some(Edit::Free(_, id)) = edits.next_if(|edit| edit.is_free_at(at)) {
                 events.push(Event::Free(made.of(*id)));
             }
-            while next_phase < to.phases && phases[next_phase].0 == at {
-                phases.push((events.len(), phases[next_phase].1));
-                next_phase += 1;
+            while let Some(&(_, phase)) = phases[begun.clone()].first().filter(|it| it.0 == at) {
+                phases.push((events.len(), phase));
+                begun.start += 1;
             }
             if at == to.events {
-                break;
+                return made;
             }
             if edits.next_if(|edit| matches!(edit, Edit::Skip(skipped) if *skipped == at)).is_some()
             {
-                continue;
+                at += 1;
             }
-            let event = match events[at] {
-                Event::Alloc(id) => {
-                    let new = BlockId(blocks.len() as u32);
-                    blocks.push(blocks[id.0 as usize]);
-                    made.blocks[(id.0 - from.blocks) as usize] = new;
-                    Event::Alloc(new)
-                }
-                Event::Free(id) => Event::Free(made.of(id)),
-            };
-            events.push(event);
         }
-        made
     }
 
     /// Returns the blocks born between two marks that are alive, with the events of their birth.
     pub fn alive(&self, from: Mark, to: Mark) -> BTreeMap<BlockId, usize> {
+        const DEAD: u32 = u32::MAX;
         let trace = self.trace.borrow();
-        let mut births = vec![None; (to.blocks - from.blocks) as usize];
-        for (at, event) in trace.events.iter().enumerate().take(to.events).skip(from.events) {
+        let mut births = vec![DEAD; (to.blocks - from.blocks) as usize];
+        for (at, event) in (0u32..).zip(&trace.events[..to.events]).skip(from.events) {
             let (id, birth) = match *event {
-                Event::Alloc(id) => (id, Some(at)),
-                Event::Free(id) => (id, None),
+                Event::Alloc(id) => (id, at),
+                Event::Free(id) => (id, DEAD),
             };
             if let Some(slot) = id.0.checked_sub(from.blocks) {
                 births[slot as usize] = birth;
             }
         }
-        let alive = births.into_iter().enumerate();
-        alive.filter_map(|(i, birth)| Some((BlockId(from.blocks + i as u32), birth?))).collect()
+        let alive = (from.blocks..).zip(births).filter(|&(_, birth)| birth != DEAD);
+        alive.map(|(id, birth)| (BlockId(id), birth as usize)).collect()
     }
 
     fn allocate(&self, bytes: u64, hint: Hint) -> BlockId {
@@ -365,18 +364,31 @@ impl Edit {
 /// The blocks of a repetition.
 #[derive(Debug)]
 pub struct Repeated {
-    first: u32,
-    blocks: Vec<BlockId>,
+    /// The first block that was recorded.
+    old: u32,
+    /// The first block that was made.
+    new: u32,
+    /// The recorded blocks whose allocations were left out, ascending.
+    skipped: Vec<u32>,
 }
 
-/// The block of an allocation that was left out.
-const NOT_MADE: BlockId = BlockId(u32::MAX);
-
 impl Repeated {
-    /// Returns the block that stands for one that was recorded.
+    /// Returns the block that stands for one that was recorded, and not left out.
     pub fn of(&self, BlockId(id): BlockId) -> BlockId {
-        debug_assert!(self.first <= id, "what is repeated frees only what it allocated");
-        self.blocks[(id - self.first) as usize]
+        debug_assert!(self.old <= id, "what is repeated frees only what it allocated");
+        debug_assert!(!self.skipped.contains(&id), "what is left out is not made");
+        let left_out = self.skipped.partition_point(|&skipped| skipped < id) as u32;
+        BlockId(id - self.old + self.new - left_out)
+    }
+
+    /// Copies events to the end, on the blocks that stand for theirs.
+    fn copy(&self, events: &mut Vec<Event>, range: std::ops::Range<usize>) {
+        let end = events.len();
+        events.extend_from_within(range);
+        for event in &mut events[end..] {
+            let (Event::Alloc(id) | Event::Free(id)) = event;
+            *id = self.of(*id);
+        }
     }
 }
 

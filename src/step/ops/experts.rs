@@ -178,7 +178,7 @@ impl Tape<'_> {
         let mut kept = x.sizes;
         kept.as_mut_slice()[dim] = 1;
         let sizes = if keep { kept } else { x.sizes.without(dim) };
-        let op = Backward::ExpandTo { kept, sizes: x.sizes };
+        let op = Backward::ExpandTo(Box::new((kept, x.sizes)));
         let in_f32 = self.autocast.dtype.is_some() && x.dtype.is_half();
         let dtype = if in_f32 { DType::F32 } else { x.dtype };
         let edge: Option<Edge> = self.record(op, &[x], &[], &[(sizes, dtype)]);

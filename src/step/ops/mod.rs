@@ -140,12 +140,10 @@ pub enum Backward {
     /// `grouped_mm`
     GroupedMm,
     /// Repeats the gradient along what was summed.
-    ExpandTo {
-        /// Sizes with the summed dimension as one.
-        kept: Dims,
-        /// Sizes of the whole.
-        sizes: Dims,
-    },
+    ///
+    /// Sizes with the summed dimension as one, and of the whole; boxed, or every node would be as
+    /// large as this rare one.
+    ExpandTo(Box<(Dims, Dims)>),
     /// Flash attention.
     Flash(attention::FlashShape),
     /// Memory-efficient attention.
@@ -210,9 +208,9 @@ impl Tape<'_> {
             Backward::IndexPairs { sizes } => one(self.index_pairs_backward(grad, saved, *sizes)),
             Backward::IndexAdd => self.index_add_backward(grad, saved, needs),
             Backward::GroupedMm => self.grouped_mm_backward(saved, needs),
-            Backward::ExpandTo { kept, sizes } => {
-                let kept = self.reshape_data(grad, *kept);
-                one(self.expand(&kept, *sizes))
+            Backward::ExpandTo(shapes) => {
+                let kept = self.reshape_data(grad, shapes.0);
+                one(self.expand(&kept, shapes.1))
             }
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
