@@ -3,8 +3,10 @@
 
 use std::cell::{Cell, RefCell};
 
+use smallvec::SmallVec;
+
 use crate::model::graph::{
-    Dtype, Graph, Layer, LayerId, ModuleId, Op, Sizes, Statement, ValueId, Weight,
+    Dtype, Graph, Layer, LayerId, ModuleId, Op, Region, Sizes, Statement, ValueId, Weight,
 };
 
 /// Collects statements; shared by all values and scopes it hands out.
@@ -12,7 +14,10 @@ use crate::model::graph::{
 pub struct Builder {
     graph: RefCell<Graph>,
     module: Cell<u32>,
-    layer_floor: Cell<Option<u32>>,
+    /// Layers so far.
+    layers: Cell<u64>,
+    /// Regions that are open: which, and the first value born in it.
+    open: RefCell<SmallVec<[(u32, u32); 2]>>,
 }
 
 /// A value of the graph under construction. Dropping it says that Python's name for it is gone.
@@ -139,19 +144,41 @@ impl Builder {
             let index = graph.weights.len() as u32;
             graph.trained.push(index);
         }
-        graph.weights.push(Weight { value, module, sizes, dtype, trained });
+        let before = graph.weights.last().filter(|last| last.module == module && last.trained);
+        let name = match (trained, before) {
+            (false, _) => "",
+            (true, None) => "weight",
+            (true, Some(_)) => "bias",
+        };
+        graph.weights.push(Weight { value, module, sizes, dtype, name, trained });
         Value { id: value, builder: self, owned: false }
     }
 
-    /// Adds a trained weight in the model's dtype, of the module named.
+    /// Adds a trained weight in the model's dtype, of the module named, which calls the first of them
+    /// its weight and the next its bias.
     pub fn parameter(&self, module: &str, sizes: &[u64]) -> Value<'_> {
         self.load(module, sizes, Dtype::Model, true)
     }
 
+    /// Adds a trained weight that its module calls something else.
+    pub fn named_parameter(&self, module: &str, name: &'static str, sizes: &[u64]) -> Value<'_> {
+        let value = self.parameter(module, sizes);
+        if let Some(weight) = self.graph.borrow_mut().weights.last_mut() {
+            weight.name = name;
+        }
+        value
+    }
+
     /// Adds a trained weight that a module holds beside its children, who are loaded: it is loaded
     /// after them, but comes before their first one (`first`) in the optimizer's order.
-    pub fn own_parameter(&self, module: &str, sizes: &[u64], first: &Value<'_>) -> Value<'_> {
-        let own = self.parameter(module, sizes);
+    pub fn own_parameter(
+        &self,
+        module: &str,
+        name: &'static str,
+        sizes: &[u64],
+        first: &Value<'_>,
+    ) -> Value<'_> {
+        let own = self.named_parameter(module, name, sizes);
         let mut graph = self.graph.borrow_mut();
         let is_first = |&index: &u32| graph.weights[index as usize].value == first.id;
         if let Some(place) = graph.trained.iter().position(is_first)
@@ -190,19 +217,46 @@ impl Builder {
         arguments: &[&Value<'b>],
         forward: impl FnOnce() -> Value<'b>,
     ) -> Value<'b> {
+        let number = self.layers.get();
+        self.layers.set(number + 1);
+        self.region(Region::Layer(number), arguments, forward)
+    }
+
+    /// Runs `forward` as the attention module of a layer, which checkpointing may recompute alone.
+    pub fn attention<'b, T>(
+        &'b self,
+        module: &str,
+        arguments: &[&Value<'b>],
+        forward: impl FnOnce() -> T,
+    ) -> T {
+        let _m = self.enter(module);
+        self.region(Region::Attention, arguments, forward)
+    }
+
+    fn region<'b, T>(
+        &'b self,
+        region: Region,
+        arguments: &[&Value<'b>],
+        forward: impl FnOnce() -> T,
+    ) -> T {
         let (id, start, first) = {
             let mut graph = self.graph.borrow_mut();
             let id = LayerId(graph.layers.len() as u32);
-            graph.layers.push(Layer::default());
+            graph.layers.push(Layer {
+                region,
+                statements: 0..0,
+                values: 0..0,
+                captured: SmallVec::new(),
+            });
             graph.statements.push(Statement::BeginLayer(id));
             (id, graph.statements.len(), graph.value_count)
         };
-        self.layer_floor.set(Some(first));
+        self.open.borrow_mut().push((id.0, first));
         for argument in arguments {
             self.capture(argument.id);
         }
         let out = forward();
-        self.layer_floor.set(None);
+        self.open.borrow_mut().pop();
         let mut graph = self.graph.borrow_mut();
         let end = graph.statements.len();
         graph.statements.push(Statement::EndLayer(id));
@@ -210,20 +264,24 @@ impl Builder {
         let layer = &mut graph.layers[id.0 as usize];
         layer.statements = start..end;
         layer.values = values;
-        drop(graph);
         out
     }
 
+    /// Notes a value from outside for every region that is open.
     fn capture(&self, id: ValueId) {
-        let Some(floor) = self.layer_floor.get() else { return };
-        let mut graph = self.graph.borrow_mut();
-        if id.0 >= floor || (id.0 as usize) < graph.weights.len() {
+        let open = self.open.borrow();
+        if open.is_empty() {
             return;
         }
-        if let Some(layer) = graph.layers.last_mut()
-            && !layer.captured.contains(&id)
-        {
-            layer.captured.push(id);
+        let mut graph = self.graph.borrow_mut();
+        if (id.0 as usize) < graph.weights.len() {
+            return;
+        }
+        for &(layer, first) in open.iter() {
+            let captured = &mut graph.layers[layer as usize].captured;
+            if id.0 < first && !captured.contains(&id) {
+                captured.push(id);
+            }
         }
     }
 

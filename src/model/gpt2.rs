@@ -132,7 +132,8 @@ fn transformer<'b>(
     drop(sum);
     for (index, weights) in x.blocks.iter().enumerate() {
         let _m = b.enter(&format!("h.{index}"));
-        let block = Block { c, o, w: weights, mask: causal.as_ref() };
+        let mask = causal.as_ref();
+        let block = Block { c, o, w: weights, mask, positions: &row };
         hidden = b.layer(&[&row], || block.forward(b, &hidden));
     }
     let normed = {
@@ -152,6 +153,7 @@ struct Block<'a, 'b> {
     o: &'a GraphOptions,
     w: &'a BlockWeights<'b>,
     mask: Option<&'a Value<'b>>,
+    positions: &'a Value<'b>,
 }
 
 impl<'b> Block<'_, 'b> {
@@ -161,10 +163,8 @@ impl<'b> Block<'_, 'b> {
             norm(b, input, &self.w.ln_1)
         };
         // `attn_output, _ = self.attn(...)`: the weights stay until the block returns.
-        let (attended, _weights) = {
-            let _m = b.enter("attn");
-            self.attention(b, &normed)
-        };
+        let (attended, _weights) =
+            b.attention("attn", &[self.positions], || self.attention(b, &normed));
         let residual = b.add(&attended, input);
         drop(normed);
         let normed = {

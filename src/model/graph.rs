@@ -43,6 +43,8 @@ pub struct Weight {
     pub sizes: Sizes,
     /// Its dtype.
     pub dtype: Dtype,
+    /// What its module calls it; "" for buffers, which nobody names.
+    pub name: &'static str,
     /// Whether the optimizer trains it; buffers are not trained.
     pub trained: bool,
 }
@@ -307,19 +309,30 @@ pub enum Statement {
         /// Whether it is on from here.
         on: bool,
     },
-    /// A layer begins that checkpointing may recompute as a whole.
+    /// A region begins that checkpointing may recompute as a whole.
     BeginLayer(LayerId),
     /// It ends.
     EndLayer(LayerId),
 }
 
-/// Names a layer: an index into [`Graph::layers`].
+/// Names a region: an index into [`Graph::layers`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LayerId(pub u32);
 
+/// What a region that checkpointing may recompute is of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Region {
+    /// A whole layer; its number.
+    Layer(u64),
+    /// The attention of one.
+    Attention,
+}
+
 /// A region that checkpointing may recompute.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// What it is.
+    pub region: Region,
     /// Statements between its `BeginLayer` and `EndLayer`, as indices.
     pub statements: std::ops::Range<usize>,
     /// Values born in it: a dense range of ids.
@@ -347,11 +360,26 @@ pub struct Graph {
     pub value_count: u32,
     /// Names of modules, as PyTorch names them; the first is the model itself, "".
     pub modules: Vec<String>,
-    /// Layers that checkpointing may recompute.
+    /// Regions that checkpointing may recompute; those of attention lie within layers.
     pub layers: Vec<Layer>,
     /// What of the batch are images: they come to the device in float32, and are cast there where
     /// the model has another dtype.
     pub images: Option<ValueId>,
     /// Elements of the logits, for telling them apart in reports: (rows, classes).
     pub logits: Option<(u64, u64)>,
+}
+
+impl Graph {
+    /// Returns the names of the trained parameters in the optimizer's order, as `named_parameters()`
+    /// gives them.
+    pub fn parameter_names(&self) -> Vec<String> {
+        let name = |&index: &u32| {
+            let weight = &self.weights[index as usize];
+            match self.modules[weight.module.0 as usize].as_str() {
+                "" => weight.name.to_owned(),
+                module => format!("{module}.{}", weight.name),
+            }
+        };
+        self.trained.iter().map(name).collect()
+    }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decoder;
 mod encoder;
 mod gpt2;
+pub mod freeze;
 pub mod graph;
 mod masks;
 mod opt;

@@ -140,8 +140,9 @@ fn decoder<'b>(
     let mut hidden = b.add(&embedded, &position_embedded);
     for (index, weights) in w.layers.iter().enumerate() {
         let _m = b.enter(&format!("layers.{index}"));
-        let layer = Layer { c, o, w: weights, mask: causal.as_ref() };
         let arguments: Vec<&Value<'_>> = [&positions].into_iter().chain(&cache_positions).collect();
+        let mask = causal.as_ref();
+        let layer = Layer { c, o, w: weights, mask, arguments: &arguments };
         hidden = b.layer(&arguments, || layer.forward(b, &hidden));
     }
     if let Some(norm) = &w.final_norm {
@@ -197,16 +198,17 @@ struct Layer<'a, 'b> {
     o: &'a GraphOptions,
     w: &'a LayerWeights<'b>,
     mask: Option<&'a Value<'b>>,
+    /// What it hands on to attention.
+    arguments: &'a [&'a Value<'b>],
 }
 
 impl<'b> Layer<'_, 'b> {
     fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = c.do_layer_norm_before.then(|| w.attention_norm.run(b, input));
-        let (attended, weights) = {
-            let _m = b.enter("self_attn");
+        let (attended, weights) = b.attention("self_attn", self.arguments, || {
             self.attention(b, normed.as_ref().unwrap_or(input))
-        };
+        });
         // Until transformers 5 attention itself lets go of its weights.
         let _weights = weights.filter(|_| self.o.transformers >= TRANSFORMERS_5);
         drop(normed);

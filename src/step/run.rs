@@ -9,7 +9,7 @@ use crate::model::graph::{Dtype, Graph, Op, Statement, ValueId};
 use crate::step::checkpoint::Frame;
 use crate::step::ops::attention::SdpaCall;
 use crate::step::optimizer::OptimizerState;
-use crate::step::setup::{Checkpointing, Precision, Setup};
+use crate::step::setup::{Precision, Setup};
 use crate::step::tape::{Checkpoint, Parameter, Tape};
 use crate::step::tensor::{DType, Dims, Recorder, Tensor, TensorData};
 use crate::trace::{Phase, Trace};
@@ -195,8 +195,9 @@ impl<'g> Interpreter<'g, '_> {
                     self.tape.autocast.dtype = self.autocast_dtype().filter(|_| *on);
                 }
                 Statement::BeginLayer(layer) => {
-                    if self.tape.setup.checkpointing == Checkpointing::Full {
-                        let captured = graph.layers[layer.0 as usize]
+                    let region = &graph.layers[layer.0 as usize];
+                    if self.tape.setup.checkpointing.recomputes(region.region) {
+                        let captured = region
                             .captured
                             .iter()
                             .filter_map(|&id| Some((id, self.values[id.0 as usize].clone()?)))
@@ -205,8 +206,9 @@ impl<'g> Interpreter<'g, '_> {
                         self.tape.checkpoint = Some(Checkpoint::Counting(frame));
                     }
                 }
-                Statement::EndLayer(_) => {
-                    if self.tape.setup.checkpointing == Checkpointing::Full {
+                Statement::EndLayer(layer) => {
+                    let region = graph.layers[layer.0 as usize].region;
+                    if self.tape.setup.checkpointing.recomputes(region) {
                         self.tape.checkpoint = None;
                     }
                 }
@@ -218,9 +220,11 @@ impl<'g> Interpreter<'g, '_> {
     pub fn recompute(&mut self, frame: &Rc<Frame>) {
         frame.set_recomputed();
         let layer = &self.graph.layers[frame.layer.0 as usize];
-        for (id, tensor) in &frame.inputs {
-            self.values[id.0 as usize] = Some(Rc::clone(tensor));
-        }
+        let outside: SmallVec<[Option<Tensor>; 4]> = frame
+            .inputs
+            .iter()
+            .map(|(id, tensor)| self.values[id.0 as usize].replace(Rc::clone(tensor)))
+            .collect();
         let module = self.tape.recorder.module();
         let nodes = self.tape.nodes.len();
         self.tape.checkpoint = Some(Checkpoint::Filling(Rc::clone(frame), 0));
@@ -237,8 +241,8 @@ impl<'g> Interpreter<'g, '_> {
         for id in layer.values.clone() {
             self.values[id as usize] = None;
         }
-        for (id, _) in &frame.inputs {
-            self.values[id.0 as usize] = None;
+        for ((id, _), outside) in frame.inputs.iter().zip(outside) {
+            self.values[id.0 as usize] = outside;
         }
         self.tape.recorder.set_module(module);
     }
@@ -389,7 +393,7 @@ mod tests {
     use crate::ingest::config_json;
     use crate::model::options::GraphOptions;
     use crate::profile::model::ModelProfile;
-    use crate::step::setup::{Attention, AttentionMask, GpuArch, Optimizer, Version, ZeroGrad};
+    use crate::step::setup::{Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Version, ZeroGrad};
     use crate::units::{AccumulationSteps, MicroBatch};
 
     fn setup(

@@ -1,5 +1,6 @@
 //! How a model is trained: everything but the model that decides what a step allocates.
 
+use crate::model::graph::Region;
 pub use crate::model::options::{Attention, AttentionMask, Version};
 use crate::units::{AccumulationSteps, MicroBatch};
 
@@ -78,6 +79,36 @@ pub enum Checkpointing {
     None,
     /// Each layer keeps its input only (`gradient_checkpointing_enable`, non-reentrant).
     Full,
+    /// The attention module of each layer keeps its input only.
+    Attention,
+    /// The n-th layer, the 2n-th and so on keep their inputs only.
+    ///
+    /// Source: torchtitan `activation_checkpoint.py` counts so (`_count % ac_freq == 0`, from one).
+    Every(u64),
+}
+
+impl Checkpointing {
+    /// Whether a region of the model is recomputed as a whole.
+    pub const fn recomputes(self, region: Region) -> bool {
+        match (self, region) {
+            (Checkpointing::Full, Region::Layer(_))
+            | (Checkpointing::Attention, Region::Attention) => true,
+            (Checkpointing::Every(n), Region::Layer(number)) => (number + 1).is_multiple_of(n),
+            _ => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Checkpointing {
+    /// As the command line spells it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Checkpointing::None => f.write_str("none"),
+            Checkpointing::Full => f.write_str("full"),
+            Checkpointing::Attention => f.write_str("attention"),
+            Checkpointing::Every(n) => write!(f, "every={n}"),
+        }
+    }
 }
 
 /// What of a GPU decides which kernels PyTorch picks, and their scratch.

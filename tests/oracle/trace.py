@@ -6,12 +6,12 @@
 Needs the oracle (../shared/oracle/README.md, ORACLE names another folder) and its environment. Each line of OUT is an
 allocation, as the oracle writes it, plus `node`: the autograd node that ran (backward), or "".
 """
-import importlib.util, json, os, sys
+import json, os, sys
 
-ORACLE = os.environ.get("ORACLE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../shared/oracle"))
-spec = importlib.util.spec_from_file_location("oracle", os.path.join(ORACLE, "oracle.py"))
-oracle = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(oracle)  # replaces this process by one with the driver preloaded, once
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import switches
+
+oracle = switches.load()
 import torch
 
 NODES = []

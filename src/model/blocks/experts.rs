@@ -39,8 +39,8 @@ impl<'b> Experts<'b> {
         let load_gate = || b.parameter(&format!("{module}.gate"), &[count, hidden]);
         let load_experts = || {
             let experts = format!("{module}.experts");
-            let gate_up = b.parameter(&experts, &[count, 2 * inner, hidden]);
-            (gate_up, b.parameter(&experts, &[count, hidden, inner]))
+            let gate_up = b.named_parameter(&experts, "gate_up_proj", &[count, 2 * inner, hidden]);
+            (gate_up, b.named_parameter(&experts, "down_proj", &[count, hidden, inner]))
         };
         let in_float = family == Family::Mixtral;
         let (gate, (gate_up, down)) = if in_float {

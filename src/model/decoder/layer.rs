@@ -160,6 +160,8 @@ pub struct Layer<'a, 'b> {
     pub table: &'a Table<'b>,
     /// Its mask.
     pub mask: Option<&'a Value<'b>>,
+    /// Positions, which it hands on.
+    pub positions: &'a Value<'b>,
 }
 
 impl<'b> Layer<'_, 'b> {
@@ -179,8 +181,8 @@ impl<'b> Layer<'_, 'b> {
 
     /// `hidden_states, _ = self.self_attn(...)`: the weights stay until the layer returns.
     fn attend(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
-        let _m = b.enter(self.c.architecture().attention);
-        self.attention(b, x)
+        let arguments = [self.positions];
+        b.attention(self.c.architecture().attention, &arguments, || self.attention(b, x))
     }
 
     fn feed(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {

@@ -189,7 +189,7 @@ fn decoder<'b>(
         let table = if slides { tables.last() } else { tables.first() };
         let Some(table) = table else { continue };
         let mask = if slides { sliding.as_ref() } else { full.as_ref() };
-        let layer = Layer { c, o, w: weights, table, mask };
+        let layer = Layer { c, o, w: weights, table, mask, positions: &positions };
         // Until transformers 5, Gemma 3's layers are called with both tables.
         let mut arguments = vec![&positions];
         if o.transformers < TRANSFORMERS_5 {

@@ -190,9 +190,9 @@ fn masked_lm<'b>(b: &'b Builder, c: &EncoderConfig, with_table: bool) -> Head<'b
     let norm = Norm::load(b, NormKind::Layer, norm_parent, norm, width);
     let table = with_table.then(|| b.parameter(decoder, &[c.vocab_size, width]));
     let bias = match c.family {
-        EncoderFamily::DistilBert => b.parameter(decoder, &[c.vocab_size]),
+        EncoderFamily::DistilBert => b.named_parameter(decoder, "bias", &[c.vocab_size]),
         // The decoder's bias is the head's own: moved with the decoder, listed before all of it.
-        _ => b.own_parameter(own, &[c.vocab_size], dense.weight()),
+        _ => b.own_parameter(own, "bias", &[c.vocab_size], dense.weight()),
     };
     Head::MaskedLm { dense, norm, table, bias }
 }

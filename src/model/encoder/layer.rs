@@ -117,8 +117,7 @@ impl<'b> Layer<'_, 'b> {
 
     fn bert(&self, b: &'b Builder, x: &Value<'b>) -> Outputs<'b> {
         let w = self.w;
-        let (attention_out, probabilities) = {
-            let _m = b.enter("attention");
+        let (attention_out, probabilities) = b.attention("attention", &[], || {
             let Attended { out, probabilities, names } = {
                 let _m = b.enter("self");
                 self.attend(b, x)
@@ -128,7 +127,7 @@ impl<'b> Layer<'_, 'b> {
             let dense = |x: &Value<'b>| w.out.run(b, x);
             let norm = |x: &Value<'b>| w.attention_norm.run(b, x);
             (self.output(b, [&dense, &norm], &out, x), probabilities)
-        };
+        });
         let active = {
             let _m = b.enter("intermediate");
             let wide = w.up.run(b, &attention_out);
@@ -149,13 +148,12 @@ impl<'b> Layer<'_, 'b> {
 
     fn distilbert(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let w = self.w;
-        let (attended, _probabilities) = {
-            let _m = b.enter("attention");
+        let (attended, _probabilities) = b.attention("attention", &[], || {
             let Attended { out, probabilities, names } = self.attend(b, x);
             let projected = w.out.run(b, &out);
             drop((out, names));
             (projected, probabilities)
-        };
+        });
         let attended = {
             let sum = b.add(&attended, x);
             let normed = w.attention_norm.run(b, &sum);

@@ -77,9 +77,11 @@ fn load_embeddings<'b>(b: &'b Builder, c: &VitConfig) -> Embeddings<'b> {
     let how = Conv2d { stride: c.patch_size, padding: 0, groups: 1, one_row: false };
     let parent = "vit.embeddings.patch_embeddings";
     let projection = Convolution::load(b, parent, "projection", filters, how, true);
-    let own = |sizes: &[u64]| b.own_parameter("vit.embeddings", sizes, projection.weight());
-    let cls_token = own(&[1, 1, c.hidden_size]);
-    let positions = own(&[1, c.tokens(), c.hidden_size]);
+    let own = |name, sizes: &[u64]| {
+        b.own_parameter("vit.embeddings", name, sizes, projection.weight())
+    };
+    let cls_token = own("cls_token", &[1, 1, c.hidden_size]);
+    let positions = own("position_embeddings", &[1, c.tokens(), c.hidden_size]);
     Embeddings { projection, cls_token, positions }
 }
 
@@ -163,10 +165,9 @@ impl<'b> Layer<'_, 'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.before.run(b, input);
         // `hidden_states, _ = self.attention(...)`: the weights stay until the layer returns.
-        let (attended, _weights) = {
-            let _m = b.enter("attention");
+        let (attended, _weights) = b.attention("attention", &[], || {
             self.attention(b, &normed, ["q", "k", "v"], Some(&w.output))
-        };
+        });
         drop(normed);
         let residual = {
             let dropped = b.dropout(&attended, c.hidden_dropout_prob);
@@ -189,8 +190,7 @@ impl<'b> Layer<'_, 'b> {
     fn forward_4(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.before.run(b, input);
-        let attended = {
-            let _m = b.enter("attention");
+        let attended = b.attention("attention", &[], || {
             let (context, _weights) = {
                 let _m = b.enter("attention");
                 self.attention(b, &normed, ["k", "v", "q"], None)
@@ -198,7 +198,7 @@ impl<'b> Layer<'_, 'b> {
             let _m = b.enter("output");
             let dense = w.output.run(b, &context);
             b.dropout(&dense, c.hidden_dropout_prob)
-        };
+        });
         let residual = b.add(&attended, input);
         let mut fed = w.after.run(b, &residual);
         fed = {

@@ -228,7 +228,8 @@ impl Tape<'_> {
             (self.empty(scalar, DType::I64), self.empty(scalar, DType::I64))
         });
         let out = self.result(q.sizes, turned_strides(&q.sizes), q.dtype, edge);
-        let lse_rows = s.queries.next_multiple_of(32);
+        // `compute_logsumexp`: only where a gradient is asked for.
+        let lse_rows = edge.map_or(0, |_| s.queries.next_multiple_of(32));
         let lse = self.empty(Dims::new(&[s.batch, s.heads, lse_rows]), DType::F32);
         // Wide heads do not fit in registers: they are summed in float32 in memory.
         let accumulator = (q.dtype.is_half() && s.head_dim > 128)

@@ -148,7 +148,12 @@ impl Tape<'_> {
     fn bmm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let mut sizes = a.sizes;
         sizes.as_mut_slice()[2] = b.sizes.as_slice()[2];
-        let edge = self.record(Backward::Bmm, &[a, b], &[b, a], &[(sizes, a.dtype)]);
+        let meta = [(sizes, a.dtype)];
+        let edge = match (a.edge.is_some(), b.edge.is_some()) {
+            (true, false) => self.record(Backward::Bmm, &[a, b], &[b], &meta),
+            (false, true) => self.record(Backward::Bmm, &[a, b], &[a], &meta),
+            _ => self.record(Backward::Bmm, &[a, b], &[b, a], &meta),
+        };
         let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
         self.cublas_workspace();
         out
@@ -157,7 +162,7 @@ impl Tape<'_> {
     /// `mat2`, then `self`.
     pub fn bmm_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
         let grad_b = needs[1].then(|| {
-            let turned = self.transposed(&saved[1], 1, 2, None);
+            let turned = self.transposed(&saved[usize::from(needs[0])], 1, 2, None);
             self.product(&turned, grad)
         });
         let grad_a = needs[0].then(|| {

@@ -1,0 +1,62 @@
+"""What the oracle's cases say besides: switches of our own, added to the oracle that is handed in.
+
+`freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
+`checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
+layer, the 2N-th and so on, as transformers checkpoints them all).
+"""
+import fnmatch
+import os
+
+
+def add(oracle):
+    import torch
+    plain = oracle.build
+
+    def build(case):
+        model, cfg = plain(case)
+        for name, parameter in model.named_parameters():
+            if any(fnmatch.fnmatchcase(name, p.strip()) for p in (case.get("freeze") or "").split(",")):
+                parameter.requires_grad_(False)
+        how = case["checkpointing"]
+        if how.startswith("every="):
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            for i, layer in enumerate(layers(model)):
+                layer.gradient_checkpointing = (i + 1) % int(how[len("every="):]) == 0
+        if how == "attention":
+            for layer in layers(model):
+                wrap(next(m for _, m in layer.named_children() if "Attention" in type(m).__name__))
+        return model, cfg
+
+    def wrap(module):
+        forward = module.forward
+        module.forward = lambda *a, **k: torch.utils.checkpoint.checkpoint(forward, *a, use_reentrant=False, **k)
+
+    oracle.build = build
+    return oracle
+
+
+def layers(model):
+    from transformers.modeling_layers import GradientCheckpointingLayer
+    return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
+
+
+def load():
+    """The oracle with the switches; replaces this process by one with the driver preloaded, once."""
+    import importlib.util
+    folder = os.environ.get("ORACLE", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../shared/oracle"))
+    spec = importlib.util.spec_from_file_location("oracle", os.path.join(folder, "oracle.py"))
+    oracle = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(oracle)
+    return add(oracle)
+
+
+if __name__ == "__main__":  # switches.py cases.jsonl > rows.jsonl: as oracle.py, with the switches
+    import json
+    import sys
+    oracle = load()
+    for line in open(sys.argv[1]):
+        if line.strip():
+            row = oracle.run(json.loads(line))
+            print(json.dumps(row), flush=True)
+            r = row["result"]
+            print(row.get("id"), r.get("error", (r.get("peak_allocated"), r.get("peak_reserved"), r.get("min_capacity"))), file=sys.stderr)
