@@ -22,6 +22,7 @@ const SETUP: [&str; 9] = [
     "optimizer",
     "zero_grad",
     "clip",
+    "freeze",
     "checkpointing",
     "attention",
     "attention_mask",

@@ -385,6 +385,14 @@ impl From<StepError> for CliError {
             StepError::CheckpointingRefused(_) => {
                 CliError::usage(error.to_string()).hint("--checkpointing none")
             }
+            StepError::NothingTrained => CliError::usage(error.to_string())
+                .hint("--freeze with a pattern that leaves some, such as *embed*"),
+            StepError::NothingFrozen { ref names, .. } => {
+                let some: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
+                CliError::usage(format!("--freeze: {error}"))
+                    .cause(format!("its {} parameters begin with {}", names.len(), some.join(", ")))
+                    .hint("a pattern of whole names, such as *embed* or model.layers.0.*")
+            }
             StepError::NoTarget(ref names) => {
                 let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
                 let names: std::collections::BTreeSet<_> = names.iter().map(last).collect();

@@ -9,6 +9,7 @@ use crate::cli::values::{
     MicroBatchArg, OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
     count, norm, version,
 };
+use crate::model::freeze::Frozen;
 use crate::step::setup::Version;
 use crate::units::Bytes;
 
@@ -65,10 +66,11 @@ setup_args! {
     /// Drop gradients after a step, or zero them in place [default: none]
     #[arg(long, value_name = "none|zero")]
     zero_grad: ZeroGradArg,
-    /// Freeze parameters whose names match
+    /// Freeze parameters whose names match, such as `*embed*` (several with commas)
     #[arg(long, value_name = "GLOB")]
-    freeze: String,
-    /// Recompute activations in backward: none, full, attention or every=N [default: none]
+    freeze: Frozen,
+    /// Recompute activations in backward: none, full (each layer), attention (each layer's attention
+    /// module) or every=N (the N-th layer, the 2N-th, ...) [default: none]
     #[arg(long, value_name = "WHAT")]
     checkpointing: CheckpointingArg,
     /// Compute attention this way [default: sdpa]

@@ -96,17 +96,12 @@ pub fn zero_grad(value: ZeroGradArg) -> ZeroGrad {
 }
 
 /// Turns the checkpointing into the step's.
-///
-/// # Errors
-/// For kinds whose traces come later.
-pub fn checkpointing(value: CheckpointingArg) -> Result<Checkpointing, CliError> {
+pub const fn checkpointing(value: CheckpointingArg) -> Checkpointing {
     match value {
-        CheckpointingArg::None => Ok(Checkpointing::None),
-        CheckpointingArg::Full => Ok(Checkpointing::Full),
-        other => {
-            let instead = "--checkpointing full or --checkpointing none";
-            Err(refused("--checkpointing", &other.to_string(), instead))
-        }
+        CheckpointingArg::None => Checkpointing::None,
+        CheckpointingArg::Full => Checkpointing::Full,
+        CheckpointingArg::Attention => Checkpointing::Attention,
+        CheckpointingArg::Every(n) => Checkpointing::Every(n),
     }
 }
 
@@ -168,7 +163,6 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
             "--allocator",
             args.allocator.filter(|v| *v != AllocatorArg::Default).map(AllocatorArg::name),
         ),
-        ("--freeze", args.freeze.as_deref()),
     ];
     if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
         return Err(refused(flag, value, &leave_out(flag)));

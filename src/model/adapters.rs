@@ -246,8 +246,8 @@ impl<'g> Adapting<'g> {
             let value = ValueId(self.new.weights.len() as u32);
             let id = ModuleId(self.new.modules.len() as u32);
             self.new.modules.push(format!("{module}.{name}"));
-            let sizes = sizes.as_slice().into();
-            let weight = Weight { value, module: id, sizes, dtype: Dtype::F32, trained: true };
+            let (sizes, dtype) = (sizes.as_slice().into(), Dtype::F32);
+            let weight = Weight { value, module: id, sizes, dtype, name: "weight", trained: true };
             // A and B are loaded in the order in which the optimizer has them.
             self.new.trained.push(self.new.weights.len() as u32);
             self.new.weights.push(weight);

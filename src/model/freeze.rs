@@ -10,31 +10,34 @@ pub struct Frozen {
 }
 
 impl Frozen {
-    /// Reads patterns with commas between them.
-    ///
-    /// # Errors
-    /// Names the pattern that is none, and why.
-    pub fn new(text: &str) -> Result<Frozen, String> {
-        let patterns: Result<Vec<_>, String> = text
-            .split(',')
-            .map(|part| match part.trim() {
-                "" => Err("a pattern of parameters' names is missing, such as *embed*".to_owned()),
-                part => glob::Pattern::new(part).map_err(|error| format!("`{part}`: {}", error.msg)),
-            })
-            .collect();
-        Ok(Frozen { patterns: patterns? })
-    }
-
     /// Whether a parameter of that name is frozen.
     pub fn holds(&self, name: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Returns the first pattern that none of the names matches.
-    pub fn idle_pattern<'n>(&self, names: &[String]) -> Option<&str> {
+    pub fn idle_pattern(&self, names: &[String]) -> Option<&str> {
         let matches_none =
             |pattern: &&glob::Pattern| !names.iter().any(|name| pattern.matches(name));
         self.patterns.iter().find(matches_none).map(glob::Pattern::as_str)
+    }
+}
+
+impl std::str::FromStr for Frozen {
+    type Err = String;
+
+    /// Reads patterns with commas between them.
+    fn from_str(text: &str) -> Result<Frozen, String> {
+        let patterns: Result<Vec<_>, String> = text
+            .split(',')
+            .map(|part| match part.trim() {
+                "" => Err("a pattern of parameters' names is missing, such as *embed*".to_owned()),
+                part => {
+                    glob::Pattern::new(part).map_err(|error| format!("`{part}`: {}", error.msg))
+                }
+            })
+            .collect();
+        Ok(Frozen { patterns: patterns? })
     }
 }
 
@@ -64,7 +67,7 @@ mod tests {
 
     #[test]
     fn patterns_are_of_whole_names() {
-        let frozen = Frozen::new("model.layers.[01].*, *norm.weight").expect("valid");
+        let frozen = "model.layers.[01].*, *norm.weight".parse::<Frozen>().expect("valid");
         assert!(frozen.holds("model.layers.0.mlp.up_proj.weight"));
         assert!(frozen.holds("model.norm.weight"));
         assert!(!frozen.holds("model.layers.10.mlp.up_proj.weight"));
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_pattern_that_is_none_is_named() {
-        assert!(Frozen::new("a[").is_err_and(|error| error.contains("`a[`")));
-        assert!(Frozen::new("a,,b").is_err_and(|error| error.contains("missing")));
+        assert!("a[".parse::<Frozen>().is_err_and(|error| error.contains("`a[`")));
+        assert!("a,,b".parse::<Frozen>().is_err_and(|error| error.contains("missing")));
     }
 }

@@ -370,6 +370,15 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Whether the first table that is read is not trained.
+    pub fn first_embedding_is_frozen(&self) -> bool {
+        let table = self.statements.iter().find_map(|statement| match statement {
+            Statement::Run { op: Op::Embedding, inputs, .. } => inputs.first(),
+            _ => None,
+        });
+        table.is_some_and(|table| !self.weights[table.0 as usize].trained)
+    }
+
     /// Returns the names of the trained parameters in the optimizer's order, as `named_parameters()`
     /// gives them.
     pub fn parameter_names(&self) -> Vec<String> {

@@ -1,10 +1,10 @@
 //! An estimate as text for people.
 
-use crate::model::adapters::Lora;
+use crate::model::tuning::Tuning;
 use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::text::{Paint, grouped, labelled, section};
-use crate::step::setup::{Attention, Checkpointing, Optimizer, Precision, ZeroGrad};
+use crate::step::setup::{Attention, Optimizer, Precision, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
@@ -112,16 +112,20 @@ pub fn describe(estimate: &Estimate) -> String {
     format!(
         "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention",
         precision_name(setup.precision),
-        adapters(estimate.tuning.lora.as_ref()),
+        trained(estimate),
         optimizer_words(setup.optimizer),
-        checkpointing_name(setup.checkpointing),
+        setup.checkpointing,
         attention_name(setup.attention),
     )
 }
 
-/// Returns the adapters as words that end with a comma, where there are any.
-fn adapters(lora: Option<&Lora>) -> String {
-    let Some(lora) = lora else { return String::new() };
+/// Returns what is trained as words that end with a comma, where it is not the whole model.
+fn trained(estimate: &Estimate) -> String {
+    let Tuning { lora, frozen } = &estimate.tuning;
+    let Some(lora) = lora else {
+        let frozen = frozen.as_ref().map(|frozen| format!("{frozen} frozen, "));
+        return frozen.unwrap_or_default();
+    };
     let dropout = match lora.dropout {
         0.0 => String::new(),
         probability => format!(" with dropout {probability}"),
@@ -151,14 +155,6 @@ pub const fn precision_name(precision: Precision) -> &'static str {
         Precision::Fp16 => "fp16",
         Precision::AmpBf16 => "amp-bf16",
         Precision::AmpFp16 => "amp-fp16",
-    }
-}
-
-/// Returns the checkpointing as the flag spells it.
-pub const fn checkpointing_name(checkpointing: Checkpointing) -> &'static str {
-    match checkpointing {
-        Checkpointing::None => "none",
-        Checkpointing::Full => "full",
     }
 }
 

@@ -3,12 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use crate::memory::trace::Category;
+use crate::model::freeze::Frozen;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::plan::sync::When;
-use crate::report::estimate::{NOT_COVERED, attention_name, checkpointing_name, precision_name};
+use crate::report::estimate::{NOT_COVERED, attention_name, precision_name};
 use crate::report::unequal;
 use crate::step::setup::{AttentionMask, Version, ZeroGrad};
 
@@ -123,7 +124,8 @@ fn setup(estimate: &Estimate) -> Value {
             "targets": lora.targets.to_string(),
             "dropout": lora.dropout,
         })),
-        "checkpointing": checkpointing_name(setup.checkpointing),
+        "freeze": estimate.tuning.frozen.as_ref().map(Frozen::to_string),
+        "checkpointing": setup.checkpointing.to_string(),
         "attention": attention_name(setup.attention),
         "attention_mask": match setup.attention_mask {
             AttentionMask::Ones => "ones",

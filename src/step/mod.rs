@@ -16,8 +16,9 @@ mod sort;
 mod tape;
 mod tensor;
 
-use crate::model::adapters;
+use crate::model::adapters::{self, Lora};
 use crate::model::config::{ModelConfig, Task};
+use crate::model::freeze::{Frozen, freeze};
 use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
 use crate::model::tuning::Tuning;
@@ -42,6 +43,17 @@ pub enum StepError {
     /// A `model_type` whose convolutions in bfloat16 are not known on this PyTorch.
     #[error("{0} in bfloat16 is not known yet on a PyTorch after 2.8")]
     NoBfloat16(&'static str),
+    /// A pattern of parameters to freeze that no parameter's name matches, and the names.
+    #[error("no parameter's name matches `{pattern}`")]
+    NothingFrozen {
+        /// The pattern.
+        pattern: String,
+        /// The parameters' names.
+        names: Vec<String>,
+    },
+    /// Patterns that leave no parameter to train.
+    #[error("every parameter is frozen: nothing is left to train")]
+    NothingTrained,
     /// A `model_type` of which transformers does not load all in fp16.
     #[error("{0} in fp16 is not supported: transformers keeps a part of it in float32")]
     KeptInFloat32(&'static str),
@@ -52,46 +64,79 @@ pub enum StepError {
 /// # Errors
 /// A setup that is not covered yet.
 pub fn trace(model: &ModelConfig, setup: &Setup) -> Result<Trace, StepError> {
-    covered(model, setup)?;
-    Ok(traced(graph(model, setup), setup))
+    trace_tuned(model, &Tuning::default(), setup)
 }
 
 /// Returns the same of a model that is not trained whole.
 ///
 /// # Errors
-/// A setup that is not covered yet, and adapters that no layer of the model is a target of.
+/// A setup that is not covered yet, adapters that no layer of the model is a target of, and patterns
+/// that match no parameter or leave none to train.
 pub fn trace_tuned(
     model: &ModelConfig,
     tuning: &Tuning,
     setup: &Setup,
 ) -> Result<Trace, StepError> {
-    let Some(lora) = &tuning.lora else { return trace(model, setup) };
     covered(model, setup)?;
+    let mut graph = graph(model, setup);
+    match (&tuning.lora, &tuning.frozen) {
+        (None, None) => Ok(run::run(&graph, setup)),
+        (None, Some(_)) if !is_causal_decoder(model) => {
+            Err(StepError::NotYet(format!("freezing parameters of {}", model.model_type())))
+        }
+        // `grouped_mm` keeps what the gradients that are asked for need; not worked out.
+        (None, Some(_)) if model.has_experts() => {
+            Err(StepError::NotYet("freezing parameters of a mixture of experts".to_owned()))
+        }
+        (None, Some(frozen)) => {
+            frozen_graph(&mut graph, frozen, setup)?;
+            Ok(run::run(&graph, setup))
+        }
+        (Some(lora), None) => Ok(run::run(&adapted(model, &graph, lora, setup)?, setup)),
+        // Adapters freeze all else by themselves.
+        (Some(_), Some(_)) => {
+            Err(StepError::NotYet("freezing parameters by name beside adapters".to_owned()))
+        }
+    }
+}
+
+/// Freezes what matches.
+fn frozen_graph(graph: &mut Graph, frozen: &Frozen, setup: &Setup) -> Result<(), StepError> {
+    let names = graph.parameter_names();
+    if let Some(pattern) = frozen.idle_pattern(&names) {
+        let pattern = pattern.to_owned();
+        return Err(StepError::NothingFrozen { pattern, names });
+    }
+    freeze(graph, frozen);
+    // transformers may ask for a gradient of what frozen embeddings return, so that layers recompute.
+    if setup.checkpointing.recomputes_layers() && graph.first_embedding_is_frozen() {
+        let what = format!("frozen input embeddings with checkpointing {}", setup.checkpointing);
+        return Err(StepError::NotYet(what));
+    }
+    if graph.trained.is_empty() { Err(StepError::NothingTrained) } else { Ok(()) }
+}
+
+/// Returns the graph with adapters in it.
+fn adapted(
+    model: &ModelConfig,
+    graph: &Graph,
+    lora: &Lora,
+    setup: &Setup,
+) -> Result<Graph, StepError> {
     if model.task() == Task::SequenceClassification {
         return Err(StepError::NotYet("lora on a classifier".to_owned()));
     }
     if model.has_experts() {
         return Err(StepError::NotYet("lora on a mixture of experts".to_owned()));
     }
-    if !matches!(model, ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_)) {
+    if !is_causal_decoder(model) {
         return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
     }
-    let graph = graph(model, setup);
     // Layers that are checkpointed want an input that needs a gradient.
     let input_gradients = setup.checkpointing == Checkpointing::Full;
-    match adapters::adapt(&graph, lora, input_gradients) {
-        Some(adapted) => Ok(traced(adapted, setup)),
-        None => {
-            let names = adapters::linears(&graph).into_iter().map(str::to_owned).collect();
-            Err(StepError::NoTarget(names))
-        }
-    }
-}
-
-/// Runs a graph; the names of its modules go over to the trace.
-fn traced(mut graph: Graph, setup: &Setup) -> Trace {
-    let modules = std::mem::take(&mut graph.modules);
-    Trace { modules, ..run::run(&graph, setup) }
+    adapters::adapt(graph, lora, input_gradients).ok_or_else(|| {
+        StepError::NoTarget(adapters::linears(graph).into_iter().map(str::to_owned).collect())
+    })
 }
 
 fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
@@ -107,6 +152,13 @@ fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
     crate::model::build(model, &options)
 }
 
+/// Whether it is one of the models that parts and regions of were compared with PyTorch.
+fn is_causal_decoder(model: &ModelConfig) -> bool {
+    let decodes =
+        matches!(model, ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_));
+    decodes && model.task() == Task::CausalLm
+}
+
 /// Refuses what the traces are not right for yet; a wrong answer costs more than none.
 fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     let refuse = |what: String| Err(StepError::NotYet(what));
@@ -115,6 +167,11 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     }
     if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
         return Err(StepError::CheckpointingRefused(model.model_type()));
+    }
+    if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full)
+        && !is_causal_decoder(model)
+    {
+        return refuse(format!("checkpointing {} on {}", setup.checkpointing, model.model_type()));
     }
     if let Some(head_dim) = model.head_dim()
         && setup.precision.is_half()

@@ -393,7 +393,9 @@ mod tests {
     use crate::ingest::config_json;
     use crate::model::options::GraphOptions;
     use crate::profile::model::ModelProfile;
-    use crate::step::setup::{Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Version, ZeroGrad};
+    use crate::step::setup::{
+        Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Version, ZeroGrad,
+    };
     use crate::units::{AccumulationSteps, MicroBatch};
 
     fn setup(

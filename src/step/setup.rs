@@ -88,6 +88,11 @@ pub enum Checkpointing {
 }
 
 impl Checkpointing {
+    /// Whether it is of whole layers.
+    pub const fn recomputes_layers(self) -> bool {
+        matches!(self, Checkpointing::Full | Checkpointing::Every(_))
+    }
+
     /// Whether a region of the model is recomputed as a whole.
     pub const fn recomputes(self, region: Region) -> bool {
         match (self, region) {

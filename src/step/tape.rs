@@ -272,7 +272,7 @@ impl<'s> Tape<'s> {
     pub fn zero_bias(&mut self, sizes: Dims, dtype: DType) -> Tensor {
         let zeros = self.empty(sizes, dtype);
         match self.setup.checkpointing {
-            Checkpointing::None => zeros,
+            Checkpointing::None | Checkpointing::Attention => zeros,
             _ => self.require_grad(&zeros),
         }
     }

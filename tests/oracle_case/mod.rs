@@ -51,7 +51,8 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         checkpointing: match text("checkpointing", "none").as_str() {
             "full" => Checkpointing::Full,
             "none" => Checkpointing::None,
-            other => panic!("{other}"),
+            "attention" => Checkpointing::Attention,
+            other => Checkpointing::Every(other.strip_prefix("every=").unwrap().parse().unwrap()),
         },
         attention: match text("attention", "sdpa").as_str() {
             "eager" => Attention::Eager,
@@ -79,7 +80,8 @@ pub fn trace(case: &Value, model: &ModelConfig, setup: &Setup) -> Trace {
 }
 
 fn tuning(case: &Value) -> Tuning {
-    Tuning { lora: lora(case) }
+    let frozen = case["freeze"].as_str().map(|text| text.parse().unwrap());
+    Tuning { lora: lora(case), frozen }
 }
 
 fn lora(case: &Value) -> Option<Lora> {

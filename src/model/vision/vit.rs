@@ -77,9 +77,8 @@ fn load_embeddings<'b>(b: &'b Builder, c: &VitConfig) -> Embeddings<'b> {
     let how = Conv2d { stride: c.patch_size, padding: 0, groups: 1, one_row: false };
     let parent = "vit.embeddings.patch_embeddings";
     let projection = Convolution::load(b, parent, "projection", filters, how, true);
-    let own = |name, sizes: &[u64]| {
-        b.own_parameter("vit.embeddings", name, sizes, projection.weight())
-    };
+    let own =
+        |name, sizes: &[u64]| b.own_parameter("vit.embeddings", name, sizes, projection.weight());
     let cls_token = own("cls_token", &[1, 1, c.hidden_size]);
     let positions = own("position_embeddings", &[1, c.tokens(), c.hidden_size]);
     Embeddings { projection, cls_token, positions }

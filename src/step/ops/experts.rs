@@ -159,13 +159,9 @@ impl Tape<'_> {
     /// `grouped_mm(x, weight, offs)`: rows of x by the matrix of their group.
     pub fn grouped_mm(&mut self, x: &Tensor, weight: &Tensor, offsets: &Tensor) -> Tensor {
         let sizes = Dims::new(&[x.sizes.as_slice()[0], weight.sizes.as_slice()[2]]);
+        let saves = [x, weight, offsets];
         let meta = [(sizes, x.dtype)];
-        // A gradient with respect to one asks for the other.
-        let edge = match (x.edge.is_some(), weight.edge.is_some()) {
-            (true, false) => self.record(Backward::GroupedMm, &[x, weight], &[weight], &meta),
-            (false, true) => self.record(Backward::GroupedMm, &[x, weight], &[x], &meta),
-            _ => self.record(Backward::GroupedMm, &[x, weight], &[x, weight], &meta),
-        };
+        let edge = self.record(Backward::GroupedMm, &[x, weight], &saves, &meta);
         self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
     }
 
