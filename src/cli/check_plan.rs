@@ -15,7 +15,7 @@ use crate::plan::result::Estimate;
 use crate::units::Bytes;
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
-const SETUP: [&str; 9] = [
+const SETUP: [&str; 10] = [
     "seq_len",
     "label_len",
     "precision",
