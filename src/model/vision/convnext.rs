@@ -70,7 +70,9 @@ impl<'b> Layer<'b> {
         let norm = Norm::load(b, NormKind::Layer, &path, "layernorm", width);
         let up = Linear::load(b, &path, "pwconv1", [4 * width, width], true);
         let down = Linear::load(b, &path, "pwconv2", [width, 4 * width], true);
-        let scale = c.scales_layers.then(|| b.own_parameter(&path, &[width], convolution.weight()));
+        let scale = c.scales_layers.then(|| {
+            b.own_parameter(&path, "layer_scale_parameter", &[width], convolution.weight())
+        });
         let name = format!("layers.{index}");
         Layer { name, convolution, norm, up, down, scale, activation: c.hidden_act }
     }
