@@ -80,7 +80,7 @@ pub fn trace_tuned(
     covered(model, setup)?;
     let mut graph = graph(model, setup);
     match (&tuning.lora, &tuning.frozen) {
-        (None, None) => Ok(run::run(&graph, setup)),
+        (None, None) => Ok(traced(graph, setup)),
         (None, Some(_)) if !is_causal_decoder(model) => {
             Err(StepError::NotYet(format!("freezing parameters of {}", model.model_type())))
         }
@@ -90,9 +90,9 @@ pub fn trace_tuned(
         }
         (None, Some(frozen)) => {
             frozen_graph(&mut graph, frozen, setup)?;
-            Ok(run::run(&graph, setup))
+            Ok(traced(graph, setup))
         }
-        (Some(lora), None) => Ok(run::run(&adapted(model, &graph, lora, setup)?, setup)),
+        (Some(lora), None) => Ok(traced(adapted(model, &graph, lora, setup)?, setup)),
         // Adapters freeze all else by themselves.
         (Some(_), Some(_)) => {
             Err(StepError::NotYet("freezing parameters by name beside adapters".to_owned()))
@@ -132,11 +132,21 @@ fn adapted(
     if !is_causal_decoder(model) {
         return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
     }
+    // Never compared with PyTorch.
+    if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full) {
+        return Err(StepError::NotYet(format!("lora with checkpointing {}", setup.checkpointing)));
+    }
     // Layers that are checkpointed want an input that needs a gradient.
     let input_gradients = setup.checkpointing == Checkpointing::Full;
     adapters::adapt(graph, lora, input_gradients).ok_or_else(|| {
         StepError::NoTarget(adapters::linears(graph).into_iter().map(str::to_owned).collect())
     })
+}
+
+/// Runs a graph; the names of its modules go over to the trace.
+fn traced(mut graph: Graph, setup: &Setup) -> Trace {
+    let modules = std::mem::take(&mut graph.modules);
+    Trace { modules, ..run::run(&graph, setup) }
 }
 
 fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
