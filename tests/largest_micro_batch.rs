@@ -85,3 +85,15 @@ fn a_step_of_absurd_size_does_not_overflow() {
     let found = largest_micro_batch(Bytes::gib(80), MicroBatch::new(8).unwrap(), absurd).unwrap();
     assert_eq!(found.micro_batch, None);
 }
+
+#[test]
+fn among_thousands_a_search_looks_at_a_hundred() {
+    let small = ToyModel { layers: 2, hidden: 64, vocabulary: 100, tokens: 8, accumulation: 1 };
+    let capacity = Bytes::gib(2);
+    let found = search(small, capacity, 1 << 20);
+    let largest = found.micro_batch.unwrap().get();
+    assert!(largest > 5000, "{largest}");
+    assert!(found.traces < 150, "{} traces for {largest}", found.traces);
+    let failing = (largest - 200..=largest).find(|&size| !runs(&small.trace(size), capacity));
+    assert_eq!(failing, None, "of the 200 below {largest}");
+}

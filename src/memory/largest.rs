@@ -1,5 +1,8 @@
 //! The largest micro-batch that runs on a capacity: it and all smaller ones.
 //!
+//! Which sizes run is not monotonic, so below the end each one is looked at, until the rest is clear;
+//! where that would be hundreds, the farther ones are looked at a few at a time ([`EVERY_ONE`]).
+//!
 //! A trace and its replay cost some milliseconds, so the search is thrifty: the first trace already
 //! says roughly where the end is (`Growth`), and two failures in a row say how much
 //! more it would have taken. (Two looks at once on two cores saved nothing: what a fresh thread
@@ -31,6 +34,15 @@ const VERY_CLEAR_PERCENT: f64 = 10.0;
 /// ran: three times what fragmentation moves.
 const CLEAR_BY_LINE_PERCENT: f64 = 12.0;
 
+/// So many sizes below the largest are looked at one by one; what is farther below takes less by so
+/// many samples that fragments hardly make up for it, and steps double with each [`SAME_STEP`] looks.
+///
+/// Below a largest micro-batch of 266 or less this is every one that is not clear of the capacity.
+pub const EVERY_ONE: u64 = 32;
+
+/// Looks between two doublings of the step.
+const SAME_STEP: u64 = 8;
+
 /// How many traces may say where to look next; after that steps double, and halve once the end is
 /// enclosed, so that a bound that creeps cannot make the search long.
 const TRUSTED_BOUNDS: usize = 4;
@@ -38,7 +50,8 @@ const TRUSTED_BOUNDS: usize = 4;
 /// What the search found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Largest {
-    /// The largest micro-batch that runs, and all smaller ones do; `None` if one sample does not.
+    /// The largest micro-batch that runs, and all smaller ones do (those looked at, see
+    /// [`EVERY_ONE`]); `None` if one sample does not.
     pub micro_batch: Option<MicroBatch>,
     /// Traces made.
     pub traces: usize,
@@ -141,6 +154,12 @@ struct Known {
     growth: Growth,
 }
 
+/// How far below the last one the next is that is looked at.
+fn step_after(looks: u64) -> u64 {
+    let doublings = looks.saturating_sub(EVERY_ONE).div_ceil(SAME_STEP);
+    1 << doublings.min(u64::from(u64::BITS) - 1)
+}
+
 struct Search<F> {
     capacity: Bytes,
     trace_of: F,
@@ -196,20 +215,22 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
     /// Looks below for one that does not run, until all the rest is clear.
     fn walk_down(&mut self, found: u64, one: Growth) -> Result<u64, E> {
         let (mut largest, mut clear, mut next) = (found, 0, found);
+        let mut looks = 0;
         while next > 0 && clear < CLEAR_RUNS {
             if !self.known.contains_key(&next) && self.is_clear_by_line(one, found, next) {
                 break;
             }
+            looks += 1;
             match self.look(next)?.verdict {
                 Verdict::VeryClear => break,
                 Verdict::Clear => clear += 1,
                 Verdict::Tight => clear = 0,
                 Verdict::DoesNotRun => {
-                    clear = 0;
+                    (clear, looks) = (0, 0);
                     largest = next - 1;
                 }
             }
-            next -= 1;
+            next = next.saturating_sub(step_after(looks));
         }
         Ok(largest)
     }

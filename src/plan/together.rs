@@ -1,7 +1,10 @@
 //! The largest micro-batch and the accumulation, solved together: what runs at one micro-step may
 //! not at two, and each question about what runs costs a trace or a replay on a device.
 
-use crate::plan::solver::{Kind, Limits, Request, Solution, Unsolvable, check_numbers, solve};
+use crate::memory::largest::EVERY_ONE;
+use crate::plan::solver::{
+    Batches, Kind, Limits, Request, Solution, Unsolvable, check_numbers, solve,
+};
 use crate::units::{AccumulationSteps, DataParallelSize, EffectiveBatch, MicroBatch};
 
 /// Says what runs: worked out from traces, or tried on a device.
@@ -58,8 +61,19 @@ pub fn solve_with<F: Fits>(
         (None, Some(_)) => None,
     };
     if let Some(steps) = fixed {
-        let largest = fits.largest(steps)?;
-        return Ok(solve(&wish.with(Limits { single: largest, accumulated: largest })));
+        let mut largest = fits.largest(steps)?;
+        loop {
+            let solved = solve(&wish.with(Limits { single: largest, accumulated: largest }));
+            match &solved {
+                Ok(Solution { best, .. })
+                    if is_far_below(best.micro_batch, largest)
+                        && !fits.runs(best.micro_batch, steps)? =>
+                {
+                    largest = best.micro_batch.get() - 1;
+                }
+                _ => return Ok(solved),
+            }
+        }
     }
     // One micro-step is best where it does everything.
     let mut single = None;
@@ -84,16 +98,29 @@ pub fn solve_with<F: Fits>(
             solve(&wish.with(Limits { single: known, accumulated }))
         };
         // Fragments gather over the micro-steps: what two take may be too tight for thirty.
+        let limit = |best: &Batches| match best.accumulation {
+            AccumulationSteps::ONE => single.unwrap_or(0),
+            _ => accumulated,
+        };
         match &solved {
             Ok(Solution { best, .. })
-                if best.accumulation > two()
+                if (best.accumulation > two() || is_far_below(best.micro_batch, limit(best)))
                     && !fits.runs(best.micro_batch, best.accumulation)? =>
             {
-                accumulated = best.micro_batch.get() - 1;
+                let smaller = best.micro_batch.get() - 1;
+                match best.accumulation {
+                    AccumulationSteps::ONE => single = Some(smaller),
+                    _ => accumulated = smaller,
+                }
             }
             _ => return Ok(solved),
         }
     }
+}
+
+/// Whether a search for the largest may not have looked at this one.
+fn is_far_below(micro_batch: MicroBatch, largest: u64) -> bool {
+    micro_batch.get().saturating_add(EVERY_ONE) < largest
 }
 
 /// More samples than any device takes in one micro-step: not worth the question.

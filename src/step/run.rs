@@ -438,6 +438,20 @@ mod tests {
     }
 
     #[test]
+    fn a_step_of_many_images_is_as_long_as_one_of_few() {
+        let events = |images: u64| {
+            let micro_batch = MicroBatch::new(images).unwrap();
+            let torch = Version::new(2, 15);
+            let one = setup(1, ZeroGrad::None, Checkpointing::None, torch);
+            let setup = Setup { micro_batch, attention: Attention::Eager, ..one };
+            run(&graph("resnet-18", &setup), &setup).events.len()
+        };
+        // Sums over more of them take scratch here and there.
+        let (few, many) = (events(100), events(5000));
+        assert!(many < few + few / 10, "{few} {many}");
+    }
+
+    #[test]
     fn a_repeated_micro_step_is_what_it_would_have_been() {
         for model in ["gpt2", "qwen2.5-0.5b"] {
             for torch in [Version::new(2, 8), Version::new(2, 15)] {

@@ -13,6 +13,9 @@ use crate::step::ops::{Backward, Grads};
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
 
+/// Products of one convolution that a trace names at most.
+const MOST_PRODUCTS: u64 = 16;
+
 /// One convolution: how it is asked, and by which kernels it runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ConvCall {
@@ -119,8 +122,10 @@ impl Tape<'_> {
         self.empty(Dims::new(&[x[1] * w[2] * w[3], out[2] * out[3]]), dtype)
     }
 
+    /// A workspace for each sample, up to so many: those after the second take what the one before
+    /// gave back, so that no more of them change nothing.
     fn one_product_a_sample(&mut self, out: &Dims) {
-        for _ in 0..out.as_slice()[0] {
+        for _ in 0..out.as_slice()[0].min(MOST_PRODUCTS) {
             self.cublas_workspace();
         }
     }
