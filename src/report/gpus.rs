@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use crate::probe::{ComputeMode, DeviceMemory, Gpu, GpuList, GpuProcess, GpuRow, MigInstance};
+use crate::report::wait::visible_devices;
 use crate::units::Bytes;
 
 /// The table's width: what a terminal has at least.
@@ -183,6 +184,16 @@ pub fn json(list: &GpuList) -> String {
         "driver_version": list.driver_version,
         "cuda_version": list.cuda_version.map(|(major, minor)| format!("{major}.{minor}")),
         "gpus": list.rows.iter().map(row).collect::<Vec<_>>(),
+    });
+    format!("{object:#}\n")
+}
+
+/// Returns the JSON object of `--select` (`oomph.gpus-selection/1`), in the order picked.
+pub fn selection_json(picked: &[&GpuRow]) -> String {
+    let object = json!({
+        "schema": "oomph.gpus-selection/1",
+        "cuda_visible_devices": visible_devices(picked.iter().copied()),
+        "gpus": picked.iter().copied().map(row).collect::<Vec<_>>(),
     });
     format!("{object:#}\n")
 }
