@@ -262,44 +262,6 @@ fn gpus_are_chosen_by_index_uuid_and_visibility() {
 }
 
 #[test]
-fn the_freest_gpus_with_enough_memory_are_selected_by_uuid() {
-    let machine = Scenario::new(
-        "gpu total=24GiB\n gpu total=24GiB\n gpu total=24GiB\n gpu total=24GiB failing=nvml:15
-         gpu total=80GiB mig=on
-         process gpu=0 pid=4190001 bytes=2GiB
-         process gpu=1 pid=4190002 bytes=20GiB",
-    );
-    let uuid = |n: u32| format!("GPU-0000000{n}-0000-4000-8000-000000000000");
-    let both = format!("{},{}", uuid(3), uuid(1));
-    let output = oomph(&machine, &["gpus", "--select", "2", "--min-free", "10GiB"]);
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{both}\n"));
-    let (code, json) = gpus(&machine, &["--select", "2", "--min-free", "80%"]);
-    assert_eq!((code, &json["cuda_visible_devices"]), (0, &both.into()), "{json}");
-    assert_eq!(json["gpus"][1]["free_bytes"], 22 * GIB);
-    let one = gpus(&machine, &["--select", "1", "--gpu", "1"]).1;
-    assert_eq!(one["cuda_visible_devices"], uuid(2));
-
-    let (code, json) = gpus(&machine, &["--select", "3", "--min-free", "10GiB"]);
-    assert_eq!((code, json["cuda_visible_devices"].is_null()), (3, true), "{json}");
-    assert_eq!(json["error"], "3 GPUs are to be selected, and 2 have enough free");
-    let cause = json["cause"].as_str().unwrap();
-    for part in ["GPU 1 has 4.0 GiB free of 10.0 GiB", "GPU_IS_LOST", "MIG"] {
-        assert!(cause.contains(part), "no {part} in {cause}");
-    }
-    for (arguments, code) in [
-        (&["--select", "0"][..], 2),
-        (&["--min-free", "1GiB"], 2),
-        (&["--select", "1", "--min-free", "101%"], 2),
-        (&["--select", "1", "--gpu", "sim:24GiB"], 2),
-        (&["--select", "1", "--gpu", "3"], 5),
-    ] {
-        let (exit, json) = gpus(&machine, arguments);
-        assert_eq!(exit, code, "{arguments:?}: {json}");
-    }
-    machine.assert_balanced();
-}
-
-#[test]
 fn a_simulated_gpu_is_listed_without_a_driver_and_says_what_it_is() {
     let folder = garbage_driver();
     let run = |arguments: &[&str]| {

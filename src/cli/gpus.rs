@@ -1,34 +1,69 @@
-//! `oomph gpus`: what each GPU has free, and who holds the rest; `--select` picks the freest.
+//! `oomph gpus`: what each GPU has free, and who holds the rest.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::gpu_select::{GpuSelector, SelectError, select};
-use crate::cli::output::{Answer, Style};
+use crate::cli::output::{self, Answer, Style};
+use crate::cli::run::duration;
 use crate::cli::values::count;
+use crate::cli::{gpus_pick, gpus_watch};
 use crate::device::nvml::list_gpus;
 use crate::device::nvml_failure::NvmlFailure;
 use crate::device::sim::SimInventory;
-use crate::probe::free::{MinFree, freest};
-use crate::probe::{GpuList, GpuRow, Inventory};
+use crate::probe::free::MinFree;
+use crate::probe::{GpuList, Inventory};
 use crate::profile::simulated::SimulatedGpus;
 use crate::report;
-use crate::report::wait::{stands, visible_devices};
-use crate::units::Bytes;
 
 /// Arguments of `oomph gpus`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  oomph gpus\n  oomph gpus --select 2 --min-free 20GiB\n  \
-    oomph gpus --json --gpu sim:h100-80gb*2")]
+#[command(after_help = "Examples:\n  oomph gpus --watch\n  \
+    oomph gpus --select 2 --min-free 20GiB\n  \
+    oomph gpus --gpu sim:h100-80gb*2 --format prometheus")]
 pub struct Args {
     /// Choose GPUs: all, 0,2, a UUID, or a simulated one: sim:h100-80gb, sim:a100-40gb*8
     #[arg(long, value_name = "GPU")]
     pub gpu: Option<GpuSelector>,
     /// Print a CUDA_VISIBLE_DEVICES value: the N GPUs with the most free memory, by UUID
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
+    #[arg(conflicts_with_all = ["watch", "format"])]
     pub select: Option<u64>,
     /// Select only GPUs with this much free: 20GiB, or 80% of the total
-    #[arg(long, value_name = "SIZE", requires = "select")]
+    #[arg(long, value_name = "SIZE", requires = "select", allow_negative_numbers = true)]
     pub min_free: Option<MinFree>,
+    /// Read again and again, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Read this often [default: 2s]
+    #[arg(long, value_name = "TIME", requires = "watch", value_parser = duration)]
+    pub interval: Option<Duration>,
+    /// Print for this reader
+    #[arg(long, value_name = "FORMAT", help_heading = "Output")]
+    pub format: Option<GpusFormat>,
+    /// Write to this file instead of stdout, each time whole
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub out: Option<PathBuf>,
+}
+
+/// The value of `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum GpusFormat {
+    /// A table for people.
+    Text,
+    /// The same as `--json`.
+    Json,
+    /// Prometheus' text format, as node_exporter's textfile collector reads it.
+    Prometheus,
+}
+
+impl Args {
+    pub(super) fn format(&self, style: Style) -> GpusFormat {
+        let json = if style.json { GpusFormat::Json } else { GpusFormat::Text };
+        self.format.unwrap_or(json)
+    }
 }
 
 /// Runs `oomph gpus`.
@@ -36,52 +71,34 @@ pub struct Args {
 /// # Errors
 /// When there is no driver, or no such GPU. A GPU that fails is a row, not an error.
 pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
-    let list = chosen(args.gpu.as_ref())?;
-    if let Some(wanted) = args.select {
-        let min = args.min_free.unwrap_or(MinFree::Size(Bytes::ZERO));
-        let picked = pick(&list.rows, wanted, min)?;
-        let text = if style.json {
-            report::gpus::selection_json(&picked)
-        } else {
-            format!("{}\n", visible_devices(picked.into_iter()))
-        };
-        return Ok(Answer { text, code: exit::OK });
+    if args.watch {
+        return gpus_watch::run(args, style);
     }
-    let text = if style.json { report::gpus::json(&list) } else { report::gpus::table(&list) };
-    let any = list.rows.iter().any(|row| row.gpu.is_ok());
-    Ok(Answer { text, code: if any { exit::OK } else { exit::NOT_MEASURED } })
+    let list = chosen(args.gpu.as_ref())?;
+    let (text, code) = match args.select {
+        Some(wanted) => (gpus_pick::run(&list.rows, wanted, args.min_free, style)?, exit::OK),
+        None => (render(&list, args.format(style)), code(&list)),
+    };
+    match &args.out {
+        Some(path) => {
+            output::write_file(path, &text).map(|()| Answer { text: String::new(), code })
+        }
+        None => Ok(Answer { text, code }),
+    }
 }
 
-/// Picks the freest GPUs that have enough free memory.
-///
-/// # Errors
-/// When there are not that many, or they are simulated: CUDA knows no UUID of theirs.
-fn pick(rows: &[GpuRow], wanted: u64, min: MinFree) -> Result<Vec<&GpuRow>, CliError> {
-    if rows.iter().any(|row| row.gpu.as_ref().is_ok_and(|gpu| gpu.simulated)) {
-        return Err(CliError::usage("--select picks among GPUs that are in this machine")
-            .cause("a simulated GPU has no UUID that CUDA_VISIBLE_DEVICES could name")
-            .hint("leave --gpu sim:... out; `oomph run --gpu sim:...` starts a program on it"));
+fn render(list: &GpuList, format: GpusFormat) -> String {
+    match format {
+        GpusFormat::Text => report::gpus::table(list),
+        GpusFormat::Json => report::gpus::json(list),
+        GpusFormat::Prometheus => report::prometheus::metrics(list),
     }
-    let freest = freest(rows, min);
-    let enough = freest.len();
-    match usize::try_from(wanted) {
-        Ok(wanted) if wanted <= enough => {
-            Ok(freest.into_iter().take(wanted).map(|at| &rows[at]).collect())
-        }
-        _ => {
-            let others = (0..rows.len()).filter(|at| !freest.contains(at));
-            let said: Vec<String> = others.map(|at| stands(&rows[at], min)).collect();
-            let said = match said.as_slice() {
-                [] => format!("there are {} GPUs here", rows.len()),
-                said => said.join("; "),
-            };
-            let any = rows.iter().any(|row| row.gpu.is_ok());
-            let code = if any { exit::DOES_NOT_FIT } else { exit::NOT_MEASURED };
-            let fact = format!("{wanted} GPUs are to be selected, and {enough} have enough free");
-            let hint = format!("`oomph wait --gpu any:{wanted} --min-free SIZE` waits for them");
-            Err(CliError::new(code, fact).cause(said).hint(hint))
-        }
-    }
+}
+
+/// Returns the exit code of a reading: one GPU that answers is enough.
+pub(super) fn code(list: &GpuList) -> u8 {
+    let any = list.rows.iter().any(|row| row.gpu.is_ok());
+    if any { exit::OK } else { exit::NOT_MEASURED }
 }
 
 /// Asks every GPU and keeps the rows that `--gpu` (or CUDA_VISIBLE_DEVICES) means.

@@ -15,6 +15,8 @@ pub mod exit;
 pub mod fits;
 pub mod gpu_select;
 pub mod gpus;
+pub mod gpus_pick;
+pub mod gpus_watch;
 pub mod job;
 pub mod later;
 mod lengths;
@@ -114,7 +116,7 @@ fn run(arguments: Vec<OsString>) -> u8 {
 
 fn print(text: &str, code: u8, early: EarlyFlags) -> u8 {
     match output::write_stdout(text) {
-        Ok(()) => code,
+        Ok(_) => code,
         Err(error) => {
             let error = CliError::new(exit::BROKEN, "cannot write the answer to stdout")
                 .cause(error.to_string());

@@ -179,13 +179,23 @@ fn footer(text: &mut String, list: &GpuList) {
 
 /// Returns the JSON object (`oomph.gpus/1`); every key is always there.
 pub fn json(list: &GpuList) -> String {
-    let object = json!({
+    format!("{:#}\n", value(list))
+}
+
+/// Returns the same object as one line, with the time of the reading: a line of `--watch --json`.
+pub fn json_line(list: &GpuList, unix_seconds: u64) -> String {
+    let mut object = value(list);
+    append(&mut object, json!({ "unix_seconds": unix_seconds }));
+    format!("{object}\n")
+}
+
+fn value(list: &GpuList) -> Value {
+    json!({
         "schema": "oomph.gpus/1",
         "driver_version": list.driver_version,
         "cuda_version": list.cuda_version.map(|(major, minor)| format!("{major}.{minor}")),
         "gpus": list.rows.iter().map(row).collect::<Vec<_>>(),
-    });
-    format!("{object:#}\n")
+    })
 }
 
 /// Returns the JSON object of `--select` (`oomph.gpus-selection/1`), in the order picked.

@@ -11,6 +11,7 @@ pub mod junit;
 pub mod plan;
 pub mod probe;
 pub mod profiles;
+pub mod prometheus;
 pub mod run;
 pub mod text;
 pub mod trial;
