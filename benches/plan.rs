@@ -19,7 +19,7 @@ use oomph::memory::trace::Trace;
 use oomph::model::config::ModelConfig;
 use oomph::profile::model::ModelProfile;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
     ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
@@ -38,6 +38,7 @@ const SETUP: Setup = Setup {
     checkpointing: Checkpointing::None,
     attention: Attention::Sdpa,
     attention_mask: AttentionMask::Ones,
+    loss: Loss::Standard,
     torch: Version::new(2, 15),
     transformers: Version::new(5, 23),
     gpu: GpuArch::A100,

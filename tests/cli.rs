@@ -76,6 +76,17 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --freeze wte*", 2, &["no parameter", "`wte*`", "transformer.wte.weight"]),
     ("estimate gpt2 --freeze *", 2, &["nothing is left to train"]),
     ("estimate gpt2 --freeze [", 2, &["`["]),
+    ("estimate gpt2 --loss fused", 2, &["Liger has no fused loss for gpt2", "--loss standard"]),
+    (
+        "estimate qwen2.5-0.5b --loss fused --torch 2.8 --transformers 4.56",
+        2,
+        &["not yet", "transformers before 5.0"],
+    ),
+    (
+        "estimate qwen2.5-0.5b --loss fused --lora r=8,targets=q_proj+lm_head",
+        2,
+        &["lm_head", "--loss standard"],
+    ),
     ("estimate gpt2 --quantize nf4", 2, &["not yet", "--quantize nf4"]),
     ("estimate gpt2 --parallel fsdp", 2, &["not yet", "--parallel fsdp"]),
     ("estimate gpt2 --tensor-parallel 2", 2, &["not yet", "--tensor-parallel 2"]),

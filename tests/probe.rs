@@ -16,7 +16,7 @@ use oomph::memory::allocator::{Capacity, replay};
 use oomph::model::config::ModelConfig;
 use oomph::step;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
     ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
@@ -95,6 +95,7 @@ impl BruteForce {
             checkpointing: Checkpointing::None,
             attention: Attention::Sdpa,
             attention_mask: AttentionMask::Ones,
+            loss: Loss::Standard,
             torch: Version::new(2, 8),
             transformers: Version::new(5, 12),
             gpu: GpuArch::A100,

@@ -32,6 +32,8 @@ struct Row {
     reserved: f64,
     /// `None` where the oracle cannot tell: its capacity would count managed memory too.
     capacity: Option<f64>,
+    /// The interval of the oracle's bisection, in percent: half a percent or 2 MiB.
+    interval: f64,
     /// Whether ours runs on the oracle's `min_capacity` too: fitting is not monotonic, and a
     /// bisection may end below a capacity that does not fit.
     runs_there: bool,
@@ -68,6 +70,8 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
             allocated: percent(footprint.peak_allocated, &result["peak_allocated"]),
             reserved: percent(footprint.peak_reserved, &result["peak_reserved"]),
             capacity: capacity.map(|_| percent(least, &result["min_capacity"])),
+            interval: capacity
+                .map_or(0.0, |bytes| (100.0 * (2 << 20) as f64 / bytes as f64).max(0.5)),
             runs_there: capacity.is_some_and(|bytes| fit::runs(&trace, Bytes::new(bytes))),
         });
     }
@@ -99,7 +103,7 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
 /// `min_capacity` within the bisection's interval, or a capacity on which ours runs as well.
 fn assert_capacity(row: &Row) {
     let Some(error) = row.capacity else { return };
-    let near = error >= -0.5 && (error <= 0.5 || row.runs_there);
+    let near = error >= -row.interval && (error <= row.interval || row.runs_there);
     assert!(near, "{}: min_capacity {error:+.2} %", row.id);
 }
 
@@ -156,6 +160,18 @@ fn parts_that_are_frozen_or_recomputed_need_what_pytorch_needs() {
     let old = include_str!("data/parts_held_out_torch2.8.jsonl");
     out.extend(errors("parts, held out, torch 2.8", old, OLD.0, OLD.1));
     assert_eq!(out.len(), 16);
+    assert_equal(&out);
+}
+
+/// Liger's fused loss, on small cases of our own for each family that it patches, and at sizes that
+/// were not looked at while the code was written (`held_out`); reported, not worked on. Most have no
+/// `min_capacity`.
+#[test]
+fn the_fused_loss_needs_what_pytorch_needs() {
+    let new = include_str!("data/fused_torch2.15.jsonl");
+    let mut out = errors("fused loss, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let new = include_str!("data/fused_held_out_torch2.15.jsonl");
+    out.extend(errors("fused loss, held out, torch 2.15", new, NEW.0, NEW.1));
     assert_equal(&out);
 }
 

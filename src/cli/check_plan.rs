@@ -15,7 +15,7 @@ use crate::plan::result::Estimate;
 use crate::units::Bytes;
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
-const SETUP: [&str; 10] = [
+const SETUP: [&str; 11] = [
     "seq_len",
     "label_len",
     "precision",
@@ -26,6 +26,7 @@ const SETUP: [&str; 10] = [
     "checkpointing",
     "attention",
     "attention_mask",
+    "loss",
 ];
 
 /// Checks a plan that `oomph plan --json` printed.

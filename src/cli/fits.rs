@@ -401,6 +401,9 @@ impl From<StepError> for CliError {
                     .cause(format!("its linear layers are named {}", names.join(", ")))
                     .hint("--lora r=16,targets=all-linear")
             }
+            StepError::NoFusedLoss(_) => CliError::usage(error.to_string()).hint("--loss standard"),
+            StepError::HeadIsFused => CliError::usage(error.to_string())
+                .hint("--loss standard, or --lora targets without lm_head"),
             StepError::NoBfloat16(_) => {
                 CliError::usage(error.to_string()).hint("--precision amp-fp16")
             }

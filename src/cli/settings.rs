@@ -6,8 +6,8 @@ use crate::cli::lora::LoraArg;
 use crate::cli::setup::SetupArgs;
 use crate::cli::support;
 use crate::cli::values::{
-    AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, MicroBatchArg, OptimizerArg,
-    ZeroGradArg,
+    AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg, MicroBatchArg,
+    OptimizerArg, ZeroGradArg,
 };
 use crate::model::adapters::{Lora, Targets};
 use crate::model::config::{ModelConfig, Task, WhisperConfig};
@@ -49,6 +49,11 @@ const FEATURES_IN_F32: &str =
 const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
                      outside PyTorch's allocator and not counted, since the driver moves them to \
                      the host when the GPU is full";
+
+/// What an estimate with the fused loss counts of Liger.
+const FUSED_ALONE: &str = "--loss fused is the fused linear cross-entropy of liger-kernel 0.8.5 \
+                           alone; Liger's rope, norms and MLP, which use_liger_kernel switches \
+                           on too, are not counted";
 
 /// Everything that the flags say, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -144,8 +149,12 @@ impl Settings {
             let balanced = "each expert gets the same share of the tokens (balanced routing)";
             assumed.lines.push(balanced.to_owned());
         }
-        if args.loss.is_none() {
+        let loss = args.loss.unwrap_or_else(|| {
             assumed.note("loss", "standard");
+            LossArg::Standard
+        });
+        if loss == LossArg::Fused {
+            assumed.lines.push(FUSED_ALONE.to_owned());
         }
         let lora = args.lora.as_ref().map(|lora| lora.of_model(model.model_type()));
         if let Some(Lora { targets: Targets::Named(names), .. }) = &lora
@@ -171,6 +180,7 @@ impl Settings {
             checkpointing: support::checkpointing(checkpointing),
             attention: support::attention(attention)?,
             attention_mask: support::attention_mask(mask),
+            loss: support::loss(loss),
             torch: versions.torch,
             transformers: versions.transformers,
             gpu,

@@ -79,7 +79,8 @@ setup_args! {
     /// Pass this mask, as the collator does; it decides the attention kernel [default: ones]
     #[arg(long, value_name = "KIND")]
     attention_mask: AttentionMaskArg,
-    /// Compute the loss this way [default: standard]
+    /// Compute the loss this way: standard, or fused with the head (Liger's fused linear cross-entropy)
+    /// [default: standard]
     #[arg(long, value_name = "KIND")]
     loss: LossArg,
     /// Train adapters alone: `r=16[,targets=q_proj+v_proj|all-linear][,dropout=0.05]`

@@ -10,7 +10,7 @@ use crate::cli::values::{
 };
 use crate::model::config::{ModelConfig, Task};
 use crate::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Version, ZeroGrad,
+    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Version, ZeroGrad,
 };
 
 /// The oldest compute capability with bfloat16 in hardware (Ampere).
@@ -117,6 +117,14 @@ pub fn attention(value: AttentionArg) -> Result<Attention, CliError> {
     }
 }
 
+/// Turns the loss into the step's.
+pub const fn loss(value: LossArg) -> Loss {
+    match value {
+        LossArg::Standard => Loss::Standard,
+        LossArg::Fused => Loss::Fused,
+    }
+}
+
 /// Turns the mask into the step's.
 pub fn attention_mask(value: AttentionMaskArg) -> AttentionMask {
     match value {
@@ -156,7 +164,6 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
 pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     let leave_out = |flag: &str| format!("leave {flag} out");
     let named = [
-        ("--loss", args.loss.filter(|v| *v != LossArg::Standard).map(LossArg::name)),
         ("--quantize", args.quantize.filter(|v| *v != QuantizeArg::None).map(QuantizeArg::name)),
         ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),
         (

@@ -39,7 +39,8 @@ pub struct Lora {
 }
 
 impl Lora {
-    fn is_target(&self, module: &str) -> bool {
+    /// Whether the linear layer of that name gets an adapter.
+    pub fn is_target(&self, module: &str) -> bool {
         match &self.targets {
             Targets::AllLinear => module != HEAD,
             Targets::Named(names) => names.iter().any(|name| {
@@ -51,7 +52,7 @@ impl Lora {
 }
 
 /// The output embeddings of every causal decoder that is built in.
-const HEAD: &str = "lm_head";
+pub const HEAD: &str = "lm_head";
 
 /// A linear layer in a graph.
 #[derive(Debug)]

@@ -218,6 +218,9 @@ pub enum Op {
     },
     /// `log_softmax` and `nll_loss` over classes, mean. `[logits (rows, classes), labels] -> [loss]`
     CrossEntropy,
+    /// Liger's fused linear cross-entropy over classes, mean.
+    /// `[x (rows, inputs), weight (classes, inputs), labels] -> [loss]`
+    FusedCrossEntropy,
     /// `dropout` in training; nothing at all where the probability is 0. `[a] -> [out]`
     Dropout {
         /// The probability.

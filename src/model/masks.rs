@@ -244,6 +244,15 @@ pub fn repeat_kv<'b>(b: &'b Builder, x: &Value<'b>, sizes: [u64; 4], repeats: u6
     b.reshape(&expanded, &[batch, heads * repeats, seq, dim])
 }
 
+/// Labels with one of no meaning behind them, and from the second on.
+pub fn shifted_labels<'b>(b: &'b Builder, o: &GraphOptions) -> (Value<'b>, Value<'b>) {
+    let padded = b.fresh(&[o.batch, o.seq_len + 1], Dtype::I64);
+    let end = o.seq_len as i64 + 1;
+    let tail = b.run(Op::Slice { dim: 1, start: 1, end }, &[&padded]);
+    let shifted = b.contiguous(&tail);
+    (padded, shifted)
+}
+
 /// `ForCausalLMLoss`: logits in float32, labels shifted by padding, mean cross-entropy.
 pub fn causal_lm_loss<'b>(
     b: &'b Builder,
@@ -253,12 +262,7 @@ pub fn causal_lm_loss<'b>(
 ) -> Value<'b> {
     let rows = o.batch * o.seq_len;
     let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
-    let padded = b.fresh(&[o.batch, o.seq_len + 1], Dtype::I64);
-    let shifted = {
-        let end = o.seq_len as i64 + 1;
-        let tail = b.run(Op::Slice { dim: 1, start: 1, end }, &[&padded]);
-        b.contiguous(&tail)
-    };
+    let (_padded, shifted) = shifted_labels(b, o);
     let flat = b.view(&upcast, &[rows as i64, vocab_size as i64]);
     drop(upcast);
     let flat_labels = b.view(&shifted, &[rows as i64]);

@@ -8,6 +8,7 @@ pub mod config;
 pub mod decoder;
 mod encoder;
 pub mod freeze;
+pub mod fused_loss;
 mod gpt2;
 pub mod graph;
 mod masks;

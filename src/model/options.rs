@@ -11,6 +11,26 @@ pub enum Attention {
     Eager,
 }
 
+/// How the loss of a causal decoder is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Logits of all tokens, then cross-entropy.
+    Standard,
+    /// Head and cross-entropy as one operator, some tokens at a time: Liger's fused linear
+    /// cross-entropy, and nothing else of Liger.
+    Fused,
+}
+
+impl Loss {
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Loss::Standard => "standard",
+            Loss::Fused => "fused",
+        }
+    }
+}
+
 /// What the collator passes as attention mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttentionMask {
@@ -51,6 +71,8 @@ pub struct GraphOptions {
     pub attention: Attention,
     /// Attention mask.
     pub attention_mask: AttentionMask,
+    /// How the loss is computed.
+    pub loss: Loss,
     /// The transformers version.
     pub transformers: Version,
     /// The PyTorch version: transformers asks it what `scaled_dot_product_attention` can do.

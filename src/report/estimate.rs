@@ -4,7 +4,7 @@ use crate::model::tuning::Tuning;
 use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::text::{Paint, grouped, labelled, section};
-use crate::step::setup::{Attention, Optimizer, Precision, ZeroGrad};
+use crate::step::setup::{Attention, Loss, Optimizer, Precision, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
@@ -109,8 +109,9 @@ pub fn describe(estimate: &Estimate) -> String {
     };
     let labels =
         setup.label_len.map_or(String::new(), |n| format!("{} target tokens, ", grouped(n)));
+    let fused = if setup.loss == Loss::Fused { ", fused loss" } else { "" };
     format!(
-        "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention",
+        "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention{fused}",
         precision_name(setup.precision),
         trained(estimate),
         optimizer_words(setup.optimizer),

@@ -132,6 +132,7 @@ fn setup(estimate: &Estimate) -> Value {
             AttentionMask::Padded => "padded",
             AttentionMask::None => "none",
         },
+        "loss": setup.loss.name(),
         "gpu": {
             "compute_capability": format!("{major}.{minor}"),
             "sm_count": setup.gpu.sm_count,

@@ -64,7 +64,7 @@ impl Tape<'_> {
     }
 
     /// Returns a float tensor in another float dtype; a trained weight's 16-bit cast is made once.
-    fn cached_cast(&mut self, x: &Tensor, dtype: DType) -> Tensor {
+    pub fn cached_cast(&mut self, x: &Tensor, dtype: DType) -> Tensor {
         if !x.dtype.is_float() || x.dtype == dtype {
             return x.clone();
         }

@@ -23,7 +23,7 @@ use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
 use crate::model::tuning::Tuning;
 use crate::trace::Trace;
-use setup::{Attention, Checkpointing, Precision, Setup, Version};
+use setup::{Attention, Checkpointing, Loss, Precision, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,14 @@ pub enum StepError {
     /// Patterns that leave no parameter to train.
     #[error("every parameter is frozen: nothing is left to train")]
     NothingTrained,
+    /// A `model_type` that Liger has no fused loss for, or none for its task.
+    #[error("Liger has no fused loss for {0}")]
+    NoFusedLoss(String),
+    /// Adapters on the head, whose weight alone the fused loss reads.
+    #[error(
+        "the fused loss reads the weight of lm_head alone: adapters on it would not be trained"
+    )]
+    HeadIsFused,
     /// A `model_type` of which transformers does not load all in fp16.
     #[error("{0} in fp16 is not supported: transformers keeps a part of it in float32")]
     KeptInFloat32(&'static str),
@@ -132,6 +140,9 @@ fn adapted(
     if !is_causal_decoder(model) {
         return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
     }
+    if setup.loss == Loss::Fused && lora.is_target(adapters::HEAD) {
+        return Err(StepError::HeadIsFused);
+    }
     // Never compared with PyTorch.
     if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full) {
         return Err(StepError::NotYet(format!("lora with checkpointing {}", setup.checkpointing)));
@@ -156,6 +167,7 @@ fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
         label_len: setup.label_len.unwrap_or(setup.seq_len),
         attention: setup.attention,
         attention_mask: setup.attention_mask,
+        loss: setup.loss,
         transformers: setup.transformers,
         torch: setup.torch,
     };
@@ -189,6 +201,9 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     {
         return refuse(format!("a head size of {head_dim} in 16 bits"));
     }
+    if setup.loss == Loss::Fused {
+        fused_loss_covered(model, setup)?;
+    }
     match model {
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
         ModelConfig::Decoder(c) if c.is_regression() => {
@@ -215,6 +230,24 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         }
         _ => Ok(()),
     }
+}
+
+/// The first liger-kernel that was read and compared, 0.8.5, refuses transformers before 5.0.
+///
+/// Source: `MODEL_TYPE_TO_APPLY_LIGER_FN` and the check above it in its `monkey_patch.py`.
+fn fused_loss_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
+    let is_patched = matches!(model, ModelConfig::Decoder(c) if c.family.has_fused_loss());
+    if !is_patched {
+        return Err(StepError::NoFusedLoss(model.model_type().to_owned()));
+    }
+    if model.task() != Task::CausalLm {
+        let what = format!("{} for {}", model.model_type(), model.task().name());
+        return Err(StepError::NoFusedLoss(what));
+    }
+    if setup.transformers < Version::new(5, 0) {
+        return Err(StepError::NotYet("loss fused with transformers before 5.0".to_owned()));
+    }
+    Ok(())
 }
 
 /// From transformers 5 on, experts are covered where they are multiplied by group: on a PyTorch and

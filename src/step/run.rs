@@ -372,6 +372,7 @@ impl<'g> Interpreter<'g, '_> {
                 tape.softmax(&args[0], in_f32)
             }
             Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
+            Op::FusedCrossEntropy => tape.fused_cross_entropy(&args[0], &args[1], &args[2]),
             Op::Dropout { probability } => tape.dropout(&args[0], *probability),
             Op::LayerNorm => tape.layer_norm(&args[0], &args[1], &args[2]),
             Op::Sdpa { dropout, causal, grouped } => {
@@ -394,7 +395,7 @@ mod tests {
     use crate::model::options::GraphOptions;
     use crate::profile::model::ModelProfile;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Version, ZeroGrad,
+        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Version, ZeroGrad,
     };
     use crate::units::{AccumulationSteps, MicroBatch};
 
@@ -416,6 +417,7 @@ mod tests {
             checkpointing,
             attention: Attention::Sdpa,
             attention_mask: AttentionMask::Ones,
+            loss: Loss::Standard,
             torch,
             transformers: Version::new(5, 23),
             gpu: GpuArch::A100,
@@ -431,6 +433,7 @@ mod tests {
             label_len: setup.seq_len,
             attention: setup.attention,
             attention_mask: setup.attention_mask,
+            loss: setup.loss,
             transformers: setup.transformers,
             torch: setup.torch,
         };

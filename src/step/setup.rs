@@ -1,7 +1,7 @@
 //! How a model is trained: everything but the model that decides what a step allocates.
 
 use crate::model::graph::Region;
-pub use crate::model::options::{Attention, AttentionMask, Version};
+pub use crate::model::options::{Attention, AttentionMask, Loss, Version};
 use crate::units::{AccumulationSteps, MicroBatch};
 
 /// The number format of weights and arithmetic.
@@ -169,6 +169,8 @@ pub struct Setup {
     pub attention: Attention,
     /// Attention mask.
     pub attention_mask: AttentionMask,
+    /// The loss.
+    pub loss: Loss,
     /// The PyTorch version.
     pub torch: Version,
     /// The transformers version.

@@ -398,7 +398,9 @@ fn categorize(born: Phase, death: Option<Phase>, known: Category) -> Category {
         (Phase::Load, ..) => Category::Parameters,
         (Phase::Batch, ..) => Category::Inputs,
         // Dropped by zero-grad, or zeroed and kept.
-        (_, Some(Phase::ZeroGrad), _) | (Phase::Backward, None, _) => Category::Gradients,
+        (_, Some(Phase::ZeroGrad), _) | (Phase::Backward | Phase::Forward, None, _) => {
+            Category::Gradients
+        }
         (Phase::Optimizer, None, _) => Category::OptimizerState,
         (Phase::Optimizer, ..) => Category::OptimizerTemp,
         (_, _, Category::LogitsLoss) => Category::LogitsLoss,

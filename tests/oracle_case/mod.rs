@@ -4,7 +4,7 @@ use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::ModelConfig;
 use oomph::model::tuning::Tuning;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, Version,
+    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
     ZeroGrad,
 };
 use oomph::trace::Trace;
@@ -63,6 +63,11 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
             "ones" => AttentionMask::Ones,
             "padded" => AttentionMask::Padded,
             "none" => AttentionMask::None,
+            other => panic!("{other}"),
+        },
+        loss: match text("loss", "standard").as_str() {
+            "standard" => Loss::Standard,
+            "fused" => Loss::Fused,
             other => panic!("{other}"),
         },
         torch,

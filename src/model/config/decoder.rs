@@ -67,6 +67,13 @@ impl Family {
             Family::Qwen3Moe => "qwen3_moe",
         }
     }
+
+    /// Whether Liger patches its loss.
+    ///
+    /// Source: `MODEL_TYPE_TO_APPLY_LIGER_FN` of liger-kernel 0.8.5.
+    pub const fn has_fused_loss(self) -> bool {
+        !matches!(self, Family::GptNeoX | Family::Starcoder2)
+    }
 }
 
 /// A decoder out of shared blocks.

@@ -13,9 +13,10 @@ use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{DecoderConfig, Task};
+use crate::model::fused_loss;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks::{self, TRANSFORMERS_5};
-use crate::model::options::{AttentionMask, GraphOptions};
+use crate::model::options::{AttentionMask, GraphOptions, Loss};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &DecoderConfig, o: &GraphOptions) -> Graph {
@@ -107,10 +108,15 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     if let (true, Some(score)) = (classifies, &w.head) {
         return classifier_loss(b, c, o, [&hidden, score, &labels]).keep();
     }
+    let head = w.head.as_ref().unwrap_or(&w.embedding);
+    if o.loss == Loss::Fused {
+        let sizes = [c.hidden_size, c.vocab_size];
+        return fused_loss::causal_lm_loss(b, o, &hidden, head, sizes).keep();
+    }
     let hidden = masks::sliced_for_head(b, o, hidden);
     let mut logits = {
         let _head = b.enter("lm_head");
-        b.run(Op::Linear, &[&hidden, w.head.as_ref().unwrap_or(&w.embedding)])
+        b.run(Op::Linear, &[&hidden, head])
     };
     if c.final_softcap {
         logits = softcap(b, logits);

@@ -6,7 +6,7 @@ use crate::step::tensor::{Dims, Tensor};
 
 impl Tape<'_> {
     /// `a.mm(b)` outside autograd.
-    fn product(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+    pub(super) fn product(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let n = a.sizes.len();
         let mut sizes = a.sizes;
         sizes.as_mut_slice()[n - 1] = b.sizes.as_slice()[n - 1];

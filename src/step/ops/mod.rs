@@ -10,6 +10,7 @@ pub mod conv;
 mod elementwise;
 mod embedding;
 mod experts;
+mod fused_loss;
 mod loss;
 mod matmul;
 mod norm;
@@ -152,6 +153,8 @@ pub enum Backward {
     LogSoftmax(DType),
     /// `nll_loss`
     NllLoss,
+    /// Liger's fused linear cross-entropy: its gradients were made in forward.
+    FusedCrossEntropy,
 }
 
 impl Tape<'_> {
@@ -215,6 +218,7 @@ impl Tape<'_> {
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
             Backward::LogSoftmax(dtype) => one(self.empty(grad.sizes, *dtype)),
+            Backward::FusedCrossEntropy => self.fused_cross_entropy_backward(saved, needs),
             Backward::NllLoss => one(self.empty(saved[0].sizes, saved[0].dtype)),
         }
     }

@@ -67,7 +67,8 @@ mod tests {
 
     use super::*;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Optimizer, Precision, Setup, ZeroGrad,
+        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
+        ZeroGrad,
     };
     use crate::step::tape::Parameter;
     use crate::step::tensor::Recorder;
@@ -87,6 +88,7 @@ mod tests {
             checkpointing: Checkpointing::None,
             attention: Attention::Sdpa,
             attention_mask: AttentionMask::Ones,
+            loss: Loss::Standard,
             torch,
             transformers: Version::new(5, 23),
             gpu: GpuArch::A100,

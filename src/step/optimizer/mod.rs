@@ -81,7 +81,7 @@ fn by_dtype(tensors: &[Tensor]) -> Vec<Vec<&Tensor>> {
 mod tests {
     use super::*;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Precision, Setup, Version,
+        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Precision, Setup, Version,
     };
     use crate::step::tape::Parameter;
     use crate::step::tensor::{DType, Dims, Recorder};
@@ -102,6 +102,7 @@ mod tests {
             checkpointing: Checkpointing::None,
             attention: Attention::Sdpa,
             attention_mask: AttentionMask::Ones,
+            loss: Loss::Standard,
             torch: Version::new(2, 15),
             transformers: Version::new(5, 23),
             gpu: GpuArch::A100,
