@@ -378,6 +378,9 @@ impl From<StepError> for CliError {
             StepError::NotYet(what) if what.starts_with("lora") => {
                 CliError::not_yet(what).hint("leave --lora out")
             }
+            StepError::NotYet(what) if what.starts_with("loss") => {
+                CliError::not_yet(what).hint("--loss standard, or --transformers 5.23")
+            }
             StepError::NotYet(what) => CliError::not_yet(what),
             StepError::SdpaRefused(_) => {
                 CliError::usage(error.to_string()).hint("--attention eager")
