@@ -182,7 +182,7 @@ fn adapters_without_a_layer_name_the_layers_that_are_there() {
     let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
     let targets = Targets::Named(vec!["proj".to_owned()]);
     let lora = Lora { rank: 8, dropout: 0.0, targets };
-    let tuning = Tuning { lora: Some(lora), frozen: None };
+    let tuning = Tuning { lora: Some(lora), ..Tuning::default() };
     let error = oomph::step::trace_tuned(&model, &tuning, &setup(&case, NEW.0, NEW.1));
     let Err(oomph::step::StepError::NoTarget(names)) = error else { panic!("{error:?}") };
     assert!(names.contains(&"transformer.h.0.attn.c_attn".to_owned()), "{names:?}");

@@ -15,7 +15,7 @@ use crate::plan::result::Estimate;
 use crate::units::Bytes;
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
-const SETUP: [&str; 11] = [
+const SETUP: [&str; 12] = [
     "seq_len",
     "label_len",
     "precision",
@@ -23,6 +23,7 @@ const SETUP: [&str; 11] = [
     "zero_grad",
     "clip",
     "freeze",
+    "quantize",
     "checkpointing",
     "attention",
     "attention_mask",

@@ -378,6 +378,9 @@ impl From<StepError> for CliError {
             StepError::NotYet(what) if what.starts_with("lora") => {
                 CliError::not_yet(what).hint("leave --lora out")
             }
+            StepError::NotYet(what) if what.starts_with("quantize") => {
+                CliError::not_yet(what).hint("leave --quantize out")
+            }
             StepError::NotYet(what) if what.starts_with("loss") => {
                 CliError::not_yet(what).hint("--loss standard, or --transformers 5.23")
             }
@@ -405,6 +408,9 @@ impl From<StepError> for CliError {
                     .hint("--lora r=16,targets=all-linear")
             }
             StepError::NoFusedLoss(_) => CliError::usage(error.to_string()).hint("--loss standard"),
+            StepError::NothingOnQuantized(_) => {
+                CliError::usage(error.to_string()).hint("--lora r=16, or leave --quantize out")
+            }
             StepError::HeadIsFused => CliError::usage(error.to_string())
                 .hint("--loss standard, or --lora targets without lm_head"),
             StepError::NoBfloat16(_) => {

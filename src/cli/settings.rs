@@ -11,6 +11,7 @@ use crate::cli::values::{
 };
 use crate::model::adapters::{Lora, Targets};
 use crate::model::config::{ModelConfig, Task, WhisperConfig};
+use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
 use crate::plan::result::Versions;
 use crate::step::setup::{GpuArch, Setup};
@@ -54,6 +55,15 @@ const PAGED: &str = "the moments of parameters with 100,000 elements or more are
 const FUSED_ALONE: &str = "--loss fused is the fused linear cross-entropy of liger-kernel 0.8.5 \
                            alone; Liger's rope, norms and MLP, which use_liger_kernel switches \
                            on too, are not counted";
+
+/// What an estimate of QLoRA takes bitsandbytes to do.
+const NF4: &str = "linear weights but the head's are Linear4bit of bitsandbytes 0.50 with double \
+                   quantisation, computed in bfloat16; all else is float32 \
+                   (prepare_model_for_kbit_training)";
+
+/// The same in 8 bits.
+const INT8: &str = "linear weights but the head's are Linear8bitLt of bitsandbytes 0.50, all else is \
+                    float32 (prepare_model_for_kbit_training); columns of outliers are not counted";
 
 /// Everything that the flags say, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -156,6 +166,12 @@ impl Settings {
         if loss == LossArg::Fused {
             assumed.lines.push(FUSED_ALONE.to_owned());
         }
+        let quantized = args.quantize.and_then(support::quantize);
+        match quantized {
+            None => {}
+            Some(Quantize::Nf4) => assumed.lines.push(NF4.to_owned()),
+            Some(Quantize::Int8) => assumed.lines.push(INT8.to_owned()),
+        }
         let lora = args.lora.as_ref().map(|lora| lora.of_model(model.model_type()));
         if let Some(Lora { targets: Targets::Named(names), .. }) = &lora
             && args.lora.as_ref().is_some_and(LoraArg::leaves_targets)
@@ -193,7 +209,7 @@ impl Settings {
             world_size: args.world_size,
             headroom: args.headroom,
             setup,
-            tuning: Tuning { lora, frozen: args.freeze.clone() },
+            tuning: Tuning { lora, frozen: args.freeze.clone(), quantized },
             versions,
             assumptions: assumed.lines,
             notes,

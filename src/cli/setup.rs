@@ -86,7 +86,7 @@ setup_args! {
     /// Train adapters alone: `r=16[,targets=q_proj+v_proj|all-linear][,dropout=0.05]`
     #[arg(long, value_name = "r=N,...")]
     lora: LoraArg,
-    /// Hold frozen weights in fewer bits [default: none]
+    /// Hold the linear weights under adapters in fewer bits (bitsandbytes) [default: none]
     #[arg(long, value_name = "KIND")]
     quantize: QuantizeArg,
     /// Clip gradients to this norm

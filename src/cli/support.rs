@@ -9,6 +9,7 @@ use crate::cli::values::{
     ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
 };
 use crate::model::config::{ModelConfig, Task};
+use crate::model::quantize::Quantize;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Version, ZeroGrad,
 };
@@ -125,6 +126,15 @@ pub const fn loss(value: LossArg) -> Loss {
     }
 }
 
+/// Turns the format of frozen weights into the step's.
+pub const fn quantize(value: QuantizeArg) -> Option<Quantize> {
+    match value {
+        QuantizeArg::None => None,
+        QuantizeArg::Int8 => Some(Quantize::Int8),
+        QuantizeArg::Nf4 => Some(Quantize::Nf4),
+    }
+}
+
 /// Turns the mask into the step's.
 pub fn attention_mask(value: AttentionMaskArg) -> AttentionMask {
     match value {
@@ -164,7 +174,6 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
 pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     let leave_out = |flag: &str| format!("leave {flag} out");
     let named = [
-        ("--quantize", args.quantize.filter(|v| *v != QuantizeArg::None).map(QuantizeArg::name)),
         ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),
         (
             "--allocator",

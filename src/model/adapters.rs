@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::graph::{Dtype, Graph, ModuleId, Op, Statement, ValueId, Weight};
+use crate::model::quantize::Quantize;
 
 /// Which linear layers get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,17 +79,19 @@ pub fn linears(graph: &Graph) -> Vec<&str> {
 
 /// Freezes a model and gives its target layers adapters.
 ///
+/// `autocast` is whether autocast is on, which adapters on quantized layers ask.
+///
 /// `input_gradients` is `enable_input_require_grads`: what the input embeddings return needs a
 /// gradient though their weight is frozen, as checkpointed layers want it.
 ///
 /// Returns `None` where no layer is a target.
-pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool) -> Option<Graph> {
+pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool, autocast: bool) -> Option<Graph> {
     let sites = sites(graph, |module| lora.is_target(module));
     if sites.is_empty() {
         return None;
     }
     let embedded = if input_gradients { embedding(graph) } else { None };
-    Some(Adapting::new(graph, lora, sites, embedded).run())
+    Some(Adapting { autocast, ..Adapting::new(graph, lora, sites, embedded) }.run())
 }
 
 /// The output of the module that holds the first embedding, and the statement that ends it.
@@ -123,7 +126,7 @@ fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
                 input = input.or(inputs.first().copied());
                 output = outputs.first().copied();
                 weight = match op {
-                    Op::Linear => Some((inputs[1], false)),
+                    Op::Linear | Op::Linear4bit | Op::Linear8bit => Some((inputs[1], false)),
                     Op::Addmm => Some((inputs[2], true)),
                     _ => weight,
                 };
@@ -151,13 +154,14 @@ fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
 
 /// Values that an adapter adds, as an offset from what its layer returns: the layer's own result,
 /// its dtype, the input in the adapter's dtype, dropped, through A, through B, scaled, the sum.
-const ADDED: u32 = 8;
+const ADDED: u32 = 9;
 
 /// A graph under transformation.
 struct Adapting<'g> {
     old: &'g Graph,
     new: Graph,
     lora: &'g Lora,
+    autocast: bool,
     sites: Vec<Site>,
     embedded: Option<(ValueId, usize)>,
     /// New ids by old ones; one more than there are values.
@@ -183,11 +187,12 @@ impl<'g> Adapting<'g> {
             modules: old.modules.clone(),
             layers: Vec::with_capacity(old.layers.len()),
             images: None,
+            quantized: old.quantized,
             logits: old.logits,
         };
         let ids = Vec::with_capacity(old.value_count as usize + 1);
         let adapters = BTreeMap::new();
-        Adapting { old, new, lora, sites, embedded, ids, adapters }
+        Adapting { old, new, lora, autocast: false, sites, embedded, ids, adapters }
     }
 
     fn run(mut self) -> Graph {
@@ -326,6 +331,9 @@ impl<'g> Adapting<'g> {
     /// `result = result + lora_B(lora_A(dropout(x))) * scaling`, then back to the dtype it had.
     fn adapter(&mut self, site: &Site) {
         let Some(&[(a, in_a), (b, in_b)]) = self.adapters.get(&site.module) else { return };
+        if let Some(how) = self.old.quantized.filter(|_| site.module != HEAD) {
+            return self.quantized_adapter(site, how, [(a, in_a), (b, in_b)]);
+        }
         let own = site.entered;
         let out = self.id(site.output);
         let [base, dtype, x, dropped, through_a, through_b, scaled, sum] =
@@ -347,5 +355,52 @@ impl<'g> Adapting<'g> {
         self.new.statements.extend([base, scaled].map(Statement::Drop));
         self.push(Op::ToLike, &[sum, dtype], out);
         self.new.statements.extend([sum, dtype, x].map(Statement::Drop));
+    }
+
+    /// The same on a quantized layer: its result is cloned first where that has 4 bits; x and the
+    /// adapter's own are cast without autocast only.
+    ///
+    /// Source: peft `tuners/lora/bnb.py` of 0.17 and 0.21.
+    fn quantized_adapter(&mut self, site: &Site, how: Quantize, pair: [(ValueId, ModuleId); 2]) {
+        let [(a, in_a), (b, in_b)] = pair;
+        let (own, out) = (site.entered, self.id(site.output));
+        let [base, cloned, dtype, x, dropped, through_a, through_b, scaled, cast] =
+            std::array::from_fn(|i| ValueId(out.0 + 1 + i as u32));
+        let drop = |this: &mut Self, ids: &[ValueId]| {
+            this.new.statements.extend(ids.iter().copied().map(Statement::Drop));
+        };
+        let result = match how {
+            Quantize::Int8 => base,
+            Quantize::Nf4 => {
+                self.push(Op::Clone, &[base], cloned);
+                drop(self, &[base]);
+                cloned
+            }
+        };
+        let read = self.id(site.input);
+        if !self.autocast {
+            self.push(Op::DtypeOf, &[result], dtype);
+            self.push(Op::To { dtype: Dtype::F32 }, &[read], x);
+        }
+        let read = if self.autocast { read } else { x };
+        self.push(Op::Dropout { probability: self.lora.dropout }, &[read], dropped);
+        self.new.statements.push(Statement::Enter(in_a));
+        self.push(Op::Linear, &[dropped, a], through_a);
+        self.new.statements.push(Statement::Leave(own));
+        drop(self, &[dropped]);
+        self.new.statements.push(Statement::Enter(in_b));
+        self.push(Op::Linear, &[through_a, b], through_b);
+        self.new.statements.push(Statement::Leave(own));
+        drop(self, &[through_a]);
+        self.push(Op::MulNumber, &[through_b], scaled);
+        drop(self, &[through_b]);
+        if self.autocast {
+            self.push(Op::Add, &[result, scaled], out);
+            return drop(self, &[result, scaled]);
+        }
+        self.push(Op::ToLike, &[scaled, dtype], cast);
+        drop(self, &[scaled]);
+        self.push(Op::Add, &[result, cast], out);
+        drop(self, &[result, cast, dtype, x]);
     }
 }

@@ -6,6 +6,8 @@
 
 use smallvec::SmallVec;
 
+use crate::model::quantize::Quantize;
+
 /// Sizes of a tensor or arguments of a view; at most six dimensions. `-1` means "what is left".
 pub type Sizes = SmallVec<[i64; 6]>;
 
@@ -30,6 +32,10 @@ pub enum Dtype {
     I32,
     /// Boolean, one byte.
     Bool,
+    /// A frozen weight in 8 bits, with a scale for each row.
+    Int8,
+    /// A frozen weight in 4 bits, with scales for its blocks.
+    Nf4,
 }
 
 /// A tensor that is loaded with the model.
@@ -64,6 +70,12 @@ pub enum Op {
     Embedding,
     /// `nn.functional.linear`. `[x, weight, bias?] -> [out]`
     Linear,
+    /// bitsandbytes' `Linear4bit`. `[x, weight, bias?] -> [out]`
+    Linear4bit,
+    /// bitsandbytes' `Linear8bitLt`. `[x, weight, bias?] -> [out]`
+    Linear8bit,
+    /// `a.clone()`. `[a] -> [out]`
+    Clone,
     /// `torch.addmm(bias, x, weight)` on two-dimensional x, weight (in, out). `[bias, x, weight] -> [out]`
     Addmm,
     /// `torch.matmul` of tensors with equal leading sizes. `[a, b] -> [out]`
@@ -368,6 +380,8 @@ pub struct Graph {
     /// What of the batch are images: they come to the device in float32, and are cast there where
     /// the model has another dtype.
     pub images: Option<ValueId>,
+    /// The format of its linear weights, where that is not the model's: all else is then in float32.
+    pub quantized: Option<Quantize>,
     /// Elements of the logits, for telling them apart in reports: (rows, classes).
     pub logits: Option<(u64, u64)>,
 }

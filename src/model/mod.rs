@@ -14,6 +14,7 @@ pub mod graph;
 mod masks;
 mod opt;
 pub mod options;
+pub mod quantize;
 mod seq2seq;
 pub mod tuning;
 mod vision;

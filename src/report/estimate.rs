@@ -122,7 +122,7 @@ pub fn describe(estimate: &Estimate) -> String {
 
 /// Returns what is trained as words that end with a comma, where it is not the whole model.
 fn trained(estimate: &Estimate) -> String {
-    let Tuning { lora, frozen } = &estimate.tuning;
+    let Tuning { lora, frozen, quantized } = &estimate.tuning;
     let Some(lora) = lora else {
         let frozen = frozen.as_ref().map(|frozen| format!("{frozen} frozen, "));
         return frozen.unwrap_or_default();
@@ -132,7 +132,8 @@ fn trained(estimate: &Estimate) -> String {
         probability => format!(" with dropout {probability}"),
     };
     let targets = lora.targets.to_string();
-    format!("adapters of rank {} on {targets}{dropout}, ", lora.rank)
+    let frozen = quantized.map(|how| format!(" of a model in {}", how.name())).unwrap_or_default();
+    format!("adapters of rank {} on {targets}{frozen}{dropout}, ", lora.rank)
 }
 
 const fn optimizer_words(optimizer: Optimizer) -> &'static str {

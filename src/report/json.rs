@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::memory::trace::Category;
 use crate::model::freeze::Frozen;
+use crate::model::quantize::Quantize;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
@@ -124,6 +125,7 @@ fn setup(estimate: &Estimate) -> Value {
             "targets": lora.targets.to_string(),
             "dropout": lora.dropout,
         })),
+        "quantize": estimate.tuning.quantized.map(Quantize::name),
         "freeze": estimate.tuning.frozen.as_ref().map(Frozen::to_string),
         "checkpointing": setup.checkpointing.to_string(),
         "attention": attention_name(setup.attention),

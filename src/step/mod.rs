@@ -21,6 +21,7 @@ use crate::model::config::{ModelConfig, Task};
 use crate::model::freeze::{Frozen, freeze};
 use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
+use crate::model::quantize::{Quantize, quantize};
 use crate::model::tuning::Tuning;
 use crate::trace::Trace;
 use setup::{Attention, Checkpointing, Loss, Precision, Setup, Version};
@@ -57,6 +58,9 @@ pub enum StepError {
     /// A `model_type` that Liger has no fused loss for, or none for its task.
     #[error("Liger has no fused loss for {0}")]
     NoFusedLoss(String),
+    /// A quantized model without adapters.
+    #[error("weights in {0} cannot be trained, and nothing else is")]
+    NothingOnQuantized(&'static str),
     /// Adapters on the head, whose weight alone the fused loss reads.
     #[error(
         "the fused loss reads the weight of lm_head alone: adapters on it would not be trained"
@@ -87,6 +91,10 @@ pub fn trace_tuned(
 ) -> Result<Trace, StepError> {
     covered(model, setup)?;
     let mut graph = graph(model, setup);
+    if let Some(how) = tuning.quantized {
+        quantize_covered(model, tuning, how)?;
+        quantize(&mut graph, how);
+    }
     match (&tuning.lora, &tuning.frozen) {
         (None, None) => Ok(traced(graph, setup)),
         (None, Some(_)) if !is_causal_decoder(model) => {
@@ -149,7 +157,8 @@ fn adapted(
     }
     // Layers that are checkpointed want an input that needs a gradient.
     let input_gradients = setup.checkpointing == Checkpointing::Full;
-    adapters::adapt(graph, lora, input_gradients).ok_or_else(|| {
+    let autocast = matches!(setup.precision, Precision::AmpBf16 | Precision::AmpFp16);
+    adapters::adapt(graph, lora, input_gradients, autocast).ok_or_else(|| {
         StepError::NoTarget(adapters::linears(graph).into_iter().map(str::to_owned).collect())
     })
 }
@@ -228,6 +237,20 @@ fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         {
             refuse("reorder_and_upcast_attn".to_owned())
         }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses quantized models that bitsandbytes' linear layers were not compared in.
+fn quantize_covered(model: &ModelConfig, tuning: &Tuning, how: Quantize) -> Result<(), StepError> {
+    let refuse = |what: &str| Err(StepError::NotYet(format!("quantize {} {what}", how.name())));
+    if tuning.lora.is_none() {
+        return Err(StepError::NothingOnQuantized(how.name()));
+    }
+    match model {
+        _ if model.has_experts() => refuse("of a mixture of experts"),
+        ModelConfig::Gpt2(_) => refuse("of gpt2, whose layers are no nn.Linear"),
+        _ if !is_causal_decoder(model) => refuse(&format!("of {}", model.model_type())),
         _ => Ok(()),
     }
 }

@@ -61,6 +61,7 @@ impl Interpreter<'_, '_> {
     pub fn recorded_micro_step(&mut self) -> Option<MicroStep> {
         let from = self.tape.recorder.mark();
         self.tape.arrivals = Some(Vec::new());
+        self.weights_changed = false;
         self.micro_step();
         let arrivals = self.tape.arrivals.take()?;
         let to = self.tape.recorder.mark();
@@ -70,7 +71,7 @@ impl Interpreter<'_, '_> {
                 alive.remove(&block);
             }
         }
-        let derivable = arrivals.iter().all(|arrival| !arrival.shared);
+        let derivable = !self.weights_changed && arrivals.iter().all(|arrival| !arrival.shared);
         let kept = alive.into_values().collect();
         derivable.then_some(MicroStep { from, to, arrivals, kept })
     }

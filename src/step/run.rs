@@ -24,6 +24,8 @@ pub struct Interpreter<'g, 's> {
     /// The autograd graph and the trace.
     pub tape: Tape<'s>,
     values: Vec<Option<Tensor>>,
+    /// Whether the micro-step under way has changed weights for good, as only the first can.
+    pub weights_changed: bool,
 }
 
 /// Runs two optimizer steps and returns their trace.
@@ -48,7 +50,8 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
     let mut tape = Tape::new(setup, Rc::clone(&recorder));
     tape.logits = graph.logits;
     tape.nodes.reserve(graph.statements.len());
-    let mut run = Interpreter { graph, tape, values: vec![None; graph.value_count as usize] };
+    let values = vec![None; graph.value_count as usize];
+    let mut run = Interpreter { graph, tape, values, weights_changed: false };
     run.load();
     let mut state = OptimizerState::default();
     let mut first = None;
@@ -77,15 +80,22 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
 impl<'g> Interpreter<'g, '_> {
     fn dtype(&self, dtype: Dtype) -> DType {
         match dtype {
-            Dtype::Model => match self.tape.setup.precision {
-                Precision::Fp32 | Precision::AmpBf16 | Precision::AmpFp16 => DType::F32,
-                Precision::Bf16 => DType::Bf16,
-                Precision::Fp16 => DType::F16,
-            },
+            Dtype::Model if self.graph.quantized.is_some() => DType::F32,
+            Dtype::Model => self.loaded_dtype(),
             Dtype::F32 => DType::F32,
             Dtype::I64 => DType::I64,
             Dtype::I32 => DType::I32,
             Dtype::Bool => DType::Bool,
+            Dtype::Int8 | Dtype::Nf4 => DType::U8,
+        }
+    }
+
+    /// What `from_pretrained` gives the model.
+    const fn loaded_dtype(&self) -> DType {
+        match self.tape.setup.precision {
+            Precision::Fp32 | Precision::AmpBf16 | Precision::AmpFp16 => DType::F32,
+            Precision::Bf16 => DType::Bf16,
+            Precision::Fp16 => DType::F16,
         }
     }
 
@@ -104,7 +114,13 @@ impl<'g> Interpreter<'g, '_> {
             self.tape.recorder.set_module(weight.module.0);
             let dtype = self.dtype(weight.dtype);
             let numel = weight.sizes.iter().product::<i64>() as u64;
-            let tensor = self.tape.empty(Dims::resolve(&weight.sizes, numel), dtype);
+            let sizes = Dims::resolve(&weight.sizes, numel);
+            let loaded = self.loaded_dtype();
+            let tensor = match weight.dtype {
+                Dtype::Nf4 => self.tape.load_nf4(sizes, loaded),
+                Dtype::Int8 => self.tape.load_int8(sizes),
+                _ => self.tape.empty(sizes, dtype),
+            };
             self.values[weight.value.0 as usize] = Some(tensor);
         }
         for &index in &self.graph.trained {
@@ -238,6 +254,7 @@ impl<'g> Interpreter<'g, '_> {
         self.tape.checkpoint = None;
         // The graph of the recomputation is never run: it goes at once, with Python's names.
         self.tape.nodes.truncate(nodes);
+        self.tape.release_held(nodes);
         for id in layer.values.clone() {
             self.values[id as usize] = None;
         }
@@ -248,6 +265,9 @@ impl<'g> Interpreter<'g, '_> {
     }
 
     fn operator(&mut self, op: &Op, inputs: &[ValueId], outputs: &[ValueId]) {
+        if matches!(op, Op::Linear4bit | Op::Linear8bit) {
+            self.cast_bias(op, inputs);
+        }
         let mut args: SmallVec<[Tensor; 4]> =
             inputs.iter().filter_map(|id| self.values[id.0 as usize].clone()).collect();
         debug_assert_eq!(args.len(), inputs.len(), "{op:?} reads a value that is gone");
@@ -271,18 +291,30 @@ impl<'g> Interpreter<'g, '_> {
         self.values[outputs[0].0 as usize] = Some(made);
     }
 
+    /// Gives the bias of a quantized layer the format that it is computed in, for good.
+    fn cast_bias(&mut self, op: &Op, inputs: &[ValueId]) {
+        let Some(id) = inputs.get(2) else { return };
+        let dtype = match (op, &self.values[inputs[0].0 as usize]) {
+            (Op::Linear4bit, _) | (_, None) => DType::Bf16,
+            (_, Some(x)) => x.dtype,
+        };
+        let bias = self.values[id.0 as usize].clone();
+        if let Some(bias) = bias.filter(|bias| bias.dtype != dtype) {
+            let cast = self.tape.parameter(bias.sizes, dtype);
+            self.values[id.0 as usize] = Some(cast);
+            self.weights_changed = true;
+        }
+    }
+
     fn single(&mut self, op: &Op, args: &[Tensor]) -> Tensor {
-        let model = self.dtype(Dtype::Model);
+        let asked = match op {
+            Op::Fresh { dtype, .. } | Op::To { dtype } => *dtype,
+            _ => Dtype::Model,
+        };
+        let dtype = self.dtype(asked);
         let tape = &mut self.tape;
         match op {
-            Op::Fresh { sizes, dtype } => {
-                let dtype = match dtype {
-                    Dtype::Model => model,
-                    Dtype::F32 => DType::F32,
-                    Dtype::I64 => DType::I64,
-                    Dtype::I32 => DType::I32,
-                    Dtype::Bool => DType::Bool,
-                };
+            Op::Fresh { sizes, .. } => {
                 let numel = sizes.iter().product::<i64>() as u64;
                 tape.empty(Dims::resolve(sizes, numel), dtype)
             }
@@ -295,6 +327,9 @@ impl<'g> Interpreter<'g, '_> {
             }
             Op::Embedding => tape.embedding(&args[0], &args[1]),
             Op::Linear => tape.linear(&args[0], &args[1], args.get(2)),
+            Op::Linear4bit => tape.linear_4bit(&args[0], &args[1], args.get(2)),
+            Op::Linear8bit => tape.linear_8bit(&args[0], &args[1], args.get(2)),
+            Op::Clone => tape.clone_contiguous(&args[0]),
             Op::Addmm => tape.addmm(&args[0], &args[1], &args[2]),
             Op::Matmul => tape.matmul(&args[0], &args[1]),
             Op::Add => tape.add(&args[0], &args[1]),
@@ -324,16 +359,7 @@ impl<'g> Interpreter<'g, '_> {
                 let inputs: SmallVec<[&Tensor; 4]> = args.iter().collect();
                 tape.cat(&inputs, args[0].sizes.index(*dim))
             }
-            Op::To { dtype } => {
-                let dtype = match dtype {
-                    Dtype::Model => model,
-                    Dtype::F32 => DType::F32,
-                    Dtype::I64 => DType::I64,
-                    Dtype::I32 => DType::I32,
-                    Dtype::Bool => DType::Bool,
-                };
-                tape.to(&args[0], dtype)
-            }
+            Op::To { .. } => tape.to(&args[0], dtype),
             Op::ToLike => tape.to(&args[0], args[1].dtype),
             Op::View { sizes } => {
                 let sizes = Dims::resolve(sizes, args[0].numel());

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::step::autocast::Autocast;
 use crate::step::checkpoint::Frame;
 use crate::step::ops::Backward;
+use crate::step::ops::quantized::Quantized;
 use crate::step::repeat::Arrival;
 use crate::step::scaler::Scaler;
 use crate::step::scratch::Scratch;
@@ -75,6 +76,11 @@ pub struct Tape<'s> {
     pub autocast: Autocast,
     /// The gradient scaler of `amp-fp16`.
     pub scaler: Scaler,
+    /// What quantized weights leave on the device.
+    pub quantized: Quantized,
+    /// Tensors that the nodes named hold besides what they save: until the graph goes, not until
+    /// their backward has run (attributes of an autograd function's context).
+    pub held: Vec<(u32, Tensor)>,
     /// Gradients that have come to their parameters, while the first micro-step is recorded.
     pub arrivals: Option<Vec<Arrival>>,
 }
@@ -116,6 +122,8 @@ impl<'s> Tape<'s> {
             in_backward: false,
             autocast: Autocast::default(),
             scaler: Scaler::default(),
+            quantized: Quantized::default(),
+            held: Vec::new(),
             arrivals: None,
         }
     }
@@ -148,6 +156,14 @@ impl<'s> Tape<'s> {
     /// Makes a dense tensor that needs no gradient.
     pub fn empty_strided(&self, sizes: Dims, strides: Dims, dtype: DType) -> Tensor {
         let storage = self.storage(&sizes, dtype);
+        Rc::new(TensorData { sizes, strides, dtype, storage, edge: None, is_view: false })
+    }
+
+    /// Makes a weight anew that is not trained.
+    pub fn parameter(&self, sizes: Dims, dtype: DType) -> Tensor {
+        let bytes = sizes.product() * dtype.bytes();
+        let storage = Storage::new(&self.recorder, bytes, Hint::Parameter);
+        let strides = sizes.contiguous_strides();
         Rc::new(TensorData { sizes, strides, dtype, storage, edge: None, is_view: false })
     }
 
@@ -286,6 +302,7 @@ impl<'s> Tape<'s> {
 
     /// Forgets the newest nodes but so many: what they made is gone, and nobody asks for gradients.
     pub fn forget_nodes(&mut self, kept: usize) {
+        self.release_held(kept);
         for saved in self.nodes.drain(kept..).flat_map(|node| node.saved).flatten() {
             if let Saved::Recomputed(frame, number) = saved {
                 frame.forget(number);
@@ -293,8 +310,15 @@ impl<'s> Tape<'s> {
         }
     }
 
+    /// Lets go of what the newest nodes but so many hold.
+    pub fn release_held(&mut self, kept: usize) {
+        let first = self.held.partition_point(|&(node, _)| (node as usize) < kept);
+        self.held.truncate(first);
+    }
+
     /// Forgets the graph of the micro-step that has ended.
     pub fn clear_graph(&mut self) {
+        self.held.clear();
         self.nodes.clear();
         for parameter in &mut self.parameters {
             parameter.accumulator = None;

@@ -179,6 +179,8 @@ pub enum Hint {
     Logits,
     /// Scratch of a kernel or of cuBLAS.
     Scratch,
+    /// A weight that is made anew.
+    Parameter,
 }
 
 impl Recorder {
@@ -292,6 +294,7 @@ impl Recorder {
         // What is known at birth; the rest follows at the end.
         let category = match hint {
             Hint::Scratch => Category::Workspace,
+            Hint::Parameter => Category::Parameters,
             Hint::Logits => Category::LogitsLoss,
             Hint::Tensor if self.recomputing.get() => Category::Activations,
             Hint::Tensor => Category::Temporaries,
@@ -395,7 +398,7 @@ impl Repeated {
 fn categorize(born: Phase, death: Option<Phase>, known: Category) -> Category {
     match (born, death, known) {
         (_, _, Category::Workspace) => Category::Workspace,
-        (Phase::Load, ..) => Category::Parameters,
+        (Phase::Load, ..) | (_, _, Category::Parameters) => Category::Parameters,
         (Phase::Batch, ..) => Category::Inputs,
         // Dropped by zero-grad, or zeroed and kept.
         (_, Some(Phase::ZeroGrad), _) | (Phase::Backward | Phase::Forward, None, _) => {

@@ -2,6 +2,7 @@
 
 use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::ModelConfig;
+use oomph::model::quantize::Quantize;
 use oomph::model::tuning::Tuning;
 use oomph::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
@@ -86,7 +87,13 @@ pub fn trace(case: &Value, model: &ModelConfig, setup: &Setup) -> Trace {
 
 fn tuning(case: &Value) -> Tuning {
     let frozen = case["freeze"].as_str().map(|text| text.parse().unwrap());
-    Tuning { lora: lora(case), frozen }
+    let quantized = match case["quantize"].as_str().unwrap_or("none") {
+        "none" => None,
+        "int8" => Some(Quantize::Int8),
+        "nf4" => Some(Quantize::Nf4),
+        other => panic!("{other}"),
+    };
+    Tuning { lora: lora(case), frozen, quantized }
 }
 
 fn lora(case: &Value) -> Option<Lora> {

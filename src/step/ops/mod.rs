@@ -15,6 +15,7 @@ mod loss;
 mod matmul;
 mod norm;
 mod pool;
+pub mod quantized;
 mod views;
 
 use smallvec::SmallVec;
@@ -153,6 +154,15 @@ pub enum Backward {
     LogSoftmax(DType),
     /// `nll_loss`
     NllLoss,
+    /// `Linear4bit` with a weight of these sizes.
+    Linear4bit([u64; 2]),
+    /// `Linear8bitLt`.
+    Linear8bit {
+        /// Sizes of its weight.
+        sizes: [u64; 2],
+        /// What it read was in.
+        dtype: DType,
+    },
     /// Liger's fused linear cross-entropy: its gradients were made in forward.
     FusedCrossEntropy,
 }
@@ -218,6 +228,10 @@ impl Tape<'_> {
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
             Backward::LogSoftmax(dtype) => one(self.empty(grad.sizes, *dtype)),
+            Backward::Linear4bit(sizes) => one(self.linear_4bit_backward(grad, *sizes)),
+            Backward::Linear8bit { sizes, dtype } => {
+                one(self.linear_8bit_backward(grad, *sizes, *dtype))
+            }
             Backward::FusedCrossEntropy => self.fused_cross_entropy_backward(saved, needs),
             Backward::NllLoss => one(self.empty(saved[0].sizes, saved[0].dtype)),
         }
