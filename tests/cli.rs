@@ -75,6 +75,8 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --lora r=16,targets=q_proj", 2, &["target", "c_attn, c_fc, c_proj, lm_head"]),
     ("estimate gpt2 --freeze wte*", 2, &["no parameter", "`wte*`", "transformer.wte.weight"]),
     ("estimate gpt2 --freeze *", 2, &["nothing is left to train"]),
+    ("estimate gpt2 --lora r=8 --freeze h.0.*", 2, &["base_model.model.transformer.wte.weight"]),
+    ("estimate gpt2 --lora r=8 --freeze *lora_*", 2, &["nothing is left to train"]),
     ("estimate gpt2 --freeze [", 2, &["`["]),
     ("estimate gpt2 --loss fused", 2, &["Liger has no fused loss for gpt2", "--loss standard"]),
     (
@@ -106,9 +108,9 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
     ("estimate gpt2 --task sequence-classification", 2, &["--task causal-lm"]),
     (
-        "estimate llama-3.2-1b --precision bf16 --task sequence-classification --lora r=8",
+        "estimate llama-3.2-1b --task sequence-classification --lora r=8 --freeze *layers.0.*",
         2,
-        &["not yet", "lora on a classifier"],
+        &["not yet", "lora on a classifier", "leave --lora out"],
     ),
     ("estimate convnext-tiny-224 --precision bf16", 2, &["bfloat16", "--precision amp-fp16"]),
     ("estimate convnext-tiny-224 --image-size 31 --precision fp32", 2, &["32 to 16384 pixels"]),

@@ -175,6 +175,28 @@ fn the_fused_loss_needs_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Adapters on quantized layers (bitsandbytes 0.50.2), on small cases of our own, most without
+/// `min_capacity`.
+#[test]
+fn adapters_on_quantized_layers_need_what_pytorch_needs() {
+    let new = include_str!("data/quantized_torch2.15.jsonl");
+    let mut out = errors("quantized, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/quantized_torch2.8.jsonl");
+    out.extend(errors("quantized, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
+/// Adapters beside frozen names, on classifiers (whose head is trained as a copy), and with
+/// checkpointing of attention and of every n-th layer; small cases of our own without `min_capacity`.
+#[test]
+fn adapters_beside_other_setups_need_what_pytorch_needs() {
+    let new = include_str!("data/lora_parts_torch2.15.jsonl");
+    let mut out = errors("adapters beside, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/lora_parts_torch2.8.jsonl");
+    out.extend(errors("adapters beside, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 #[test]
 fn adapters_without_a_layer_name_the_layers_that_are_there() {
     let row = include_str!("data/lora_torch2.15.jsonl").lines().next().unwrap();

@@ -61,6 +61,16 @@ pub fn freeze(graph: &mut Graph, frozen: &Frozen) {
     });
 }
 
+/// Freezes the parameters of a graph that match, where each of its weights has the name given.
+pub fn freeze_named(graph: &mut Graph, names: &[String], frozen: &Frozen) {
+    let weights = &mut graph.weights;
+    graph.trained.retain(|&index| {
+        let freezes = frozen.holds(&names[index as usize]);
+        weights[index as usize].trained &= !freezes;
+        !freezes
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

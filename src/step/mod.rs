@@ -2,6 +2,7 @@
 
 mod autocast;
 mod checkpoint;
+mod covered;
 mod engine;
 mod layout;
 mod ops;
@@ -18,13 +19,14 @@ mod tensor;
 
 use crate::model::adapters::{self, Lora};
 use crate::model::config::{ModelConfig, Task};
-use crate::model::freeze::{Frozen, freeze};
+use crate::model::freeze::{Frozen, freeze, freeze_named};
 use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
-use crate::model::quantize::{Quantize, quantize};
+use crate::model::quantize::quantize;
 use crate::model::tuning::Tuning;
 use crate::trace::Trace;
-use setup::{Attention, Checkpointing, Loss, Precision, Setup, Version};
+use covered::{covered, quantize_covered};
+use setup::{Checkpointing, Loss, Precision, Setup, Version};
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -109,9 +111,14 @@ pub fn trace_tuned(
             Ok(traced(graph, setup))
         }
         (Some(lora), None) => Ok(traced(adapted(model, &graph, lora, setup)?, setup)),
-        // Adapters freeze all else by themselves.
-        (Some(_), Some(_)) => {
-            Err(StepError::NotYet("freezing parameters by name beside adapters".to_owned()))
+        (Some(_), Some(_)) if !is_causal_decoder(model) => {
+            Err(StepError::NotYet("lora on a classifier beside frozen parameters".to_owned()))
+        }
+        (Some(lora), Some(frozen)) => {
+            let mut graph = adapted(model, &graph, lora, setup)?;
+            let names = adapters::parameter_names(&graph);
+            frozen_beside(&mut graph, frozen, names)?;
+            Ok(traced(graph, setup))
         }
     }
 }
@@ -132,6 +139,17 @@ fn frozen_graph(graph: &mut Graph, frozen: &Frozen, setup: &Setup) -> Result<(),
     if graph.trained.is_empty() { Err(StepError::NothingTrained) } else { Ok(()) }
 }
 
+/// Freezes adapters that match; all else is frozen already, but a pattern may name it.
+fn frozen_beside(graph: &mut Graph, frozen: &Frozen, names: Vec<String>) -> Result<(), StepError> {
+    if let Some(pattern) = frozen.idle_pattern(&names) {
+        let pattern = pattern.to_owned();
+        let names = names.into_iter().filter(|name| !name.is_empty()).collect();
+        return Err(StepError::NothingFrozen { pattern, names });
+    }
+    freeze_named(graph, &names, frozen);
+    if graph.trained.is_empty() { Err(StepError::NothingTrained) } else { Ok(()) }
+}
+
 /// Returns the graph with adapters in it.
 fn adapted(
     model: &ModelConfig,
@@ -139,24 +157,23 @@ fn adapted(
     lora: &Lora,
     setup: &Setup,
 ) -> Result<Graph, StepError> {
-    if model.task() == Task::SequenceClassification {
-        return Err(StepError::NotYet("lora on a classifier".to_owned()));
-    }
     if model.has_experts() {
         return Err(StepError::NotYet("lora on a mixture of experts".to_owned()));
     }
-    if !is_causal_decoder(model) {
+    let classifies = matches!(model, ModelConfig::Decoder(_)) && !is_causal_decoder(model);
+    if !classifies && !is_causal_decoder(model) {
         return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
     }
     if setup.loss == Loss::Fused && lora.is_target(adapters::HEAD) {
         return Err(StepError::HeadIsFused);
     }
-    // Never compared with PyTorch.
-    if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full) {
-        return Err(StepError::NotYet(format!("lora with checkpointing {}", setup.checkpointing)));
-    }
-    // Layers that are checkpointed want an input that needs a gradient.
-    let input_gradients = setup.checkpointing == Checkpointing::Full;
+    // Layers that are checkpointed want an input that needs a gradient: recipes of peft ask for it
+    // with all of them, and from transformers 5 on `gradient_checkpointing_enable` always does.
+    let input_gradients = match setup.checkpointing {
+        Checkpointing::Full => true,
+        Checkpointing::Every(_) => setup.transformers >= Version::new(5, 0),
+        Checkpointing::None | Checkpointing::Attention => false,
+    };
     let autocast = matches!(setup.precision, Precision::AmpBf16 | Precision::AmpFp16);
     adapters::adapt(graph, lora, input_gradients, autocast).ok_or_else(|| {
         StepError::NoTarget(adapters::linears(graph).into_iter().map(str::to_owned).collect())
@@ -188,105 +205,4 @@ fn is_causal_decoder(model: &ModelConfig) -> bool {
     let decodes =
         matches!(model, ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_));
     decodes && model.task() == Task::CausalLm
-}
-
-/// Refuses what the traces are not right for yet; a wrong answer costs more than none.
-fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
-    let refuse = |what: String| Err(StepError::NotYet(what));
-    if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
-        return Err(StepError::SdpaRefused(model.model_type()));
-    }
-    if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
-        return Err(StepError::CheckpointingRefused(model.model_type()));
-    }
-    if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full)
-        && !is_causal_decoder(model)
-    {
-        return refuse(format!("checkpointing {} on {}", setup.checkpointing, model.model_type()));
-    }
-    if let Some(head_dim) = model.head_dim()
-        && setup.precision.is_half()
-        && !head_dim.is_multiple_of(8)
-    {
-        return refuse(format!("a head size of {head_dim} in 16 bits"));
-    }
-    if setup.loss == Loss::Fused {
-        fused_loss_covered(model, setup)?;
-    }
-    match model {
-        ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
-        ModelConfig::Decoder(c) if c.is_regression() => {
-            refuse("a regression (a classifier of samples with one label)".to_owned())
-        }
-        ModelConfig::Encoder(c) if c.is_regression() => {
-            refuse("a regression (a classifier of samples with one label)".to_owned())
-        }
-        // Not run: the oracle's cuDNN refuses depthwise convolutions of bfloat16 there.
-        ModelConfig::ConvNext(_)
-            if matches!(setup.precision, Precision::Bf16 | Precision::AmpBf16)
-                && setup.torch > Version::new(2, 8) =>
-        {
-            Err(StepError::NoBfloat16(model.model_type()))
-        }
-        // `_keep_in_fp32_modules`: the MLP's last projection stays in float32.
-        ModelConfig::T5(_) if setup.precision == Precision::Fp16 => {
-            Err(StepError::KeptInFloat32(model.model_type()))
-        }
-        ModelConfig::Gpt2(c)
-            if c.reorder_and_upcast_attn && setup.attention == Attention::Eager =>
-        {
-            refuse("reorder_and_upcast_attn".to_owned())
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses quantized models that bitsandbytes' linear layers were not compared in.
-fn quantize_covered(model: &ModelConfig, tuning: &Tuning, how: Quantize) -> Result<(), StepError> {
-    let refuse = |what: &str| Err(StepError::NotYet(format!("quantize {} {what}", how.name())));
-    if tuning.lora.is_none() {
-        return Err(StepError::NothingOnQuantized(how.name()));
-    }
-    match model {
-        _ if model.has_experts() => refuse("of a mixture of experts"),
-        ModelConfig::Gpt2(_) => refuse("of gpt2, whose layers are no nn.Linear"),
-        _ if !is_causal_decoder(model) => refuse(&format!("of {}", model.model_type())),
-        _ => Ok(()),
-    }
-}
-
-/// The first liger-kernel that was read and compared, 0.8.5, refuses transformers before 5.0.
-///
-/// Source: `MODEL_TYPE_TO_APPLY_LIGER_FN` and the check above it in its `monkey_patch.py`.
-fn fused_loss_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
-    let is_patched = matches!(model, ModelConfig::Decoder(c) if c.family.has_fused_loss());
-    if !is_patched {
-        return Err(StepError::NoFusedLoss(model.model_type().to_owned()));
-    }
-    if model.task() != Task::CausalLm {
-        let what = format!("{} for {}", model.model_type(), model.task().name());
-        return Err(StepError::NoFusedLoss(what));
-    }
-    if setup.transformers < Version::new(5, 0) {
-        return Err(StepError::NotYet("loss fused with transformers before 5.0".to_owned()));
-    }
-    Ok(())
-}
-
-/// From transformers 5 on, experts are covered where they are multiplied by group: on a PyTorch and
-/// a GPU that can.
-///
-/// Source: `_can_use_grouped_mm` in transformers' `integrations/moe.py`.
-fn experts_covered(setup: &Setup) -> Result<(), StepError> {
-    let refuse = |what: &str| Err(StepError::NotYet(format!("a mixture of experts {what}")));
-    if setup.transformers < Version::new(5, 0) {
-        return Ok(());
-    }
-    if setup.torch < Version::new(2, 9) {
-        return refuse("on a PyTorch before 2.9");
-    }
-    if setup.gpu.compute_capability < (8, 0) {
-        return refuse("on a GPU before compute capability 8.0");
-    }
-    Ok(())
 }

@@ -265,9 +265,6 @@ impl<'g> Interpreter<'g, '_> {
     }
 
     fn operator(&mut self, op: &Op, inputs: &[ValueId], outputs: &[ValueId]) {
-        if matches!(op, Op::Linear4bit | Op::Linear8bit) {
-            self.cast_bias(op, inputs);
-        }
         let mut args: SmallVec<[Tensor; 4]> =
             inputs.iter().filter_map(|id| self.values[id.0 as usize].clone()).collect();
         debug_assert_eq!(args.len(), inputs.len(), "{op:?} reads a value that is gone");
@@ -287,22 +284,34 @@ impl<'g> Interpreter<'g, '_> {
             }
             return;
         }
-        let made = self.single(op, &args);
+        let made = match op {
+            Op::Linear4bit | Op::Linear8bit => {
+                // The old bias goes where a new one takes its place.
+                args.truncate(2);
+                self.quantized(op, inputs, &args)
+            }
+            _ => self.single(op, &args),
+        };
         self.values[outputs[0].0 as usize] = Some(made);
     }
 
-    /// Gives the bias of a quantized layer the format that it is computed in, for good.
-    fn cast_bias(&mut self, op: &Op, inputs: &[ValueId]) {
-        let Some(id) = inputs.get(2) else { return };
-        let dtype = match (op, &self.values[inputs[0].0 as usize]) {
-            (Op::Linear4bit, _) | (_, None) => DType::Bf16,
-            (_, Some(x)) => x.dtype,
-        };
-        let bias = self.values[id.0 as usize].clone();
-        if let Some(bias) = bias.filter(|bias| bias.dtype != dtype) {
-            let cast = self.tape.parameter(bias.sizes, dtype);
+    /// Runs a quantized layer, which gives its bias the format that it is computed in, for good.
+    fn quantized(&mut self, op: &Op, inputs: &[ValueId], args: &[Tensor]) -> Tensor {
+        let (x, weight) = (&args[0], &args[1]);
+        let computed = if *op == Op::Linear4bit { DType::Bf16 } else { x.dtype };
+        let read = self.tape.to(x, computed);
+        if let Some(id) = inputs.get(2)
+            && let Some(bias) = &self.values[id.0 as usize]
+            && bias.dtype != computed
+        {
+            let cast = self.tape.parameter(bias.sizes, computed);
             self.values[id.0 as usize] = Some(cast);
             self.weights_changed = true;
+        }
+        let bias = inputs.get(2).and_then(|id| self.values[id.0 as usize].clone());
+        match op {
+            Op::Linear4bit => self.tape.linear_4bit([x, &read], weight, bias.as_ref()),
+            _ => self.tape.linear_8bit(x, weight),
         }
     }
 
@@ -327,8 +336,7 @@ impl<'g> Interpreter<'g, '_> {
             }
             Op::Embedding => tape.embedding(&args[0], &args[1]),
             Op::Linear => tape.linear(&args[0], &args[1], args.get(2)),
-            Op::Linear4bit => tape.linear_4bit(&args[0], &args[1], args.get(2)),
-            Op::Linear8bit => tape.linear_8bit(&args[0], &args[1], args.get(2)),
+            Op::Linear4bit | Op::Linear8bit => Rc::clone(&args[0]),
             Op::Clone => tape.clone_contiguous(&args[0]),
             Op::Addmm => tape.addmm(&args[0], &args[1], &args[2]),
             Op::Matmul => tape.matmul(&args[0], &args[1]),

@@ -2,7 +2,8 @@
 
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
-layer, the 2N-th and so on, as transformers checkpoints them all).
+layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
+`task_type="SEQ_CLS"`, which trains a copy of its head.
 """
 import fnmatch
 import os
@@ -13,6 +14,8 @@ def add(oracle):
     plain = oracle.build
 
     def build(case):
+        if case["lora"] and case["task"] == "sequence-classification":
+            as_classifier()
         model, cfg = plain(case)
         for name, parameter in model.named_parameters():
             if any(fnmatch.fnmatchcase(name, p.strip()) for p in (case.get("freeze") or "").split(",")):
@@ -26,6 +29,11 @@ def add(oracle):
             for layer in layers(model):
                 wrap(next(m for _, m in layer.named_children() if "Attention" in type(m).__name__))
         return model, cfg
+
+    def as_classifier():
+        import peft
+        config = peft.LoraConfig
+        peft.LoraConfig = lambda **k: config(task_type="SEQ_CLS", **k)
 
     def wrap(module):
         forward = module.forward

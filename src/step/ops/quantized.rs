@@ -80,20 +80,24 @@ impl Tape<'_> {
         TensorData { sizes, strides, dtype: DType::U8, storage, edge: None, is_view: false }.into()
     }
 
-    /// `Linear4bit`: computed in bfloat16, and cast back to what x was in.
-    pub fn linear_4bit(&mut self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
-        let narrow = self.to(x, DType::Bf16);
+    /// `Linear4bit`: computed in bfloat16 (`narrow`), and cast back to what x was in.
+    pub fn linear_4bit(
+        &mut self,
+        [x, narrow]: [&Tensor; 2],
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Tensor {
         let records = std::mem::replace(&mut self.grad_enabled, false);
         let [outputs, inputs] = [0, 1].map(|i| weight.sizes.as_slice()[i]);
         let rows = x.numel() / inputs.max(1);
         let product = if is_custom(self.setup.gpu, [rows, outputs, inputs]) {
             self.empty(with_last(x.sizes, outputs), DType::Bf16)
         } else {
-            self.dequantized_linear(&narrow, weight, bias)
+            self.dequantized_linear(narrow, weight, bias)
         };
         self.grad_enabled = records;
         let op = Backward::Linear4bit([outputs, inputs]);
-        let edge = self.record(op, &[&narrow], &[], &[(product.sizes, product.dtype)]);
+        let edge = self.record(op, &[narrow], &[], &[(product.sizes, product.dtype)]);
         let TensorData { sizes, strides, dtype, .. } = *product;
         let storage = product.storage.clone();
         drop(product);
@@ -142,8 +146,8 @@ impl Tape<'_> {
     }
 
     /// `Linear8bitLt` with a threshold for outliers, of which it looks for columns; what it would do
-    /// with those it found is not counted. x stays until the whole graph goes.
-    pub fn linear_8bit(&mut self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    /// with those it found is not counted. A bias is added in place. x stays until the whole graph goes.
+    pub fn linear_8bit(&mut self, x: &Tensor, weight: &Tensor) -> Tensor {
         let [outputs, inputs] = [0, 1].map(|i| weight.sizes.as_slice()[i]);
         let rows = x.numel() / inputs.max(1);
         let records = std::mem::replace(&mut self.grad_enabled, false);
@@ -156,8 +160,6 @@ impl Tape<'_> {
         let product = Dims::new(&[rows, outputs]);
         let wide = self.empty(product, DType::I32);
         let narrow = self.empty(product, DType::F16);
-        // A bias is added in place.
-        let _ = bias;
         let out = self.to(&narrow, x.dtype);
         drop((wide, narrow, bytes, scales));
         self.grad_enabled = records;

@@ -1,167 +1,23 @@
-//! Low-rank adapters on linear layers: a transformation of a finished graph, as `peft` wraps the
-//! modules of a finished model.
-//!
-//! Source: peft `tuners/lora/layer.py` (`Linear`), `tuners/tuners_utils.py` of 0.17 and 0.21.
+//! The transformation: weights and statements copied, with adapters put where they belong.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::{CLASSIFIER, HEAD, Lora, Site};
 use crate::model::graph::{Dtype, Graph, ModuleId, Op, Statement, ValueId, Weight};
 use crate::model::quantize::Quantize;
 
-/// Which linear layers get an adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Targets {
-    /// Every one but the output embeddings (`target_modules="all-linear"`).
-    AllLinear,
-    /// Those whose name, or the end of it after a dot, is one of these.
-    Named(Vec<String>),
-}
-
-impl fmt::Display for Targets {
-    /// As the command line spells them.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Targets::AllLinear => f.write_str("all-linear"),
-            Targets::Named(names) => f.write_str(&names.join("+")),
-        }
-    }
-}
-
-/// Adapters: all that `peft.LoraConfig` says about memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Lora {
-    /// Rows of A, columns of B.
-    pub rank: u64,
-    /// Dropout on what A reads.
-    pub dropout: f64,
-    /// Where.
-    pub targets: Targets,
-}
-
-impl Lora {
-    /// Whether the linear layer of that name gets an adapter.
-    pub fn is_target(&self, module: &str) -> bool {
-        match &self.targets {
-            Targets::AllLinear => module != HEAD,
-            Targets::Named(names) => names.iter().any(|name| {
-                let rest = module.strip_suffix(name.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            }),
-        }
-    }
-}
-
-/// The output embeddings of every causal decoder that is built in.
-pub const HEAD: &str = "lm_head";
-
-/// A linear layer in a graph.
-#[derive(Debug)]
-struct Site {
-    module: String,
-    /// Its forward.
-    entered: ModuleId,
-    /// What the module is given.
-    input: ValueId,
-    /// What it returns.
-    output: ValueId,
-    /// The statement that ends it.
-    leave: usize,
-    inputs: i64,
-    outputs: i64,
-}
-
-/// Returns the names of the linear layers of a graph, in order.
-pub fn linears(graph: &Graph) -> Vec<&str> {
-    let name = |site: Site| graph.modules[site.entered.0 as usize].as_str();
-    sites(graph, |_| true).into_iter().map(name).collect()
-}
-
-/// Freezes a model and gives its target layers adapters.
-///
-/// `autocast` is whether autocast is on, which adapters on quantized layers ask.
-///
-/// `input_gradients` is `enable_input_require_grads`: what the input embeddings return needs a
-/// gradient though their weight is frozen, as checkpointed layers want it.
-///
-/// Returns `None` where no layer is a target.
-pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool, autocast: bool) -> Option<Graph> {
-    let sites = sites(graph, |module| lora.is_target(module));
-    if sites.is_empty() {
-        return None;
-    }
-    let embedded = if input_gradients { embedding(graph) } else { None };
-    Some(Adapting { autocast, ..Adapting::new(graph, lora, sites, embedded) }.run())
-}
-
-/// The output of the module that holds the first embedding, and the statement that ends it.
-fn embedding(graph: &Graph) -> Option<(ValueId, usize)> {
-    let is_embedding = |s: &Statement| matches!(s, Statement::Run { op: Op::Embedding, .. });
-    let first = graph.statements.iter().position(is_embedding)?;
-    let mut last = None;
-    for (index, statement) in graph.statements.iter().enumerate().skip(first) {
-        match statement {
-            Statement::Run { outputs, .. } => last = outputs.first().copied(),
-            Statement::Leave(_) => return Some((last?, index)),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// Finds linear layers: modules without others in them that run one matrix product with a weight.
-fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
-    let mut found = Vec::new();
-    let mut module = 0;
-    let mut input = None;
-    let mut output = None;
-    let mut weight = None;
-    for (index, statement) in graph.statements.iter().enumerate() {
-        match statement {
-            Statement::Enter(entered) => {
-                module = entered.0;
-                (input, output, weight) = (None, None, None);
-            }
-            Statement::Run { op, inputs, outputs } => {
-                input = input.or(inputs.first().copied());
-                output = outputs.first().copied();
-                weight = match op {
-                    Op::Linear | Op::Linear4bit | Op::Linear8bit => Some((inputs[1], false)),
-                    Op::Addmm => Some((inputs[2], true)),
-                    _ => weight,
-                };
-            }
-            Statement::Leave(outer) => {
-                let name = &graph.modules[module as usize];
-                if let (Some(input), Some(output), Some((value, turned))) =
-                    (input.take(), output.take(), weight.take())
-                    && wanted(name)
-                {
-                    let sizes = &graph.weights[value.0 as usize].sizes;
-                    let [first, second] = [sizes[0], sizes[1]];
-                    let (inputs, outputs) = if turned { (first, second) } else { (second, first) };
-                    let (entered, leave) = (ModuleId(module), index);
-                    let module = name.clone();
-                    found.push(Site { module, entered, input, output, leave, inputs, outputs });
-                }
-                module = outer.0;
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
 /// Values that an adapter adds, as an offset from what its layer returns: the layer's own result,
-/// its dtype, the input in the adapter's dtype, dropped, through A, through B, scaled, the sum.
+/// its dtype, the input in the adapter's dtype, dropped, through A, through B, scaled, the sum; a
+/// quantized layer has one more, for the clone of its result.
 const ADDED: u32 = 9;
 
 /// A graph under transformation.
-struct Adapting<'g> {
+pub(super) struct Adapting<'g> {
     old: &'g Graph,
     new: Graph,
     lora: &'g Lora,
-    autocast: bool,
+    /// Whether autocast is on.
+    pub(super) autocast: bool,
     sites: Vec<Site>,
     embedded: Option<(ValueId, usize)>,
     /// New ids by old ones; one more than there are values.
@@ -171,7 +27,8 @@ struct Adapting<'g> {
 }
 
 impl<'g> Adapting<'g> {
-    fn new(
+    /// Starts with what is there.
+    pub(super) fn new(
         old: &'g Graph,
         lora: &'g Lora,
         sites: Vec<Site>,
@@ -195,7 +52,8 @@ impl<'g> Adapting<'g> {
         Adapting { old, new, lora, autocast: false, sites, embedded, ids, adapters }
     }
 
-    fn run(mut self) -> Graph {
+    /// Ends with the graph that has the adapters.
+    pub(super) fn run(mut self) -> Graph {
         self.weights();
         self.number();
         for (value, sizes, dtype) in &self.old.batch {
@@ -232,6 +90,9 @@ impl<'g> Adapting<'g> {
             self.ids.push(value.0);
             self.new.weights.push(Weight { value, trained: false, ..weight.clone() });
             let module = &old.modules[weight.module.0 as usize];
+            if *module == CLASSIFIER {
+                self.trained_copy(weight);
+            }
             let next = old.weights.get(index + 1).map(|next| &old.modules[next.module.0 as usize]);
             if next != Some(module)
                 && let Some(pair) = sizes.remove(module)
@@ -243,6 +104,15 @@ impl<'g> Adapting<'g> {
         for (module, pair) in sizes {
             self.add_pair(&module, pair);
         }
+    }
+
+    /// The copy of a classifier that is trained: the forward reads it in place of the original.
+    fn trained_copy(&mut self, weight: &Weight) {
+        let index = self.new.weights.len() as u32;
+        let value = ValueId(index);
+        self.ids[weight.value.0 as usize] = index;
+        self.new.trained.push(index);
+        self.new.weights.push(Weight { value, trained: true, ..weight.clone() });
     }
 
     fn add_pair(&mut self, module: &str, pair: [[i64; 2]; 2]) {
@@ -285,7 +155,7 @@ impl<'g> Adapting<'g> {
         let mut starts = Vec::with_capacity(old.statements.len() + 1);
         let sites = std::mem::take(&mut self.sites);
         let mut ends: BTreeMap<usize, &Site> = sites.iter().map(|s| (s.leave, s)).collect();
-        let renamed: std::collections::BTreeSet<u32> = sites
+        let renamed: BTreeSet<u32> = sites
             .iter()
             .map(|site| site.output.0)
             .chain(self.embedded.map(|(output, _)| output.0))

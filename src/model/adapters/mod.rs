@@ -1,0 +1,187 @@
+//! Low-rank adapters on linear layers: a transformation of a finished graph, as `peft` wraps the
+//! modules of a finished model.
+//!
+//! Source: peft `tuners/lora/layer.py` (`Linear`), `tuners/tuners_utils.py` of 0.17 and 0.21.
+
+mod adapting;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use adapting::Adapting;
+
+use crate::model::graph::{Graph, ModuleId, Op, Statement, ValueId, Weight};
+
+/// Which linear layers get an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Targets {
+    /// Every one but the output embeddings (`target_modules="all-linear"`).
+    AllLinear,
+    /// Those whose name, or the end of it after a dot, is one of these.
+    Named(Vec<String>),
+}
+
+impl fmt::Display for Targets {
+    /// As the command line spells them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Targets::AllLinear => f.write_str("all-linear"),
+            Targets::Named(names) => f.write_str(&names.join("+")),
+        }
+    }
+}
+
+/// Adapters: all that `peft.LoraConfig` says about memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// Rows of A, columns of B.
+    pub rank: u64,
+    /// Dropout on what A reads.
+    pub dropout: f64,
+    /// Where.
+    pub targets: Targets,
+}
+
+impl Lora {
+    /// Whether the linear layer of that name gets an adapter.
+    pub fn is_target(&self, module: &str) -> bool {
+        match &self.targets {
+            Targets::AllLinear => module != HEAD && module != CLASSIFIER,
+            Targets::Named(names) => names.iter().any(|name| {
+                let rest = module.strip_suffix(name.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }),
+        }
+    }
+}
+
+/// The output embeddings of every causal decoder that is built in.
+pub const HEAD: &str = "lm_head";
+
+/// The head of every classifier of samples that is built in: `task_type=SEQ_CLS` trains a copy of it.
+///
+/// Source: peft `peft_model.py` (`PeftModelForSequenceClassification`), `utils/other.py`
+/// (`ModulesToSaveWrapper`).
+const CLASSIFIER: &str = "score";
+
+/// Returns the name of each weight as `named_parameters()` of the model with adapters has it, in the
+/// order of loading; "" for buffers.
+pub fn parameter_names(graph: &Graph) -> Vec<String> {
+    let adapted: BTreeSet<&str> =
+        graph.modules.iter().filter_map(|name| name.strip_suffix(".lora_A")).collect();
+    let name = |weight: &Weight| {
+        let module = graph.modules[weight.module.0 as usize].as_str();
+        let own = match module {
+            _ if weight.name.is_empty() => return String::new(),
+            _ if module.ends_with(".lora_A") || module.ends_with(".lora_B") => ".default",
+            _ if adapted.contains(module) => ".base_layer",
+            CLASSIFIER if weight.trained => ".modules_to_save.default",
+            CLASSIFIER => ".original_module",
+            _ => "",
+        };
+        match module {
+            "" => format!("base_model.model.{}", weight.name),
+            _ => format!("base_model.model.{module}{own}.{}", weight.name),
+        }
+    };
+    graph.weights.iter().map(name).collect()
+}
+
+/// A linear layer in a graph.
+#[derive(Debug)]
+struct Site {
+    module: String,
+    /// Its forward.
+    entered: ModuleId,
+    /// What the module is given.
+    input: ValueId,
+    /// What it returns.
+    output: ValueId,
+    /// The statement that ends it.
+    leave: usize,
+    inputs: i64,
+    outputs: i64,
+}
+
+/// Returns the names of the linear layers of a graph, in order.
+pub fn linears(graph: &Graph) -> Vec<&str> {
+    let name = |site: Site| graph.modules[site.entered.0 as usize].as_str();
+    sites(graph, |_| true).into_iter().map(name).collect()
+}
+
+/// Freezes a model and gives its target layers adapters.
+///
+/// `autocast` is whether autocast is on, which adapters on quantized layers ask.
+///
+/// `input_gradients` is `enable_input_require_grads`: what the input embeddings return needs a
+/// gradient though their weight is frozen, as checkpointed layers want it.
+///
+/// Returns `None` where no layer is a target.
+pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool, autocast: bool) -> Option<Graph> {
+    let sites = sites(graph, |module| lora.is_target(module));
+    if sites.is_empty() {
+        return None;
+    }
+    let embedded = if input_gradients { embedding(graph) } else { None };
+    let mut adapting = Adapting::new(graph, lora, sites, embedded);
+    adapting.autocast = autocast;
+    Some(adapting.run())
+}
+
+/// The output of the module that holds the first embedding, and the statement that ends it.
+fn embedding(graph: &Graph) -> Option<(ValueId, usize)> {
+    let is_embedding = |s: &Statement| matches!(s, Statement::Run { op: Op::Embedding, .. });
+    let first = graph.statements.iter().position(is_embedding)?;
+    let mut last = None;
+    for (index, statement) in graph.statements.iter().enumerate().skip(first) {
+        match statement {
+            Statement::Run { outputs, .. } => last = outputs.first().copied(),
+            Statement::Leave(_) => return Some((last?, index)),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Finds linear layers: modules without others in them that run one matrix product with a weight.
+fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
+    let mut found = Vec::new();
+    let mut module = 0;
+    let mut input = None;
+    let mut output = None;
+    let mut weight = None;
+    for (index, statement) in graph.statements.iter().enumerate() {
+        match statement {
+            Statement::Enter(entered) => {
+                module = entered.0;
+                (input, output, weight) = (None, None, None);
+            }
+            Statement::Run { op, inputs, outputs } => {
+                input = input.or(inputs.first().copied());
+                output = outputs.first().copied();
+                weight = match op {
+                    Op::Linear | Op::Linear4bit | Op::Linear8bit => Some((inputs[1], false)),
+                    Op::Addmm => Some((inputs[2], true)),
+                    _ => weight,
+                };
+            }
+            Statement::Leave(outer) => {
+                let name = &graph.modules[module as usize];
+                if let (Some(input), Some(output), Some((value, turned))) =
+                    (input.take(), output.take(), weight.take())
+                    && wanted(name)
+                {
+                    let sizes = &graph.weights[value.0 as usize].sizes;
+                    let [first, second] = [sizes[0], sizes[1]];
+                    let (inputs, outputs) = if turned { (first, second) } else { (second, first) };
+                    let (entered, leave) = (ModuleId(module), index);
+                    let module = name.clone();
+                    found.push(Site { module, entered, input, output, leave, inputs, outputs });
+                }
+                module = outer.0;
+            }
+            _ => {}
+        }
+    }
+    found
+}

@@ -1,0 +1,112 @@
+//! What is refused: setups that the traces are not right for yet.
+
+use crate::model::config::{ModelConfig, Task};
+use crate::model::quantize::Quantize;
+use crate::model::tuning::Tuning;
+use crate::step::setup::{Attention, Checkpointing, Loss, Precision, Setup, Version};
+use crate::step::{StepError, is_causal_decoder};
+
+/// Refuses what the traces are not right for yet; a wrong answer costs more than none.
+pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
+    let refuse = |what: String| Err(StepError::NotYet(what));
+    if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
+        return Err(StepError::SdpaRefused(model.model_type()));
+    }
+    if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
+        return Err(StepError::CheckpointingRefused(model.model_type()));
+    }
+    if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full)
+        && !is_causal_decoder(model)
+    {
+        return refuse(format!("checkpointing {} on {}", setup.checkpointing, model.model_type()));
+    }
+    if let Some(head_dim) = model.head_dim()
+        && setup.precision.is_half()
+        && !head_dim.is_multiple_of(8)
+    {
+        return refuse(format!("a head size of {head_dim} in 16 bits"));
+    }
+    if setup.loss == Loss::Fused {
+        fused_loss_covered(model, setup)?;
+    }
+    match model {
+        ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
+        ModelConfig::Decoder(c) if c.is_regression() => {
+            refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
+        ModelConfig::Encoder(c) if c.is_regression() => {
+            refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
+        // Not run: the oracle's cuDNN refuses depthwise convolutions of bfloat16 there.
+        ModelConfig::ConvNext(_)
+            if matches!(setup.precision, Precision::Bf16 | Precision::AmpBf16)
+                && setup.torch > Version::new(2, 8) =>
+        {
+            Err(StepError::NoBfloat16(model.model_type()))
+        }
+        // `_keep_in_fp32_modules`: the MLP's last projection stays in float32.
+        ModelConfig::T5(_) if setup.precision == Precision::Fp16 => {
+            Err(StepError::KeptInFloat32(model.model_type()))
+        }
+        ModelConfig::Gpt2(c)
+            if c.reorder_and_upcast_attn && setup.attention == Attention::Eager =>
+        {
+            refuse("reorder_and_upcast_attn".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses quantized models that bitsandbytes' linear layers were not compared in.
+pub fn quantize_covered(
+    model: &ModelConfig,
+    tuning: &Tuning,
+    how: Quantize,
+) -> Result<(), StepError> {
+    let refuse = |what: &str| Err(StepError::NotYet(format!("quantize {} {what}", how.name())));
+    if tuning.lora.is_none() {
+        return Err(StepError::NothingOnQuantized(how.name()));
+    }
+    match model {
+        _ if model.has_experts() => refuse("of a mixture of experts"),
+        ModelConfig::Gpt2(_) => refuse("of gpt2, whose layers are no nn.Linear"),
+        _ if !is_causal_decoder(model) => refuse(&format!("of {}", model.model_type())),
+        _ => Ok(()),
+    }
+}
+
+/// The first liger-kernel that was read and compared, 0.8.5, refuses transformers before 5.0.
+///
+/// Source: `MODEL_TYPE_TO_APPLY_LIGER_FN` and the check above it in its `monkey_patch.py`.
+fn fused_loss_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
+    let is_patched = matches!(model, ModelConfig::Decoder(c) if c.family.has_fused_loss());
+    if !is_patched {
+        return Err(StepError::NoFusedLoss(model.model_type().to_owned()));
+    }
+    if model.task() != Task::CausalLm {
+        let what = format!("{} for {}", model.model_type(), model.task().name());
+        return Err(StepError::NoFusedLoss(what));
+    }
+    if setup.transformers < Version::new(5, 0) {
+        return Err(StepError::NotYet("loss fused with transformers before 5.0".to_owned()));
+    }
+    Ok(())
+}
+
+/// From transformers 5 on, experts are covered where they are multiplied by group: on a PyTorch and
+/// a GPU that can.
+///
+/// Source: `_can_use_grouped_mm` in transformers' `integrations/moe.py`.
+fn experts_covered(setup: &Setup) -> Result<(), StepError> {
+    let refuse = |what: &str| Err(StepError::NotYet(format!("a mixture of experts {what}")));
+    if setup.transformers < Version::new(5, 0) {
+        return Ok(());
+    }
+    if setup.torch < Version::new(2, 9) {
+        return refuse("on a PyTorch before 2.9");
+    }
+    if setup.gpu.compute_capability < (8, 0) {
+        return refuse("on a GPU before compute capability 8.0");
+    }
+    Ok(())
+}
