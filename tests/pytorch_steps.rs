@@ -197,6 +197,22 @@ fn adapters_beside_other_setups_need_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Sizes that were not looked at while the code was written; reported, not worked on. On torch 2.15
+/// PyTorch itself fails at one of them: a bias in 8 bits is cast once, which recomputing finds out.
+#[test]
+fn adapters_of_sizes_never_looked_at_are_as_near() {
+    let new = include_str!("data/quantized_held_out_torch2.15.jsonl");
+    let old = include_str!("data/quantized_held_out_torch2.8.jsonl");
+    let mut out = errors("quantized, held out, torch 2.15", new, NEW.0, NEW.1);
+    out.extend(errors("quantized, held out, torch 2.8", old, OLD.0, OLD.1));
+    let new = include_str!("data/lora_held_out_torch2.15.jsonl");
+    let old = include_str!("data/lora_held_out_torch2.8.jsonl");
+    out.extend(errors("adapters, held out, torch 2.15", new, NEW.0, NEW.1));
+    out.extend(errors("adapters, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert_eq!(out.len(), 22);
+    assert_equal(&out);
+}
+
 #[test]
 fn adapters_without_a_layer_name_the_layers_that_are_there() {
     let row = include_str!("data/lora_torch2.15.jsonl").lines().next().unwrap();

@@ -35,7 +35,7 @@ const VERY_CLEAR_PERCENT: f64 = 10.0;
 const CLEAR_BY_LINE_PERCENT: f64 = 12.0;
 
 /// So many sizes below the largest are looked at one by one; what is farther below takes less by so
-/// many samples that fragments hardly make up for it, and steps double with each [`SAME_STEP`] looks.
+/// many samples that fragments hardly make up for it, and steps double with each `SAME_STEP` looks.
 ///
 /// Below a largest micro-batch of 266 or less this is every one that is not clear of the capacity.
 pub const EVERY_ONE: u64 = 32;

@@ -18,7 +18,7 @@ use crate::step::tensor::{DType, Tensor};
 pub struct Autocast {
     /// What it casts to, while it is on.
     pub dtype: Option<DType>,
-    /// Casts of trained weights, by their accumulator's node.
+    /// Casts of leaves, by their accumulator's node.
     casts: BTreeMap<u32, Tensor>,
 }
 
@@ -63,16 +63,19 @@ impl Tape<'_> {
         }
     }
 
-    /// Returns a float tensor in another float dtype; a trained weight's 16-bit cast is made once.
+    /// Returns a float tensor in another float dtype; the 16-bit cast of a leaf that needs a gradient
+    /// (a trained weight, embeddings that were asked to need one) is made once.
     pub fn cached_cast(&mut self, x: &Tensor, dtype: DType) -> Tensor {
         if !x.dtype.is_float() || x.dtype == dtype {
             return x.clone();
         }
-        let weight = x.edge.map(|edge| edge.node).filter(|&node| {
+        let leaf = x.edge.map(|edge| edge.node).filter(|&node| {
             let op = &self.nodes[node as usize].op;
-            matches!(op, Backward::Accumulate { .. }) && !x.is_view && dtype.is_half()
+            matches!(op, Backward::Accumulate { .. } | Backward::Leaf)
+                && !x.is_view
+                && dtype.is_half()
         });
-        let Some(node) = weight else { return self.to(x, dtype) };
+        let Some(node) = leaf else { return self.to(x, dtype) };
         if let Some(cast) = self.autocast.casts.get(&node) {
             return cast.clone();
         }
