@@ -80,11 +80,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --freeze [", 2, &["`["]),
     ("estimate gpt2 --loss fused", 2, &["Liger has no fused loss for gpt2", "--loss standard"]),
     (
-        "estimate qwen2.5-0.5b --loss fused --torch 2.8 --transformers 4.56",
-        2,
-        &["not yet", "transformers before 5.0"],
-    ),
-    (
         "estimate qwen2.5-0.5b --loss fused --lora r=8,targets=q_proj+lm_head",
         2,
         &["lm_head", "--loss standard"],

@@ -170,8 +170,12 @@ fn parts_that_are_frozen_or_recomputed_need_what_pytorch_needs() {
 fn the_fused_loss_needs_what_pytorch_needs() {
     let new = include_str!("data/fused_torch2.15.jsonl");
     let mut out = errors("fused loss, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/fused_torch2.8.jsonl");
+    out.extend(errors("fused loss, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
     let new = include_str!("data/fused_held_out_torch2.15.jsonl");
     out.extend(errors("fused loss, held out, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/fused_held_out_torch2.8.jsonl");
+    out.extend(errors("fused loss, held out, torch 2.8", old, OLD.0, OLD.1));
     assert_equal(&out);
 }
 

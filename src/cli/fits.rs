@@ -381,9 +381,6 @@ impl From<StepError> for CliError {
             StepError::NotYet(what) if what.starts_with("quantize") => {
                 CliError::not_yet(what).hint("leave --quantize out")
             }
-            StepError::NotYet(what) if what.starts_with("loss") => {
-                CliError::not_yet(what).hint("--loss standard, or --transformers 5.23")
-            }
             StepError::NotYet(what) => CliError::not_yet(what),
             StepError::SdpaRefused(_) => {
                 CliError::usage(error.to_string()).hint("--attention eager")

@@ -52,8 +52,8 @@ const PAGED: &str = "the moments of parameters with 100,000 elements or more are
                      the host when the GPU is full";
 
 /// What an estimate with the fused loss counts of Liger.
-const FUSED_ALONE: &str = "--loss fused is the fused linear cross-entropy of liger-kernel 0.8.5 \
-                           alone; Liger's rope, norms and MLP, which use_liger_kernel switches \
+const FUSED_ALONE: &str = "--loss fused is the fused linear cross-entropy of liger-kernel (0.6.2 for \
+                           transformers 4, 0.8.5 for 5) alone; Liger's rope, norms and MLP, which use_liger_kernel switches \
                            on too, are not counted";
 
 /// What an estimate of QLoRA takes bitsandbytes to do.

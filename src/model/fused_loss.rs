@@ -1,7 +1,7 @@
 //! Liger's loss of causal decoders: head and cross-entropy as one operator that makes the logits of
 //! some tokens at a time, and their gradients in forward.
 //!
-//! Source: liger-kernel 0.8.5, `transformers/model/loss_utils.py` (`LigerForCausalLMLoss`) and
+//! Source: liger-kernel 0.8.5 and 0.6.2, `transformers/model/loss_utils.py` (`LigerForCausalLMLoss`) and
 //! `ops/fused_linear_cross_entropy.py`.
 
 use crate::model::builder::{Builder, Value};

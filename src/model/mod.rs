@@ -11,7 +11,7 @@ pub mod freeze;
 pub mod fused_loss;
 mod gpt2;
 pub mod graph;
-mod masks;
+pub mod masks;
 mod opt;
 pub mod options;
 pub mod quantize;

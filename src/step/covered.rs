@@ -27,7 +27,7 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         return refuse(format!("a head size of {head_dim} in 16 bits"));
     }
     if setup.loss == Loss::Fused {
-        fused_loss_covered(model, setup)?;
+        fused_loss_covered(model)?;
     }
     match model {
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
@@ -75,10 +75,8 @@ pub fn quantize_covered(
     }
 }
 
-/// The first liger-kernel that was read and compared, 0.8.5, refuses transformers before 5.0.
-///
-/// Source: `MODEL_TYPE_TO_APPLY_LIGER_FN` and the check above it in its `monkey_patch.py`.
-fn fused_loss_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
+/// Refuses models that Liger does not patch, in 0.6.2 (transformers 4) and 0.8.5 (5) the same.
+fn fused_loss_covered(model: &ModelConfig) -> Result<(), StepError> {
     let is_patched = matches!(model, ModelConfig::Decoder(c) if c.family.has_fused_loss());
     if !is_patched {
         return Err(StepError::NoFusedLoss(model.model_type().to_owned()));
@@ -86,9 +84,6 @@ fn fused_loss_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepErro
     if model.task() != Task::CausalLm {
         let what = format!("{} for {}", model.model_type(), model.task().name());
         return Err(StepError::NoFusedLoss(what));
-    }
-    if setup.transformers < Version::new(5, 0) {
-        return Err(StepError::NotYet("loss fused with transformers before 5.0".to_owned()));
     }
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Liger's fused linear cross-entropy: chunk by chunk the logits, the loss in their place, and what
 //! the head's input and weight get of it, all in forward.
 //!
-//! Source: liger-kernel 0.8.5, `ops/fused_linear_cross_entropy.py`. Its Triton kernels take no memory.
+//! Source: liger-kernel 0.8.5, which wants transformers 5, and 0.6.2 for older ones,
+//! `ops/fused_linear_cross_entropy.py`. Their Triton kernels take no memory.
 
 use crate::model::fused_loss::chunk_rows;
+use crate::model::masks::TRANSFORMERS_5;
 use crate::step::ops::{Backward, Grads};
 use crate::step::setup::Version;
 use crate::step::tape::Tape;
@@ -17,7 +19,7 @@ impl Tape<'_> {
     /// `liger_fused_linear_cross_entropy(x, weight, labels)`, mean over labels.
     pub fn fused_cross_entropy(&mut self, x: &Tensor, weight: &Tensor, labels: &Tensor) -> Tensor {
         let (scalar, asks) = (Dims::new(&[]), [x, weight].map(|tensor| tensor.edge.is_some()));
-        let (rows, inputs) = (x.sizes.as_slice()[0], x.sizes.as_slice()[1]);
+        let rows = x.sizes.as_slice()[0];
         let grad_x = self.empty_strided(x.sizes, x.strides, x.dtype);
         let grad_weight = (asks == [true, true]).then(|| self.empty(weight.sizes, weight.dtype));
         let losses = self.empty(Dims::new(&[rows]), DType::F32);
@@ -25,13 +27,7 @@ impl Tape<'_> {
         drop(self.count_true(&is_label));
         // An autograd function runs without recording.
         let records = std::mem::replace(&mut self.grad_enabled, false);
-        self.chunks(
-            x,
-            weight,
-            grad_weight.as_ref(),
-            asks[0],
-            chunk_rows(rows, inputs, weight.sizes.as_slice()[0]),
-        );
+        let last = self.chunks(x, weight, grad_weight.as_ref(), asks[0]);
         self.grad_enabled = records;
         let mut saves = vec![&grad_x];
         saves.extend(&grad_weight);
@@ -39,25 +35,27 @@ impl Tape<'_> {
         let edge = self.record(Backward::FusedCrossEntropy, &[x, weight], &saves, &meta);
         let loss = self.result(scalar, scalar, DType::F32, edge);
         self.reduction(&losses, 1);
-        drop((losses, is_label));
+        drop((losses, is_label, last));
         loss
     }
 
+    /// Returns the last chunk's logits, where their name stays.
     fn chunks(
         &mut self,
         x: &Tensor,
         weight: &Tensor,
         grad_weight: Option<&Tensor>,
         has_gradients: bool,
-        chunk: u64,
-    ) {
+    ) -> Option<Tensor> {
         let (rows, inputs) = (x.sizes.as_slice()[0], x.sizes.as_slice()[1]);
         let classes = weight.sizes.as_slice()[0];
-        let in_place =
-            x.dtype == weight.dtype && self.autocast.dtype.is_none_or(|dtype| dtype == x.dtype);
+        let chunk = chunk_rows(rows, inputs, classes);
+        let keeps_names = !self.has_new_liger();
+        let in_place = !keeps_names
+            && x.dtype == weight.dtype
+            && self.autocast.dtype.is_none_or(|dtype| dtype == x.dtype);
         let buffer = in_place.then(|| self.empty(Dims::new(&[chunk, classes]), x.dtype));
-        let mut start = 0;
-        // The names of a chunk are taken again by the next one's.
+        let (mut start, mut last) = (0, None);
         while start < rows {
             let part = Dims::new(&[chunk.min(rows - start), inputs]);
             let read = self.alias(x, part, x.strides, None);
@@ -71,6 +69,7 @@ impl Tape<'_> {
                     self.autocast_product(&read, &turned)
                 }
             };
+            drop(last.take());
             if has_gradients {
                 match &buffer {
                     Some(_) => self.cublas_workspace(),
@@ -80,8 +79,16 @@ impl Tape<'_> {
             if let Some(grad_weight) = grad_weight {
                 self.add_product(grad_weight, &logits, &read);
             }
+            last = keeps_names.then_some(logits);
             start += chunk;
         }
+        last
+    }
+
+    /// Whether it is the liger-kernel that multiplies in place and lets go of each chunk's names: the
+    /// older one is for transformers before 5.0.
+    fn has_new_liger(&self) -> bool {
+        self.setup.transformers >= TRANSFORMERS_5
     }
 
     /// `a @ b` under autocast: both are cast, the last first.
@@ -100,7 +107,8 @@ impl Tape<'_> {
     fn add_product(&mut self, grad_weight: &Tensor, logits: &Tensor, x: &Tensor) {
         let adds_float =
             grad_weight.dtype == DType::F32 && self.setup.torch >= ADDS_HALVES_TO_FLOATS;
-        let adds = self.setup.gpu.compute_capability.0 >= 8
+        let adds = self.has_new_liger()
+            && self.setup.gpu.compute_capability.0 >= 8
             && logits.dtype.is_half()
             && (adds_float || grad_weight.dtype == logits.dtype);
         if adds {
