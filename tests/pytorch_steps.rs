@@ -217,6 +217,17 @@ fn adapters_of_sizes_never_looked_at_are_as_near() {
     assert_equal(&out);
 }
 
+/// transformers' own path around flash-attn, for which a stand-in allocates what its source says
+/// (tests/oracle/flash_attn_standin.py): the package itself was not run.
+#[test]
+fn flash_attn_needs_what_its_source_says() {
+    let new = include_str!("data/flash_torch2.15.jsonl");
+    let mut out = errors("flash-attn's stand-in, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let new = include_str!("data/flash_held_out_torch2.15.jsonl");
+    out.extend(errors("flash-attn's stand-in, held out, torch 2.15", new, NEW.0, NEW.1));
+    assert_equal(&out);
+}
+
 #[test]
 fn adapters_without_a_layer_name_the_layers_that_are_there() {
     let row = include_str!("data/lora_torch2.15.jsonl").lines().next().unwrap();

@@ -378,6 +378,12 @@ impl From<StepError> for CliError {
             StepError::NotYet(what) if what.starts_with("lora") => {
                 CliError::not_yet(what).hint("leave --lora out")
             }
+            StepError::NotYet(what) if what.starts_with("attention flash") => {
+                CliError::not_yet(what).hint("--attention sdpa")
+            }
+            StepError::FlashRefuses(_) => {
+                CliError::usage(error.to_string()).hint("--attention sdpa")
+            }
             StepError::NotYet(what) if what.starts_with("quantize") => {
                 CliError::not_yet(what).hint("leave --quantize out")
             }

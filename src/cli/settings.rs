@@ -51,6 +51,10 @@ const PAGED: &str = "the moments of parameters with 100,000 elements or more are
                      outside PyTorch's allocator and not counted, since the driver moves them to \
                      the host when the GPU is full";
 
+/// What an estimate with the package flash-attn rests on.
+const FLASH: &str = "--attention flash is estimated from flash-attn's source (2.8), not compared with \
+                     the package itself: transformers' own code around it was";
+
 /// What an estimate with the fused loss counts of Liger.
 const FUSED_ALONE: &str = "--loss fused is the fused linear cross-entropy of liger-kernel (0.6.2 for \
                            transformers 4, 0.8.5 for 5) alone; Liger's rope, norms and MLP, which use_liger_kernel switches \
@@ -153,6 +157,9 @@ impl Settings {
             AttentionArg::Sdpa
         };
         let attention = assumed.or(args.attention, "attention", attention, |v| v.name());
+        if attention == AttentionArg::Flash {
+            assumed.lines.push(FLASH.to_owned());
+        }
         let mask = match model.image_size() {
             Some(_) => AttentionMaskArg::None,
             None if model.reads_audio() => AttentionMaskArg::None,
@@ -205,7 +212,7 @@ impl Settings {
             clip: args.clip,
             zero_grad: support::zero_grad(zero_grad),
             checkpointing: support::checkpointing(checkpointing),
-            attention: support::attention(attention)?,
+            attention: support::attention(attention),
             attention_mask: support::attention_mask(mask),
             loss: support::loss(loss),
             torch: versions.torch,

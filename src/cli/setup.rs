@@ -73,7 +73,7 @@ setup_args! {
     /// module) or every=N (the N-th layer, the 2N-th, ...) [default: none]
     #[arg(long, value_name = "WHAT")]
     checkpointing: CheckpointingArg,
-    /// Compute attention this way [default: sdpa]
+    /// Compute attention this way; flash is the package flash-attn [default: sdpa]
     #[arg(long, value_name = "KIND")]
     attention: AttentionArg,
     /// Pass this mask, as the collator does; it decides the attention kernel [default: ones]

@@ -107,17 +107,11 @@ pub const fn checkpointing(value: CheckpointingArg) -> Checkpointing {
 }
 
 /// Turns the attention into the step's.
-///
-/// # Errors
-/// For implementations whose traces come later.
-pub fn attention(value: AttentionArg) -> Result<Attention, CliError> {
+pub const fn attention(value: AttentionArg) -> Attention {
     match value {
-        AttentionArg::Sdpa => Ok(Attention::Sdpa),
-        AttentionArg::Eager => Ok(Attention::Eager),
-        AttentionArg::Flash => Err(refused("--attention", "flash", "--attention sdpa").cause(
-            "the package flash-attn was never compared with; without padding PyTorch's sdpa \
-                    runs the same kernel in 16 bits",
-        )),
+        AttentionArg::Sdpa => Attention::Sdpa,
+        AttentionArg::Eager => Attention::Eager,
+        AttentionArg::Flash => Attention::Flash,
     }
 }
 

@@ -239,7 +239,8 @@ impl<'b> Block<'_, 'b> {
                 drop(out);
                 (b.contiguous(&turned), None)
             }
-            Attention::Eager => {
+            // Flash is refused before a graph is made.
+            Attention::Eager | Attention::Flash => {
                 let (attended, weights) = self.eager(b, &q, &k, &v);
                 (attended, Some(weights))
             }

@@ -249,6 +249,13 @@ pub enum Op {
         /// `enable_gqa`: keys and values have fewer heads than queries.
         grouped: bool,
     },
+    /// `a.to(autocast's dtype)` where a is in float32; itself without autocast. `[a] -> [out]`
+    ToAutocast,
+    /// `flash_attn_func`, causal. `[query, key, value] (batch, seq_len, heads, head_dim) -> [out]`
+    FlashAttn {
+        /// Dropout on the probabilities.
+        dropout: f64,
+    },
     /// Sum over a dimension. `[a] -> [out]`
     SumDim {
         /// The dimension; negative counts from the end.

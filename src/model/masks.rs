@@ -36,6 +36,12 @@ pub fn causal_mask<'b>(
 ) -> Option<Value<'b>> {
     let (batch, seq) = (o.batch, o.seq_len);
     let as_bool = attention_mask.map(|_| b.fresh(&[batch, seq], Dtype::Bool));
+    if o.attention == Attention::Flash {
+        if let Some(mask) = &as_bool {
+            drop(b.run(Op::AllTrue, &[mask]));
+        }
+        return None;
+    }
     let slides = window.is_some_and(|window| seq >= window);
     let packed = if as_bool.is_none() { packed_sequences(b, o) } else { None };
     let sdpa = o.attention == Attention::Sdpa;

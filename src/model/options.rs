@@ -9,6 +9,8 @@ pub enum Attention {
     Sdpa,
     /// Matrix products and softmax written out.
     Eager,
+    /// The package flash-attn, version 2.
+    Flash,
 }
 
 /// How the loss of a causal decoder is computed.

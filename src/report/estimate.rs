@@ -165,5 +165,6 @@ pub const fn attention_name(attention: Attention) -> &'static str {
     match attention {
         Attention::Sdpa => "sdpa",
         Attention::Eager => "eager",
+        Attention::Flash => "flash",
     }
 }

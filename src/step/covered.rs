@@ -3,7 +3,9 @@
 use crate::model::config::{ModelConfig, Task};
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
-use crate::step::setup::{Attention, Checkpointing, Loss, Precision, Setup, Version};
+use crate::step::setup::{
+    Attention, AttentionMask, Checkpointing, Loss, Precision, Setup, Version,
+};
 use crate::step::{StepError, is_causal_decoder};
 
 /// Refuses what the traces are not right for yet; a wrong answer costs more than none.
@@ -11,6 +13,9 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     let refuse = |what: String| Err(StepError::NotYet(what));
     if setup.attention == Attention::Sdpa && model.refuses_sdpa(setup.transformers) {
         return Err(StepError::SdpaRefused(model.model_type()));
+    }
+    if setup.attention == Attention::Flash {
+        flash_covered(model, setup)?;
     }
     if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
         return Err(StepError::CheckpointingRefused(model.model_type()));
@@ -61,11 +66,17 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
 pub fn quantize_covered(
     model: &ModelConfig,
     tuning: &Tuning,
+    setup: &Setup,
     how: Quantize,
 ) -> Result<(), StepError> {
     let refuse = |what: &str| Err(StepError::NotYet(format!("quantize {} {what}", how.name())));
     if tuning.lora.is_none() {
         return Err(StepError::NothingOnQuantized(how.name()));
+    }
+    // What is in float32 would be cast to the format of a quantized weight.
+    let autocast = matches!(setup.precision, Precision::AmpBf16 | Precision::AmpFp16);
+    if setup.attention == Attention::Flash && !autocast {
+        return refuse("with attention flash and without autocast");
     }
     match model {
         _ if model.has_experts() => refuse("of a mixture of experts"),
@@ -73,6 +84,32 @@ pub fn quantize_covered(
         _ if !is_causal_decoder(model) => refuse(&format!("of {}", model.model_type())),
         _ => Ok(()),
     }
+}
+
+/// Refuses what flash-attn does not run, and what of it was not worked out.
+///
+/// Source: `csrc/flash_attn/flash_api.cpp` (`mha_fwd`).
+fn flash_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
+    if setup.precision == Precision::Fp32 {
+        return Err(StepError::FlashRefuses("float32"));
+    }
+    if setup.gpu.compute_capability < (8, 0) {
+        return Err(StepError::FlashRefuses("a GPU before compute capability 8.0"));
+    }
+    if model.head_dim().is_some_and(|size| size > 256) {
+        return Err(StepError::FlashRefuses("heads of more than 256"));
+    }
+    let not_yet = match model {
+        ModelConfig::Decoder(_) if setup.attention_mask != AttentionMask::Ones => {
+            "with another mask than ones".to_owned()
+        }
+        ModelConfig::Decoder(_) if setup.transformers < Version::new(5, 0) => {
+            "with transformers before 5.0".to_owned()
+        }
+        ModelConfig::Decoder(_) => return Ok(()),
+        _ => format!("on {}", model.model_type()),
+    };
+    Err(StepError::NotYet(format!("attention flash {not_yet}")))
 }
 
 /// Refuses models that Liger does not patch, in 0.6.2 (transformers 4) and 0.8.5 (5) the same.

@@ -60,6 +60,9 @@ pub enum StepError {
     /// A `model_type` that Liger has no fused loss for, or none for its task.
     #[error("Liger has no fused loss for {0}")]
     NoFusedLoss(String),
+    /// What the package flash-attn does not run.
+    #[error("flash-attn does not run {0}")]
+    FlashRefuses(&'static str),
     /// A quantized model without adapters.
     #[error("weights in {0} cannot be trained, and nothing else is")]
     NothingOnQuantized(&'static str),
@@ -94,7 +97,7 @@ pub fn trace_tuned(
     covered(model, setup)?;
     let mut graph = graph(model, setup);
     if let Some(how) = tuning.quantized {
-        quantize_covered(model, tuning, how)?;
+        quantize_covered(model, tuning, setup, how)?;
         quantize(&mut graph, how);
     }
     match (&tuning.lora, &tuning.frozen) {

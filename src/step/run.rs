@@ -413,6 +413,11 @@ impl<'g> Interpreter<'g, '_> {
                 let call = SdpaCall { dropout: *dropout, causal: *causal, grouped: *grouped };
                 tape.sdpa(&args[0], &args[1], &args[2], args.get(3), &call)
             }
+            Op::ToAutocast => match tape.autocast.dtype {
+                Some(dtype) if args[0].dtype == DType::F32 => tape.to(&args[0], dtype),
+                _ => Rc::clone(&args[0]),
+            },
+            Op::FlashAttn { dropout } => tape.flash_attn([&args[0], &args[1], &args[2]], *dropout),
             Op::CountTrue => tape.count_true(&args[0]),
             Op::CumulativeSum => tape.cumulative_sum(&args[0]),
             Op::AllTrue => tape.all_true(&args[0]),

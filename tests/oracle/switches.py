@@ -3,7 +3,7 @@
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
 layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
-`task_type="SEQ_CLS"`, which trains a copy of its head.
+`task_type="SEQ_CLS"`, which trains a copy of its head. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
 import fnmatch
 import os
@@ -14,6 +14,10 @@ def add(oracle):
     plain = oracle.build
 
     def build(case):
+        if case["attention"] == "flash":
+            import flash_attn_standin
+            flash_attn_standin.install()
+            case = dict(case, attention="flash_attention_2")
         if case["lora"] and case["task"] == "sequence-classification":
             as_classifier()
         model, cfg = plain(case)

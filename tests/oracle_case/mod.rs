@@ -58,6 +58,7 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         attention: match text("attention", "sdpa").as_str() {
             "eager" => Attention::Eager,
             "sdpa" => Attention::Sdpa,
+            "flash" => Attention::Flash,
             other => panic!("{other}"),
         },
         attention_mask: match text("attention_mask", "ones").as_str() {

@@ -3,7 +3,7 @@
 //! Source: transformers `integrations/sdpa_attention.py` and the models' own eager code.
 
 use crate::model::builder::{Builder, Value};
-use crate::model::graph::Op;
+use crate::model::graph::{Dtype, Op};
 use crate::model::masks::{self, TRANSFORMERS_5};
 use crate::model::options::{Attention, GraphOptions, Version};
 
@@ -41,6 +41,7 @@ impl<'b> Attend<'_, 'b> {
     ) -> (Value<'b>, Option<Value<'b>>) {
         match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, q, k, v), None),
+            Attention::Flash => (self.flash(b, q, k, v), None),
             Attention::Eager => {
                 let (attended, weights) = self.eager(b, q, k, v);
                 (attended, Some(weights))
@@ -82,6 +83,33 @@ impl<'b> Attend<'_, 'b> {
         let turned = b.transpose(&out, 1, 2);
         drop(out);
         b.contiguous(&turned)
+    }
+
+    /// `flash_attention_forward`, where no token is padding.
+    fn flash(&self, b: &'b Builder, q: &Value<'b>, k: &Value<'b>, v: &Value<'b>) -> Value<'b> {
+        let turned = [q, k, v].map(|x| b.transpose(x, 1, 2));
+        let [q, k, v] = [0, 1, 2].map(|i| b.run(Op::ToAutocast, &[&turned[i]]));
+        if self.o.batch == 1 {
+            self.ask_for_packing(b);
+        }
+        b.run(Op::FlashAttn { dropout: self.dropout }, &[&q, &k, &v])
+    }
+
+    /// `_is_packed_sequence`: `(arange + positions.min() - positions).abs().sum().bool()`
+    fn ask_for_packing(&self, b: &'b Builder) {
+        let tokens = || b.fresh(&[1, self.o.seq_len], Dtype::I64);
+        let increasing = {
+            let _range = tokens();
+            let _least = b.fresh(&[], Dtype::I64);
+            tokens()
+        };
+        let difference = tokens();
+        let absolute = tokens();
+        drop(difference);
+        let sum = b.fresh(&[], Dtype::I64);
+        drop(absolute);
+        b.scratch(&[], Dtype::Bool);
+        drop((sum, increasing));
     }
 
     fn eager(

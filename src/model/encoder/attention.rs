@@ -55,9 +55,11 @@ impl<'b> SelfAttention<'_, 'b> {
         let of_5 = self.o.transformers >= TRANSFORMERS_5;
         match (self.o.attention, self.c.family) {
             (Attention::Sdpa, _) => self.sdpa(b, [q, k, v]),
-            (Attention::Eager, _) if of_5 => self.eager(b, [q, k, v]),
-            (Attention::Eager, EncoderFamily::DistilBert) => self.eager_distilbert_4(b, [q, k, v]),
-            (Attention::Eager, _) => self.eager_bert_4(b, [q, k, v]),
+            (Attention::Eager | Attention::Flash, _) if of_5 => self.eager(b, [q, k, v]),
+            (Attention::Eager | Attention::Flash, EncoderFamily::DistilBert) => {
+                self.eager_distilbert_4(b, [q, k, v])
+            }
+            (Attention::Eager | Attention::Flash, _) => self.eager_bert_4(b, [q, k, v]),
         }
     }
 

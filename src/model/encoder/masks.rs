@@ -44,7 +44,7 @@ pub fn of_bert<'a, 'b>(
     let mask = passed.or(ones.as_ref());
     let made = match o.attention {
         Attention::Sdpa => of_keys(b, o, o.seq_len),
-        Attention::Eager => mask.map(|mask| extended(b, o, mask)),
+        Attention::Eager | Attention::Flash => mask.map(|mask| extended(b, o, mask)),
     };
     Masks { raw: None, ones, made, layers_get_ones: false }
 }
@@ -66,7 +66,9 @@ pub fn of_distilbert<'a, 'b>(
             let made = of_keys(b, o, o.seq_len);
             Masks { raw: None, ones: None, made, layers_get_ones: false }
         }
-        Attention::Eager => Masks { raw: passed, ones, made: None, layers_get_ones: true },
+        Attention::Eager | Attention::Flash => {
+            Masks { raw: passed, ones, made: None, layers_get_ones: true }
+        }
     }
 }
 

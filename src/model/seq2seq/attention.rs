@@ -62,7 +62,8 @@ impl<'b> CrossAttention<'_, 'b> {
         let [k, v] = self.of_source(b, source);
         let (attended, probabilities) = match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, [&q, &k, &v]), None),
-            Attention::Eager => {
+            // Flash is refused before a graph is made.
+            Attention::Eager | Attention::Flash => {
                 let (out, probabilities) =
                     eager(b, [&q, &k, &v], &[self.mask], self.sizes.attention_dropout);
                 (out, Some(probabilities))

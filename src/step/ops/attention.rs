@@ -156,6 +156,54 @@ impl Tape<'_> {
         out
     }
 
+    /// `flash_attn_func` on (batch, seq_len, heads, head_dim) tensors.
+    ///
+    /// Source: flash-attn `flash_attn_interface.py` (`FlashAttnFunc`), `csrc/flash_attn/flash_api.cpp`
+    /// (`mha_fwd`, `mha_bwd`) of August 2026.
+    pub fn flash_attn(&mut self, [q, k, v]: [&Tensor; 3], dropout: f64) -> Tensor {
+        let (qs, ks) = (q.sizes.as_slice(), k.sizes.as_slice());
+        let s = FlashShape {
+            batch: qs[0],
+            heads: qs[2],
+            kv_heads: ks[2],
+            queries: qs[1],
+            keys: ks[1],
+            head_dim: qs[3],
+        };
+        let meta = [(q.sizes, q.dtype)];
+        let edge = self.record(Backward::FlashAttn(s), &[q, k, v], &[q, k, v], &meta);
+        let out = self.result(q.sizes, like_layout(q), q.dtype, edge);
+        let lse = self.empty(Dims::new(&[s.batch, s.heads, s.queries]), DType::F32);
+        let splits = if dropout == 0.0 { self.flash_splits(&s) } else { 1 };
+        let accumulators = (splits > 1).then(|| {
+            let rows = 4 * splits * s.batch * s.heads * s.queries;
+            (self.hold(rows), self.hold(rows * rounded_head(s.head_dim)))
+        });
+        let state = self.empty(Dims::new(&[2]), DType::I64);
+        for saved in [&out, &lse, &state] {
+            self.save_result(edge, saved);
+        }
+        drop(accumulators);
+        // out[..., :head_dim]
+        self.alias(&out, out.sizes, out.strides, out.edge)
+    }
+
+    /// Gradients of query, key and value; those of groups are summed from each head's.
+    pub fn flash_attn_backward(&mut self, s: &FlashShape, saved: &[Tensor]) -> Grads {
+        let like = |x: &Tensor| self.empty_strided(x.sizes, like_layout(x), x.dtype);
+        let (dq, dk, dv) = (like(&saved[0]), like(&saved[1]), like(&saved[2]));
+        let rows = 4 * s.batch * s.heads * s.queries.next_multiple_of(128);
+        let delta = self.hold(rows);
+        let dq_sum = self.hold(rows * rounded_head(s.head_dim));
+        let expanded = (s.heads != s.kv_heads).then(|| {
+            let sizes = Dims::new(&[s.batch, s.keys, s.heads, s.head_dim]);
+            (self.empty(sizes, saved[0].dtype), self.empty(sizes, saved[0].dtype))
+        });
+        drop((delta, dq_sum, expanded));
+        let view = |x: Tensor| Some(self.alias(&x, x.sizes, x.strides, None));
+        Grads::from_iter([view(dq), view(dk), view(dv)])
+    }
+
     /// Returns into how many parts flash attention splits the keys when there are few blocks.
     ///
     /// Source: `flash_api.cpp` (`num_splits_heuristic`, `set_params_splitkv`).
@@ -431,6 +479,11 @@ impl Tape<'_> {
         let copy = self.clone_contiguous(&expanded);
         self.view(&copy, Dims::new(&[batch, heads * repeats, seq, dim]))
     }
+}
+
+/// The size of a head that flash-attn's accumulators have.
+const fn rounded_head(head_dim: u64) -> u64 {
+    head_dim.next_multiple_of(if head_dim <= 128 { 32 } else { 64 })
 }
 
 struct Block {

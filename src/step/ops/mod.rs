@@ -148,6 +148,8 @@ pub enum Backward {
     ExpandTo(Box<(Dims, Dims)>),
     /// Flash attention.
     Flash(attention::FlashShape),
+    /// Flash attention of the package flash-attn.
+    FlashAttn(attention::FlashShape),
     /// Memory-efficient attention.
     Efficient(attention::EfficientShape),
     /// `log_softmax` of an input of this dtype
@@ -226,6 +228,7 @@ impl Tape<'_> {
                 one(self.expand(&kept, shapes.1))
             }
             Backward::Flash(shape) => self.flash_backward(shape, grad, saved),
+            Backward::FlashAttn(shape) => self.flash_attn_backward(shape, saved),
             Backward::Efficient(shape) => self.efficient_backward(shape, grad, saved),
             Backward::LogSoftmax(dtype) => one(self.empty(grad.sizes, *dtype)),
             Backward::Linear4bit(sizes) => one(self.linear_4bit_backward(grad, *sizes)),

@@ -96,7 +96,8 @@ impl<'b> T5Attention<'_, 'b> {
         let used = bias.or(made.as_ref()).expect("one was passed or made");
         let (out, probabilities) = match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, [&q, &k, &v], used), None),
-            Attention::Eager => {
+            // Flash is refused before a graph is made.
+            Attention::Eager | Attention::Flash => {
                 let added = [Some(used), self.mask];
                 let (out, probabilities) = eager(b, [&q, &k, &v], &added, self.c.dropout);
                 (out, Some(probabilities))
