@@ -208,38 +208,46 @@ impl<'a> OnDevice<'a> {
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
     ) -> Result<Vec<String>, CliError> {
-        let mut hints = Vec::new();
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
         let setup = self.setup(micro_batch, accumulation.min(settled));
-        let mut need = |setup: Setup, flag: &str| -> Result<(), CliError> {
-            let trace = self.job.trace(&setup)?;
+        let (job, capacity) = (self.job, self.capacity_bytes());
+        let hint = |(flag, setup): &(String, Setup)| -> Result<String, CliError> {
+            let trace = job.trace(setup)?;
+            let taken = Footprint::peaks_of(&trace)?.peak_reserved;
+            if taken <= capacity {
+                return Ok(format!("{flag}: takes {taken}, fits"));
+            }
             let bytes = min_capacity(&trace)?;
-            let fits = if bytes <= self.capacity_bytes() { "fits" } else { "too much as well" };
-            hints.push(format!("{flag}: needs {bytes}, {fits}"));
-            Ok(())
+            let fits = if bytes <= capacity { "fits" } else { "too much as well" };
+            Ok(format!("{flag}: needs {bytes}, {fits}"))
         };
-        if micro_batch > MicroBatch::ONE {
-            need(Setup { micro_batch: MicroBatch::ONE, ..setup }, "--micro-batch 1")?;
+        self.remedies(setup).iter().map(hint).collect()
+    }
+
+    /// Returns what takes less memory than a setup, with the flag that asks for it.
+    fn remedies(&self, setup: Setup) -> Vec<(String, Setup)> {
+        let mut remedies = Vec::new();
+        let mut add = |flag: &str, setup: Setup| remedies.push((flag.to_owned(), setup));
+        if setup.micro_batch > MicroBatch::ONE {
+            add("--micro-batch 1", Setup { micro_batch: MicroBatch::ONE, ..setup });
         }
         let model = &self.job.model.config;
         if setup.checkpointing == Checkpointing::None && !model.refuses_checkpointing() {
-            let full = Setup { checkpointing: Checkpointing::Full, ..setup };
-            need(full, "--checkpointing full")?;
+            add("--checkpointing full", Setup { checkpointing: Checkpointing::Full, ..setup });
         }
         if setup.optimizer == Optimizer::AdamW {
             let fused = Setup { optimizer: Optimizer::AdamWFused, ..setup };
-            need(fused, "--optimizer adamw-fused")?;
+            add("--optimizer adamw-fused", fused);
         }
         let whole = matches!(setup.precision, Precision::Bf16 | Precision::Fp16);
         if !whole && self.gpu.is_none_or(|gpu| gpu.arch.compute_capability >= BF16_SINCE) {
-            let bf16 = Setup { precision: Precision::Bf16, ..setup };
-            need(bf16, "--precision bf16")?;
+            add("--precision bf16", Setup { precision: Precision::Bf16, ..setup });
         }
         if setup.seq_len > 512 && model.image_size().is_none() {
             let half = Setup { seq_len: setup.seq_len / 2, ..setup };
-            need(half, &format!("--seq-len {}", setup.seq_len / 2))?;
+            add(&format!("--seq-len {}", half.seq_len), half);
         }
-        Ok(hints)
+        remedies
     }
 
     /// Returns the bytes that the caching allocator may take; nothing where no capacity is known.

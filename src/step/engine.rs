@@ -30,6 +30,7 @@ impl Interpreter<'_, '_> {
         ready.push((self.priority(edge.node), edge.node));
         while let Some((_, node)) = ready.pop() {
             let inputs = std::mem::take(&mut buffers[node as usize]);
+            self.note_layer(node);
             let outputs = self.run_node(node, inputs);
             for (i, grad) in outputs.into_iter().enumerate() {
                 let Some(edge) = self.tape.nodes[node as usize].next[i] else { continue };
@@ -159,7 +160,7 @@ impl Interpreter<'_, '_> {
         if tape.parameters[parameter].grad.is_some() {
             return;
         }
-        let event = tape.recorder.mark().events;
+        let event = (tape.recorder.mark().events, tape.recorder.span());
         let (kept, copied) = tape.own_gradient(grad);
         if let Some(arrivals) = &mut tape.arrivals {
             arrivals.push(Arrival::new(parameter, event, copied, &kept));

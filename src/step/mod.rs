@@ -1,5 +1,6 @@
 //! Setup and graph to trace: the rules of autograd, the optimizers and checkpointing.
 
+mod alike;
 mod autocast;
 mod checkpoint;
 mod covered;
@@ -14,6 +15,7 @@ mod scaler;
 mod scratch;
 pub mod setup;
 mod sort;
+mod stretch;
 mod tape;
 mod tensor;
 

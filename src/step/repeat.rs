@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::step::alike::Alike;
 use crate::step::run::Interpreter;
+use crate::step::stretch::stretch;
 use crate::step::tensor::{DType, Dims, Edit, Mark, Storage, Tensor, TensorData};
 use crate::trace::BlockId;
 
@@ -23,7 +25,7 @@ pub struct MicroStep {
 }
 
 /// A gradient that has come to its parameter, which had none.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// The parameter.
     pub parameter: usize,
@@ -33,6 +35,8 @@ pub struct Arrival {
     pub copied: bool,
     /// Whether others hold its memory, so that no later micro-step can tell when it goes.
     pub shared: bool,
+    /// In which span of the recording, where layers are watched.
+    pub span: usize,
     sizes: Dims,
     strides: Dims,
     dtype: DType,
@@ -41,18 +45,53 @@ pub struct Arrival {
 
 impl Arrival {
     /// Notes a gradient that a parameter has just been given, after so many events.
-    pub fn new(parameter: usize, event: usize, copied: bool, grad: &Tensor) -> Arrival {
+    pub fn new(
+        parameter: usize,
+        (event, span): (usize, usize),
+        copied: bool,
+        grad: &Tensor,
+    ) -> Arrival {
         let shared = grad.storage.as_ref().is_some_and(|storage| Rc::strong_count(storage) > 1);
         Arrival {
             parameter,
             event,
             copied,
             shared,
+            span,
             sizes: grad.sizes,
             strides: grad.strides,
             dtype: grad.dtype,
             block: grad.storage.as_ref().map(|storage| storage.block()),
         }
+    }
+
+    /// Returns the memory of the gradient.
+    pub fn block(&self) -> Option<BlockId> {
+        self.block
+    }
+
+    /// Returns the same after another number of events.
+    pub fn at(&self, event: usize) -> Arrival {
+        Arrival { event, ..self.clone() }
+    }
+
+    /// Returns the same of another parameter, after another number of events and in other memory.
+    pub fn of(&self, parameter: usize, event: usize, block: Option<BlockId>) -> Arrival {
+        Arrival { parameter, event, block, ..self.clone() }
+    }
+
+    /// Whether it is the same but for whose it is, when, and where.
+    pub fn is_like(&self, other: &Arrival) -> bool {
+        let of = |arrival: &Arrival| {
+            let Arrival { copied, shared, sizes, strides, dtype, block, .. } = *arrival;
+            (copied, shared, sizes, strides, dtype, block.is_some())
+        };
+        of(self) == of(other)
+    }
+
+    fn grad(&self, storage: Option<Rc<Storage>>) -> Tensor {
+        let Arrival { sizes, strides, dtype, .. } = *self;
+        Rc::new(TensorData { sizes, strides, dtype, storage, edge: None, is_view: false })
     }
 }
 
@@ -67,8 +106,15 @@ impl Interpreter<'_, '_> {
         let from = self.tape.recorder.mark();
         self.tape.arrivals = Some(Vec::new());
         self.weights_changed = false;
+        if self.alike.is_some() {
+            self.tape.recorder.watch_layers();
+        }
         self.micro_step();
         let arrivals = self.tape.arrivals.take()?;
+        let arrivals = match self.alike {
+            Some(alike) => self.stretched(from, arrivals, alike)?,
+            None => arrivals,
+        };
         let to = self.tape.recorder.mark();
         let mut alive = self.tape.recorder.alive(from, to);
         for arrival in &arrivals {
@@ -79,6 +125,28 @@ impl Interpreter<'_, '_> {
         let derivable = !self.weights_changed && arrivals.iter().all(|arrival| !arrival.shared);
         let kept = alive.into_values().collect();
         derivable.then_some(MicroStep { from, to, arrivals, kept })
+    }
+
+    /// Stretches the micro-step just recorded to the layers that were not run; returns what came to
+    /// all parameters.
+    fn stretched(
+        &mut self,
+        from: Mark,
+        arrivals: Vec<Arrival>,
+        alike: &Alike,
+    ) -> Option<Vec<Arrival>> {
+        let recorder = Rc::clone(&self.tape.recorder);
+        let spans = recorder.layers_watched()?;
+        let arrivals =
+            recorder.change(|trace| stretch(trace, from, &spans, arrivals, alike))?;
+        for arrival in &arrivals {
+            let parameter = &mut self.tape.parameters[arrival.parameter];
+            if parameter.grad.is_none() {
+                let storage = arrival.block.map(|block| Storage::adopt(&recorder, block));
+                parameter.grad = Some(arrival.grad(storage));
+            }
+        }
+        Some(arrivals)
     }
 
     /// Records the first micro-step again, as it is when what it left is there.
@@ -105,9 +173,7 @@ impl Interpreter<'_, '_> {
                 let adopted = || Storage::adopt(&self.tape.recorder, block);
                 Rc::clone(storages.entry(block).or_insert_with(adopted))
             });
-            let Arrival { sizes, strides, dtype, .. } = *arrival;
-            let grad = TensorData { sizes, strides, dtype, storage, edge: None, is_view: false };
-            parameter.grad = Some(Rc::new(grad));
+            parameter.grad = Some(arrival.grad(storage));
         }
     }
 }

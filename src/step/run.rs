@@ -6,7 +6,9 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::model::graph::{Dtype, Graph, Op, Statement, ValueId};
+use crate::step::alike::{Alike, TEMPLATE};
 use crate::step::checkpoint::Frame;
+use crate::step::ops::Backward;
 use crate::step::ops::attention::SdpaCall;
 use crate::step::optimizer::OptimizerState;
 use crate::step::setup::{Precision, Setup};
@@ -26,40 +28,64 @@ pub struct Interpreter<'g, 's> {
     values: Vec<Option<Tensor>>,
     /// Whether the micro-step under way has changed weights for good, as only the first can.
     pub weights_changed: bool,
+    /// Layers of which only some are run.
+    pub alike: Option<&'g Alike>,
+    /// Where in the autograd graph each of them begins.
+    layers_of_nodes: Vec<(u32, Option<u8>)>,
+    layers_of_parameters: Vec<Option<u8>>,
 }
 
 /// Runs two optimizer steps and returns their trace.
 pub fn run(graph: &Graph, setup: &Setup) -> Trace {
-    run_with(graph, setup, Repeat::Recorded)
+    let alike = Alike::of(graph, setup.checkpointing);
+    alike
+        .and_then(|alike| run_with(graph, setup, Repeat::Recorded(Some(&alike))))
+        .or_else(|| run_with(graph, setup, Repeat::Recorded(None)))
+        .unwrap_or_default()
 }
 
-/// What a micro-step after the first does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Repeat {
-    /// What the first recorded is recorded again, see [`repeat`](crate::step::repeat).
-    Recorded,
-    /// It is run: the slow way, for a test that both come to the same.
+/// What is not run, because it does the same as something that is.
+#[derive(Debug, Clone, Copy)]
+enum Repeat<'a> {
+    /// Micro-steps after the first, see [`repeat`](crate::step::repeat), and most of the layers that
+    /// are alike.
+    Recorded(Option<&'a Alike>),
+    /// Nothing: the slow way, for a test that all come to the same.
     #[cfg_attr(not(test), expect(dead_code, reason = "what the recorded way is tested against"))]
     Run,
 }
 
-fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
+/// Runs two optimizer steps; nothing where layers are not as alike as they look.
+fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Option<Trace> {
     let recorder = Recorder::new();
     let micro_steps = u64::from(STEPS) * setup.accumulation.get();
     recorder.reserve(graph.statements.len(), usize::try_from(micro_steps).unwrap_or(usize::MAX));
     let mut tape = Tape::new(setup, Rc::clone(&recorder));
     tape.logits = graph.logits;
     tape.nodes.reserve(graph.statements.len());
-    let values = vec![None; graph.value_count as usize];
-    let mut run = Interpreter { graph, tape, values, weights_changed: false };
+    let alike = match repeat {
+        Repeat::Recorded(alike) => alike,
+        Repeat::Run => None,
+    };
+    let mut run = Interpreter {
+        graph,
+        tape,
+        values: vec![None; graph.value_count as usize],
+        weights_changed: false,
+        alike,
+        layers_of_nodes: Vec::new(),
+        layers_of_parameters: alike
+            .map_or(Vec::new(), |alike| alike.layers_of_parameters(graph.trained.len())),
+    };
     run.load();
     let mut state = OptimizerState::default();
     let mut first = None;
     for _ in 0..STEPS {
         for _ in 0..setup.accumulation.get() {
             match (&first, repeat) {
-                (Some(first), Repeat::Recorded) => run.repeat(first),
-                (None, Repeat::Recorded) => first = run.recorded_micro_step(),
+                (Some(first), Repeat::Recorded(_)) => run.repeat(first),
+                (None, Repeat::Recorded(Some(_))) => first = Some(run.recorded_micro_step()?),
+                (None, Repeat::Recorded(None)) => first = run.recorded_micro_step(),
                 (_, Repeat::Run) => run.micro_step(),
             }
         }
@@ -74,7 +100,7 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Trace {
     let trace = recorder.finish();
     // What is alive at the end lives on: its frees are not part of the step.
     drop((run, state));
-    trace
+    Some(trace)
 }
 
 impl<'g> Interpreter<'g, '_> {
@@ -166,7 +192,7 @@ impl<'g> Interpreter<'g, '_> {
         self.tape.in_backward = false;
         self.enter_graph();
         self.tape.autocast.dtype = self.autocast_dtype();
-        self.statements(0..self.graph.statements.len());
+        self.forward();
         self.tape.autocast.end();
         let loss = self.graph.loss.and_then(|loss| self.values[loss.0 as usize].take());
         self.tape.begin(Phase::Backward);
@@ -186,10 +212,54 @@ impl<'g> Interpreter<'g, '_> {
             self.tape.grad_enabled = true;
             drop((scaled, ones, whole));
         }
+        self.tape.recorder.set_layer(None);
         self.tape.clear_graph();
         for (value, ..) in &self.graph.batch {
             self.values[value.0 as usize] = None;
         }
+    }
+
+    /// Runs all statements, but for those of layers that do as another one does.
+    fn forward(&mut self) {
+        let mut done = 0;
+        let (alike, many) = (self.alike, self.graph.statements.len());
+        for (layer, statements) in alike.iter().flat_map(|alike| alike.run.iter().enumerate()) {
+            if layer == TEMPLATE + 1 {
+                for &(made, read) in alike.iter().flat_map(|alike| &alike.carried) {
+                    self.values[read.0 as usize] = self.values[made.0 as usize].take();
+                }
+            } else if done < statements.start {
+                self.begin_layer(None);
+                self.statements(done..statements.start);
+            }
+            self.begin_layer(u8::try_from(layer).ok());
+            self.statements(statements.clone());
+            done = statements.end;
+        }
+        self.begin_layer(None);
+        self.statements(done..many);
+    }
+
+    fn begin_layer(&mut self, layer: Option<u8>) {
+        if self.alike.is_some() {
+            self.tape.recorder.set_layer(layer);
+            self.layers_of_nodes.push((self.tape.nodes.len() as u32, layer));
+        }
+    }
+
+    /// Says whose backward runs now, where that is watched.
+    pub fn note_layer(&self, node: u32) {
+        if self.alike.is_none() {
+            return;
+        }
+        let layer = match self.tape.nodes[node as usize].op {
+            Backward::Accumulate { parameter } => self.layers_of_parameters[parameter as usize],
+            _ => {
+                let begun = self.layers_of_nodes.partition_point(|&(first, _)| first <= node);
+                begun.checked_sub(1).and_then(|last| self.layers_of_nodes[last].1)
+            }
+        };
+        self.tape.recorder.set_layer(layer);
     }
 
     /// Runs statements; stops early when a recomputed layer has delivered all it must.
@@ -479,6 +549,29 @@ mod tests {
         crate::model::build(&config, &options)
     }
 
+    /// Compares what is recorded again with what is run, and checks that it was recorded again.
+    fn same(model: &str, setup: &Setup) {
+        let graph = graph(model, setup);
+        let alike = Alike::of(&graph, setup.checkpointing);
+        let recorded = match &alike {
+            Some(alike) => run_with(&graph, setup, Repeat::Recorded(Some(alike))),
+            None => None,
+        };
+        let recorded = recorded.unwrap_or_else(|| panic!("{model}: layers are not alike, {setup:?}"));
+        for other in [Repeat::Recorded(None), Repeat::Run] {
+            let run = run_with(&graph, setup, other).unwrap();
+            for (at, pair) in recorded.events.iter().zip(&run.events).enumerate() {
+                assert!(pair.0 == pair.1, "{model} {setup:?}: event {at} is {pair:?}");
+            }
+            assert!(recorded.events.len() == run.events.len(), "{model} {setup:?}");
+            for (at, pair) in recorded.blocks.iter().zip(&run.blocks).enumerate() {
+                assert!(pair.0 == pair.1, "{model} {setup:?}: block {at} is {pair:?}");
+            }
+            assert!(recorded.blocks.len() == run.blocks.len(), "{model} {setup:?}");
+            assert!(recorded.phases == run.phases, "{model} {setup:?}");
+        }
+    }
+
     #[test]
     fn a_step_of_many_images_is_as_long_as_one_of_few() {
         let events = |images: u64| {
@@ -507,12 +600,24 @@ mod tests {
                 ] {
                     for checkpointing in [Checkpointing::None, Checkpointing::Full] {
                         let setup = setup(accumulation, zero_grad, checkpointing, torch);
-                        let graph = graph(model, &setup);
-                        let repeated = run_with(&graph, &setup, Repeat::Recorded);
-                        let all_run = run_with(&graph, &setup, Repeat::Run);
-                        assert!(repeated.events == all_run.events, "{model} {setup:?}");
-                        assert!(repeated.blocks == all_run.blocks, "{model} {setup:?}");
-                        assert!(repeated.phases == all_run.phases, "{model} {setup:?}");
+                        same(model, &setup);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn layers_that_are_not_run_are_what_they_would_have_been() {
+        let precisions = [Precision::Fp32, Precision::AmpBf16, Precision::AmpFp16];
+        for model in ["gpt2", "opt-125m", "qwen2.5-0.5b", "llama-3.2-1b", "pythia-160m"] {
+            for torch in [Version::new(2, 8), Version::new(2, 15)] {
+                for precision in precisions {
+                    for attention in [Attention::Sdpa, Attention::Eager] {
+                        for checkpointing in [Checkpointing::None, Checkpointing::Full] {
+                            let plain = setup(2, ZeroGrad::None, checkpointing, torch);
+                            same(model, &Setup { precision, attention, ..plain });
+                        }
                     }
                 }
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::model::graph::Sizes;
+use crate::step::stretch::Span;
 use crate::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use crate::units::Bytes;
 
@@ -168,6 +169,8 @@ pub struct Recorder {
     module: Cell<u32>,
     recomputing: Cell<bool>,
     finished: Cell<bool>,
+    /// Which layer runs when, where that is watched.
+    spans: RefCell<Option<Vec<Span>>>,
 }
 
 /// What a block is known to be at birth.
@@ -204,6 +207,38 @@ impl Recorder {
         let mut trace = self.trace.borrow_mut();
         let at = trace.events.len();
         trace.phases.push((at, phase));
+        if let Some(spans) = &mut *self.spans.borrow_mut() {
+            spans.push(Span { start: at, layer: None });
+        }
+    }
+
+    /// Notes from here on which layer runs when, from the beginning of a phase on.
+    pub fn watch_layers(&self) {
+        *self.spans.borrow_mut() = Some(Vec::new());
+    }
+
+    /// Says which layer runs from here on.
+    pub fn set_layer(&self, layer: Option<u8>) {
+        if let Some(spans) = &mut *self.spans.borrow_mut()
+            && spans.last().is_none_or(|span| span.layer != layer)
+        {
+            spans.push(Span { start: self.trace.borrow().events.len(), layer });
+        }
+    }
+
+    /// Returns the number of the span under way.
+    pub fn span(&self) -> usize {
+        self.spans.borrow().as_ref().map_or(0, |spans| spans.len().saturating_sub(1))
+    }
+
+    /// Ends the watch; returns which layer ran when.
+    pub fn layers_watched(&self) -> Option<Vec<Span>> {
+        self.spans.take()
+    }
+
+    /// Changes what is recorded.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Trace) -> T) -> T {
+        change(&mut self.trace.borrow_mut())
     }
 
     /// Says which module allocates from here on.
@@ -328,8 +363,30 @@ impl Recorder {
         for (block, death) in trace.blocks.iter_mut().zip(deaths) {
             block.category = categorize(block.phase, death, block.category);
         }
+        number_by_birth(&mut trace);
         trace
     }
+}
+
+/// Numbers blocks in the order of their births.
+fn number_by_birth(trace: &mut Trace) {
+    let births = trace.events.iter().filter(|event| matches!(event, Event::Alloc(_)));
+    if births.clone().zip(0..).all(|(birth, number)| birth.block().0 == number) {
+        return;
+    }
+    let mut numbers = vec![0; trace.blocks.len()];
+    let mut blocks = Vec::with_capacity(trace.blocks.len());
+    for event in &mut trace.events {
+        let (Event::Alloc(id) | Event::Free(id)) = event;
+        let old = id.0 as usize;
+        if let Event::Alloc(_) = event {
+            numbers[old] = blocks.len() as u32;
+            blocks.push(trace.blocks[old]);
+        }
+        let (Event::Alloc(id) | Event::Free(id)) = event;
+        id.0 = numbers[old];
+    }
+    trace.blocks = blocks;
 }
 
 /// A moment of a recording.
@@ -348,6 +405,18 @@ pub enum Edit {
     Free(usize, BlockId),
     /// This event, an allocation, is left out: what it made is still there.
     Skip(usize),
+}
+
+impl Mark {
+    /// Returns the number of blocks so far.
+    pub fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// Returns the number of phases so far.
+    pub fn phases(&self) -> usize {
+        self.phases
+    }
 }
 
 impl Edit {
