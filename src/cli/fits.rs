@@ -9,7 +9,7 @@ use crate::cli::exit;
 use crate::cli::job::Job;
 use crate::cli::support::BF16_SINCE;
 use crate::cli::target::ChosenGpu;
-use crate::memory::fit::{BeyondAnyDevice, min_capacity, runs};
+use crate::memory::fit::{BeyondAnyDevice, Need, need_on, runs};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::largest_micro_batch;
 use crate::memory::trace::{Category, Event, Trace};
@@ -45,7 +45,7 @@ pub enum Detail {
 }
 
 /// The most steps that are kept: a search looks again at its last few.
-const KEPT: usize = 8;
+const KEPT: usize = 3;
 
 /// A job on one kind of GPU, or on a capacity alone.
 #[derive(Debug)]
@@ -213,13 +213,11 @@ impl<'a> OnDevice<'a> {
         let (job, capacity) = (self.job, self.capacity_bytes());
         let hint = |(flag, setup): &(String, Setup)| -> Result<String, CliError> {
             let trace = job.trace(setup)?;
-            let taken = Footprint::peaks_of(&trace)?.peak_reserved;
-            if taken <= capacity {
-                return Ok(format!("{flag}: takes {taken}, fits"));
-            }
-            let bytes = min_capacity(&trace)?;
-            let fits = if bytes <= capacity { "fits" } else { "too much as well" };
-            Ok(format!("{flag}: needs {bytes}, {fits}"))
+            Ok(match need_on(&trace, capacity)? {
+                Need::Takes(bytes) => format!("{flag}: takes {bytes}, fits"),
+                Need::AtLeast(bytes) if bytes <= capacity => format!("{flag}: needs {bytes}, fits"),
+                Need::AtLeast(bytes) => format!("{flag}: needs {bytes}, too much as well"),
+            })
         };
         self.remedies(setup).iter().map(hint).collect()
     }

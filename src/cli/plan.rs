@@ -215,7 +215,11 @@ fn compose(
         // The nearest number of samples is not the number of tokens that was asked for.
         solution.exact &= tokens.is_multiple_of(job.settings.setup.seq_len);
     }
-    let mut estimate = weakest.planned(micro_batch, accumulation, detail)?;
+    let mut estimate = match solution {
+        Some(_) => weakest.planned(micro_batch, accumulation, detail)?,
+        // What does not fit is told in all detail.
+        None => weakest.estimate(micro_batch, accumulation)?,
+    };
     estimate.largest_micro_batch = Some(largest);
     if solution.is_none() {
         estimate.hints = weakest.hints(micro_batch, accumulation)?;

@@ -43,6 +43,30 @@ pub fn min_capacity(trace: &Trace) -> Result<Bytes, BeyondAnyDevice> {
     scan_down(trace, |_, _| {}).map(|(_, min_capacity)| min_capacity)
 }
 
+/// What a step needs, seen from a capacity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// It takes so much (`peak_reserved`), and that is there.
+    Takes(Bytes),
+    /// Less is there than it would take; from so much on it runs.
+    AtLeast(Bytes),
+}
+
+/// Returns what a step takes where `capacity` has room for it, else the smallest capacity from which
+/// on every 2 MiB step runs: in half the time of [`min_capacity`] where there is room.
+///
+/// # Errors
+///
+/// [`BeyondAnyDevice`]
+pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> {
+    let mut copies = Vec::new();
+    let (run, endless) = endless(trace, &mut copies, |_, _| {})?;
+    if endless.peak_reserved <= capacity {
+        return Ok(Need::Takes(endless.peak_reserved));
+    }
+    Ok(Need::AtLeast(least(trace, run.source().largest_granted(), copies)))
+}
+
 /// Returns the replay on an endless device, and the smallest capacity from which on all run; tells
 /// `taken` what each allocation takes on the endless device.
 ///
@@ -57,21 +81,37 @@ pub(crate) fn scan_down(
     taken: impl FnMut(BlockId, Bytes),
 ) -> Result<(Replay, Bytes), BeyondAnyDevice> {
     let mut copies = Vec::new();
+    let (run, endless) = endless(trace, &mut copies, taken)?;
+    Ok((endless, least(trace, run.source().largest_granted(), copies)))
+}
+
+/// Replays a trace on an endless device, leaving copies on the way.
+fn endless<'t>(
+    trace: &'t Trace,
+    copies: &mut Vec<Run<'t, Capacity>>,
+    taken: impl FnMut(BlockId, Bytes),
+) -> Result<(Run<'t, Capacity>, Replay), BeyondAnyDevice> {
     let mut run = Run::new(trace, Capacity::unlimited());
-    let endless = match drive(&mut run, &mut copies, taken) {
-        Outcome::Ran => run.result(Outcome::Ran),
-        Outcome::OutOfMemory { requested, .. } => return Err(BeyondAnyDevice { requested }),
-    };
-    let mut min_capacity = run.source().largest_granted();
+    match drive(&mut run, copies, taken) {
+        Outcome::Ran => {
+            let replay = run.result(Outcome::Ran);
+            Ok((run, replay))
+        }
+        Outcome::OutOfMemory { requested, .. } => Err(BeyondAnyDevice { requested }),
+    }
+}
+
+/// Goes down from a capacity that runs, to the first that does not; returns the last that did.
+fn least<'t>(trace: &'t Trace, runs: Bytes, mut copies: Vec<Run<'t, Capacity>>) -> Bytes {
+    let mut min_capacity = runs;
     while min_capacity > Bytes::ZERO {
-        let capacity = min_capacity - GRANULE;
-        run = resumed(trace, capacity, &mut copies);
+        let mut run = resumed(trace, min_capacity - GRANULE, &mut copies);
         if drive(&mut run, &mut copies, |_, _| {}) != Outcome::Ran {
             break;
         }
         min_capacity = run.source().largest_granted();
     }
-    Ok((endless, min_capacity))
+    min_capacity
 }
 
 /// Drives a replay to its end, leaving copies on the way.

@@ -94,7 +94,11 @@ impl Alike {
 
     /// Returns what a module of the template is called in a layer left out.
     pub fn module_of(&self, left_out: usize, module: u32) -> u32 {
-        if self.modules.contains(&module) { module + self.modules_left_out[left_out] } else { module }
+        if self.modules.contains(&module) {
+            module + self.modules_left_out[left_out]
+        } else {
+            module
+        }
     }
 
     /// Whether a module of a layer beside the template (0 before, 1 after) is called as it should.

@@ -10,7 +10,6 @@ use std::rc::Rc;
 
 use crate::step::alike::Alike;
 use crate::step::run::Interpreter;
-use crate::step::stretch::stretch;
 use crate::step::tensor::{DType, Dims, Edit, Mark, Storage, Tensor, TensorData};
 use crate::trace::BlockId;
 
@@ -68,11 +67,6 @@ impl Arrival {
     /// Returns the memory of the gradient.
     pub fn block(&self) -> Option<BlockId> {
         self.block
-    }
-
-    /// Returns the same after another number of events.
-    pub fn at(&self, event: usize) -> Arrival {
-        Arrival { event, ..self.clone() }
     }
 
     /// Returns the same of another parameter, after another number of events and in other memory.
@@ -136,9 +130,7 @@ impl Interpreter<'_, '_> {
         alike: &Alike,
     ) -> Option<Vec<Arrival>> {
         let recorder = Rc::clone(&self.tape.recorder);
-        let spans = recorder.layers_watched()?;
-        let arrivals =
-            recorder.change(|trace| stretch(trace, from, &spans, arrivals, alike))?;
+        let arrivals = recorder.stretch(from, &arrivals, alike)?;
         for arrival in &arrivals {
             let parameter = &mut self.tape.parameters[arrival.parameter];
             if parameter.grad.is_none() {

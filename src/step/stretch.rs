@@ -11,7 +11,7 @@ use std::ops::Range;
 use crate::step::alike::{Alike, RUN, TEMPLATE};
 use crate::step::repeat::Arrival;
 use crate::step::tensor::Mark;
-use crate::trace::{BlockId, Event, Trace};
+use crate::trace::{Block, BlockId, Event, Trace};
 
 /// Events that one layer made, or none of them.
 #[derive(Debug, Clone)]
@@ -39,18 +39,27 @@ struct Place {
     number: u32,
 }
 
-/// Stretches the events after `from`; returns whether it could, with the arrivals of all layers.
+/// What comes of stretching.
+#[derive(Debug)]
+pub struct Stretched {
+    /// Gradients that came to the parameters of all layers.
+    pub arrivals: Vec<Arrival>,
+    /// The numbers that the blocks recorded have now.
+    pub renamed: Vec<BlockId>,
+}
+
+/// Stretches the events after `from`, if it can; blocks are numbered by birth again.
 ///
 /// `spans` cover the events after `from` without gaps.
 pub fn stretch(
     trace: &mut Trace,
     from: Mark,
     spans: &[Span],
-    arrivals: Vec<Arrival>,
+    arrivals: &[Arrival],
     alike: &Alike,
-) -> Option<Vec<Arrival>> {
+) -> Option<Stretched> {
     let blocks = Blocks::of(trace, from, spans);
-    let pieces = pieces(trace, spans, &blocks, &arrivals);
+    let pieces = pieces(trace, spans, &blocks, arrivals);
     let order = order(&pieces)?;
     blocks.are_alike(trace, alike)?;
     for piece in &pieces {
@@ -59,13 +68,12 @@ pub fn stretch(
     for (at, _) in pieces.iter().enumerate().filter(|(_, piece)| piece.layer == Some(TEMPLATE)) {
         for beside in [at - 1, at + 1] {
             blocks.same_events(trace, &pieces[at], &pieces[beside])?;
-            same_arrivals(&arrivals, &pieces[at], &pieces[beside], alike)?;
+            same_arrivals(arrivals, &pieces[at], &pieces[beside], alike)?;
         }
     }
-    let copies = blocks.copies(trace, alike);
-    let mut made = Made { trace, blocks: &blocks, copies, arrivals: Vec::new(), alike };
+    let mut made = Made::new(trace, from, &blocks, alike);
     made.write(from, &pieces, &order, arrivals);
-    Some(made.arrivals)
+    Some(Stretched { arrivals: made.arrivals, renamed: made.renamed })
 }
 
 /// The blocks that were born in a micro-step, by layer.
@@ -142,22 +150,6 @@ impl Blocks {
         };
         let (a, b) = (&trace.events[one.events.clone()], &trace.events[other.events.clone()]);
         a.iter().zip(b).all(|(a, b)| seen(one, a) == seen(other, b)).then_some(())
-    }
-
-    /// Makes the blocks of the layers that were not run; returns the first of each.
-    fn copies(&self, trace: &mut Trace, alike: &Alike) -> Vec<u32> {
-        let template = &self.of_layer[TEMPLATE];
-        let mut firsts = Vec::with_capacity(alike.left_out());
-        trace.blocks.reserve(template.len() * alike.left_out());
-        for left_out in 0..alike.left_out() {
-            firsts.push(trace.blocks.len() as u32);
-            for id in template {
-                let mut block = trace.blocks[id.0 as usize];
-                block.module = alike.module_of(left_out, block.module);
-                trace.blocks.push(block);
-            }
-        }
-        firsts
     }
 }
 
@@ -244,18 +236,38 @@ fn same_arrivals(arrivals: &[Arrival], one: &Piece, other: &Piece, alike: &Alike
 struct Made<'a> {
     trace: &'a mut Trace,
     blocks: &'a Blocks,
-    /// The first block of each layer that was not run.
-    copies: Vec<u32>,
-    arrivals: Vec<Arrival>,
     alike: &'a Alike,
+    /// The blocks as they were recorded.
+    recorded: Vec<Block>,
+    /// What each of them is called now.
+    renamed: Vec<BlockId>,
+    /// What the template's are called in each layer that was not run, layer by layer.
+    copies: Vec<BlockId>,
+    arrivals: Vec<Arrival>,
 }
 
-impl Made<'_> {
+impl<'a> Made<'a> {
+    fn new(trace: &'a mut Trace, from: Mark, blocks: &'a Blocks, alike: &'a Alike) -> Made<'a> {
+        let recorded = trace.blocks.split_off(from.blocks() as usize);
+        let copies = blocks.of_layer[TEMPLATE].len() * alike.left_out();
+        Made {
+            renamed: vec![BlockId(0); recorded.len()],
+            copies: vec![BlockId(0); copies],
+            trace,
+            blocks,
+            alike,
+            recorded,
+            arrivals: Vec::new(),
+        }
+    }
+
     /// Writes the events anew.
-    fn write(&mut self, from: Mark, pieces: &[Piece], order: &[Order], arrivals: Vec<Arrival>) {
+    fn write(&mut self, from: Mark, pieces: &[Piece], order: &[Order], arrivals: &[Arrival]) {
         let events = self.trace.events.split_off(from.events);
         let mut phases = self.trace.phases.split_off(from.phases()).into_iter().peekable();
-        let event = |at: usize| events[at - from.events];
+        let of = |piece: &Piece| {
+            &events[piece.events.start - from.events..piece.events.end - from.events]
+        };
         let mut orders = order.iter();
         for piece in pieces {
             // A phase begins where no layer runs.
@@ -264,87 +276,116 @@ impl Made<'_> {
             {
                 self.trace.phases.push((self.trace.events.len(), phase));
             }
-            let many = self.copies.len();
             let order = (piece.layer == Some(TEMPLATE)).then(|| orders.next()).flatten();
             if order == Some(&Order::Down) {
-                (0..many).rev().for_each(|copy| self.copy(copy, piece, event, &arrivals));
+                for copy in (0..self.alike.left_out()).rev() {
+                    self.copy(copy, piece, of(piece), arrivals);
+                }
             }
-            self.keep(piece, event, &arrivals);
+            self.keep(piece, of(piece), arrivals);
             if order == Some(&Order::Up) {
-                (0..many).for_each(|copy| self.copy(copy, piece, event, &arrivals));
+                for copy in 0..self.alike.left_out() {
+                    self.copy(copy, piece, of(piece), arrivals);
+                }
             }
         }
     }
 
+    fn birth(&mut self, block: Block) -> BlockId {
+        let id = BlockId(self.trace.blocks.len() as u32);
+        self.trace.blocks.push(block);
+        self.trace.events.push(Event::Alloc(id));
+        id
+    }
+
     /// Writes a piece as it was recorded, but for what it frees of layers that are there now.
-    fn keep(&mut self, piece: &Piece, event: impl Fn(usize) -> Event, arrivals: &[Arrival]) {
+    fn keep(&mut self, piece: &Piece, events: &[Event], arrivals: &[Arrival]) {
         let start = self.trace.events.len();
-        for at in piece.events.clone() {
-            let kept = match event(at) {
-                Event::Free(id) => Event::Free(self.now(piece, id)),
-                birth @ Event::Alloc(_) => birth,
-            };
-            self.trace.events.push(kept);
+        for event in events {
+            match *event {
+                Event::Alloc(id) => {
+                    let at = (id.0 - self.blocks.first) as usize;
+                    self.renamed[at] = self.birth(self.recorded[at]);
+                }
+                Event::Free(id) => {
+                    let id = self.now(piece, id);
+                    self.trace.events.push(Event::Free(id));
+                }
+            }
         }
         for arrival in &arrivals[piece.arrivals.clone()] {
-            self.arrivals.push(arrival.at(arrival.event - piece.events.start + start));
+            let block = arrival.block().map(|id| self.name(id));
+            let at = arrival.event - piece.events.start + start;
+            self.arrivals.push(arrival.of(arrival.parameter, at, block));
         }
+    }
+
+    /// Returns what a block that was recorded is called now.
+    fn name(&self, id: BlockId) -> BlockId {
+        let at = id.0.checked_sub(self.blocks.first);
+        at.map_or(id, |at| self.renamed[at as usize])
     }
 
     /// Returns the block that is meant now by one that was freed.
     fn now(&self, piece: &Piece, id: BlockId) -> BlockId {
-        let (Some(place), Some(layer)) = (self.blocks.place(id), piece.layer) else { return id };
+        let (Some(place), Some(layer)) = (self.blocks.place(id), piece.layer) else {
+            return self.name(id);
+        };
         match (layer, place.layer) {
-            (TEMPLATE, other) if other == TEMPLATE + 1 => self.of_copy(0, place.number),
+            (TEMPLATE, other) if other == TEMPLATE + 1 => self.copies[self.of_copy(0, place)],
             (after, TEMPLATE) if after == TEMPLATE + 1 => {
-                self.of_copy(self.copies.len() - 1, place.number)
+                self.copies[self.of_copy(self.alike.left_out() - 1, place)]
             }
-            _ => id,
+            _ => self.name(id),
         }
     }
 
-    fn of_copy(&self, copy: usize, number: u32) -> BlockId {
-        BlockId(self.copies[copy] + number)
+    /// Returns where a copy of the template's block is noted.
+    fn of_copy(&self, copy: usize, place: Place) -> usize {
+        copy * self.blocks.of_layer[TEMPLATE].len() + place.number as usize
     }
 
     /// Writes the template's piece for a layer that was not run.
-    fn copy(
-        &mut self,
-        copy: usize,
-        piece: &Piece,
-        event: impl Fn(usize) -> Event,
-        arrivals: &[Arrival],
-    ) {
+    fn copy(&mut self, copy: usize, piece: &Piece, events: &[Event], arrivals: &[Arrival]) {
         let start = self.trace.events.len();
-        for at in piece.events.clone() {
-            let id = event(at).block();
-            let block = self.blocks.place(id).map_or(id, |place| self.beside(copy, place));
-            self.trace.events.push(match event(at) {
-                Event::Alloc(_) => Event::Alloc(block),
-                Event::Free(_) => Event::Free(block),
-            });
+        for event in events {
+            let Some(place) = self.blocks.place(event.block()) else { continue };
+            match event {
+                Event::Alloc(id) => {
+                    let block = self.recorded[(id.0 - self.blocks.first) as usize];
+                    let module = self.alike.module_of(copy, block.module);
+                    let at = self.of_copy(copy, place);
+                    self.copies[at] = self.birth(Block { module, ..block });
+                }
+                Event::Free(_) => {
+                    let id = self.beside(copy, place);
+                    self.trace.events.push(Event::Free(id));
+                }
+            }
         }
         for arrival in &arrivals[piece.arrivals.clone()] {
             let parameter = self.alike.parameter_of(copy, arrival.parameter as u32);
+            let parameter = parameter.map_or(arrival.parameter, |parameter| parameter as usize);
             let block = arrival.block().and_then(|id| self.blocks.place(id));
             let block = block.map(|place| self.beside(copy, place));
-            let parameter = parameter.map_or(arrival.parameter, |parameter| parameter as usize);
-            let at = arrival.event - piece.events.start + start;
-            self.arrivals.push(arrival.of(parameter, at, block));
+            self.arrivals.push(arrival.of(
+                parameter,
+                arrival.event - piece.events.start + start,
+                block,
+            ));
         }
     }
 
     /// Returns the block of a copy, or of its neighbour, that stands at a place seen from the
     /// template.
     fn beside(&self, copy: usize, place: Place) -> BlockId {
+        let recorded = |layer: usize| self.blocks.of_layer[layer][place.number as usize];
         // Layers from the one before the template on: it, the template, the copies, the one after.
-        let at = copy + 2 + place.layer - TEMPLATE;
-        let number = place.number;
-        match at {
-            0 => self.blocks.of_layer[TEMPLATE - 1][number as usize],
-            1 => self.blocks.of_layer[TEMPLATE][number as usize],
-            at if at - 2 < self.copies.len() => self.of_copy(at - 2, number),
-            _ => self.blocks.of_layer[TEMPLATE + 1][number as usize],
+        match copy + 2 + place.layer - TEMPLATE {
+            0 => self.name(recorded(TEMPLATE - 1)),
+            1 => self.name(recorded(TEMPLATE)),
+            at if at - 2 < self.alike.left_out() => self.copies[self.of_copy(at - 2, place)],
+            _ => self.name(recorded(TEMPLATE + 1)),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::model::graph::Sizes;
-use crate::step::stretch::Span;
+use crate::step::alike::Alike;
+use crate::step::repeat::Arrival;
+use crate::step::stretch::{Span, stretch};
 use crate::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use crate::units::Bytes;
 
@@ -171,6 +173,8 @@ pub struct Recorder {
     finished: Cell<bool>,
     /// Which layer runs when, where that is watched.
     spans: RefCell<Option<Vec<Span>>>,
+    /// The first block that has another number since layers were stretched, and the new numbers.
+    renamed: RefCell<Option<(u32, Vec<BlockId>)>>,
 }
 
 /// What a block is known to be at birth.
@@ -231,14 +235,12 @@ impl Recorder {
         self.spans.borrow().as_ref().map_or(0, |spans| spans.len().saturating_sub(1))
     }
 
-    /// Ends the watch; returns which layer ran when.
-    pub fn layers_watched(&self) -> Option<Vec<Span>> {
-        self.spans.take()
-    }
-
-    /// Changes what is recorded.
-    pub fn change<T>(&self, change: impl FnOnce(&mut Trace) -> T) -> T {
-        change(&mut self.trace.borrow_mut())
+    /// Stretches what was recorded since `from` to all layers; returns what came to parameters.
+    pub fn stretch(&self, from: Mark, arrivals: &[Arrival], alike: &Alike) -> Option<Vec<Arrival>> {
+        let spans = self.spans.take()?;
+        let stretched = stretch(&mut self.trace.borrow_mut(), from, &spans, arrivals, alike)?;
+        *self.renamed.borrow_mut() = Some((from.blocks, stretched.renamed));
+        Some(stretched.arrivals)
     }
 
     /// Says which module allocates from here on.
@@ -340,11 +342,18 @@ impl Recorder {
         id
     }
 
-    fn free(&self, id: BlockId) {
+    fn free(&self, storage: &Storage) {
         // What dies after the end lives on in the trace.
-        if !self.finished.get() {
-            self.trace.borrow_mut().events.push(Event::Free(id));
+        if self.finished.get() {
+            return;
         }
+        let id = match &*self.renamed.borrow() {
+            Some((first, ids)) if !storage.renamed && storage.block.0 >= *first => {
+                ids[(storage.block.0 - first) as usize]
+            }
+            _ => storage.block,
+        };
+        self.trace.borrow_mut().events.push(Event::Free(id));
     }
 
     /// Ends the trace: each block's category follows from its birth and its death.
@@ -363,30 +372,8 @@ impl Recorder {
         for (block, death) in trace.blocks.iter_mut().zip(deaths) {
             block.category = categorize(block.phase, death, block.category);
         }
-        number_by_birth(&mut trace);
         trace
     }
-}
-
-/// Numbers blocks in the order of their births.
-fn number_by_birth(trace: &mut Trace) {
-    let births = trace.events.iter().filter(|event| matches!(event, Event::Alloc(_)));
-    if births.clone().zip(0..).all(|(birth, number)| birth.block().0 == number) {
-        return;
-    }
-    let mut numbers = vec![0; trace.blocks.len()];
-    let mut blocks = Vec::with_capacity(trace.blocks.len());
-    for event in &mut trace.events {
-        let (Event::Alloc(id) | Event::Free(id)) = event;
-        let old = id.0 as usize;
-        if let Event::Alloc(_) = event {
-            numbers[old] = blocks.len() as u32;
-            blocks.push(trace.blocks[old]);
-        }
-        let (Event::Alloc(id) | Event::Free(id)) = event;
-        id.0 = numbers[old];
-    }
-    trace.blocks = blocks;
 }
 
 /// A moment of a recording.
@@ -486,21 +473,21 @@ fn categorize(born: Phase, death: Option<Phase>, known: Category) -> Category {
 #[derive(Debug)]
 pub struct Storage {
     block: BlockId,
+    /// Whether the block's number is one that was given after layers were stretched.
+    renamed: bool,
     recorder: Rc<Recorder>,
 }
 
 impl Storage {
     /// Allocates `bytes`; no bytes, no block.
     pub fn new(recorder: &Rc<Recorder>, bytes: u64, hint: Hint) -> Option<Rc<Storage>> {
-        (bytes > 0).then(|| {
-            let block = recorder.allocate(bytes, hint);
-            Rc::new(Storage { block, recorder: Rc::clone(recorder) })
-        })
+        (bytes > 0).then(|| Storage::adopt(recorder, recorder.allocate(bytes, hint)))
     }
 
     /// Owns a block that is recorded already.
     pub fn adopt(recorder: &Rc<Recorder>, block: BlockId) -> Rc<Storage> {
-        Rc::new(Storage { block, recorder: Rc::clone(recorder) })
+        let renamed = recorder.renamed.borrow().is_some();
+        Rc::new(Storage { block, renamed, recorder: Rc::clone(recorder) })
     }
 
     /// Returns its block.
@@ -511,7 +498,7 @@ impl Storage {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        self.recorder.free(self.block);
+        self.recorder.free(self);
     }
 }
 
