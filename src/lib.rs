@@ -2,7 +2,8 @@
 //! replays it by PyTorch's own allocator rules, and plans micro-batch and accumulation on it.
 //!
 //! Modules point down this list only: `cli`, `report`, `export`, `device`, `ingest`, `trial`,
-//! `profile`, `probe`, `plan`, `memory`, `step`, `model`, `trace`, `units`. See docs/design.md.
+//! `profile`, `probe`, `plan`, `memory`, `step`, `model`, `trace`, `parallel`,
+//! `units`. See docs/design.md.
 
 pub mod cli;
 pub mod device;
@@ -10,6 +11,7 @@ pub mod export;
 pub mod ingest;
 pub mod memory;
 pub mod model;
+pub mod parallel;
 pub mod plan;
 pub mod probe;
 pub mod profile;

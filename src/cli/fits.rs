@@ -13,6 +13,7 @@ use crate::memory::fit::{BeyondAnyDevice, Need, need_on, runs};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::largest_micro_batch;
 use crate::memory::trace::{Category, Event, Trace};
+use crate::parallel::both;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
@@ -199,6 +200,21 @@ impl<'a> OnDevice<'a> {
         }
     }
 
+    /// Returns the memory of a step that does not fit, with what to try instead.
+    ///
+    /// # Errors
+    /// When the setup is not modelled yet, or asks for more than any device has.
+    pub fn refused(
+        &self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<Estimate, CliError> {
+        let sizes = (micro_batch, accumulation);
+        let (estimate, hints) =
+            self.hints_beside(sizes, || self.estimate(micro_batch, accumulation));
+        Ok(Estimate { hints: hints?, ..estimate? })
+    }
+
     /// Returns what to try when a step of these sizes does not fit, with what it would need.
     ///
     /// # Errors
@@ -208,18 +224,30 @@ impl<'a> OnDevice<'a> {
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
     ) -> Result<Vec<String>, CliError> {
+        self.hints_beside((micro_batch, accumulation), || ()).1
+    }
+
+    /// Does something that takes about as long as one hint, while hints are worked out.
+    fn hints_beside<T>(
+        &self,
+        (micro_batch, accumulation): (MicroBatch, AccumulationSteps),
+        first: impl FnOnce() -> T,
+    ) -> (T, Result<Vec<String>, CliError>) {
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
-        let setup = self.setup(micro_batch, accumulation.min(settled));
+        let remedies = self.remedies(self.setup(micro_batch, accumulation.min(settled)));
         let (job, capacity) = (self.job, self.capacity_bytes());
         let hint = |(flag, setup): &(String, Setup)| -> Result<String, CliError> {
-            let trace = job.trace(setup)?;
-            Ok(match need_on(&trace, capacity)? {
+            Ok(match need_on(&job.trace(setup)?, capacity)? {
                 Need::Takes(bytes) => format!("{flag}: takes {bytes}, fits"),
                 Need::AtLeast(bytes) if bytes <= capacity => format!("{flag}: needs {bytes}, fits"),
                 Need::AtLeast(bytes) => format!("{flag}: needs {bytes}, too much as well"),
             })
         };
-        self.remedies(setup).iter().map(hint).collect()
+        let (some, others) = remedies.split_at(remedies.len() / 2);
+        let all = |remedies: &[_]| remedies.iter().map(hint).collect::<Vec<Result<_, _>>>();
+        let ((first, mut hints), more) = both(|| (first(), all(some)), || all(others));
+        hints.extend(more);
+        (first, hints.into_iter().collect())
     }
 
     /// Returns what takes less memory than a setup, with the flag that asks for it.

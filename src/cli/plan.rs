@@ -217,13 +217,9 @@ fn compose(
     }
     let mut estimate = match solution {
         Some(_) => weakest.planned(micro_batch, accumulation, detail)?,
-        // What does not fit is told in all detail.
-        None => weakest.estimate(micro_batch, accumulation)?,
+        None => weakest.refused(micro_batch, accumulation)?,
     };
     estimate.largest_micro_batch = Some(largest);
-    if solution.is_none() {
-        estimate.hints = weakest.hints(micro_batch, accumulation)?;
-    }
     estimate.notes.extend(notes(job, solution.as_ref()));
     let goal = wish.target.map(|effective_batch| Goal {
         effective_batch,
