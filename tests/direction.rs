@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top down; a module may use what stands below it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "cli", "report", "export", "device", "ingest", "trial", "profile", "probe", "plan", "memory",
-    "step", "model", "trace", "units",
+    "step", "model", "trace", "parallel", "units",
 ];
 
 /// What only `device` may name.
