@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod support;
 mod training;
 
 use std::fs;
@@ -227,10 +228,9 @@ fn mistakes_are_refused_before_anything_runs() {
     let user = User::new();
     for (words, parts) in [
         ("trial --gpu sim:t4 --effective-batch 64", &["missing", "CMD"][..]),
-        ("trial --effective-batch 64 -- true {micro_batch}", &["missing", "--gpu"]),
         ("trial --gpu sim:t4 --effective-batch 64 -- true", &["{micro_batch}", "nowhere"]),
         ("trial --gpu sim:t4 --effective-batch 64 -- nowhere/x {micro_batch}", &["nowhere/x"]),
-        ("trial --gpu 0 --effective-batch 64 -- true {micro_batch}", &["not yet", "--gpu sim:"]),
+        ("trial --gpu t4 --effective-batch 64 -- true {micro_batch}", &["t4", "sim:NAME"]),
         ("trial --gpu sim:t4 --effective-batch 0 -- true {micro_batch}", &["at least 1"]),
         ("trial --gpu sim:x9 --effective-batch 8 -- true {micro_batch}", &["sim:x9", "known"]),
         ("trial --gpu sim:t4 --headroom 5 -- true {micro_batch}", &["--headroom", "unit"]),
@@ -284,8 +284,10 @@ fn the_text_is_a_plan_labelled_simulated_and_the_examples_of_the_help_run() {
     let lines: Vec<&str> =
         examples.lines().filter_map(|line| line.trim().strip_prefix("oomph ")).collect();
     assert_eq!(lines.len(), 3, "{help}");
+    let machine = support::Scenario::unlogged("gpu total=24GiB context=400MiB");
     for line in lines {
         let mut command = user.plain("");
+        command.envs(machine.environment());
         let path = format!("{}:/usr/bin:/bin", user.path("bin").display());
         command.env("PATH", path).args(shell_words(line));
         let output = command.output().unwrap();

@@ -93,6 +93,13 @@ pub enum NoGpu {
     Skip,
 }
 
+impl NoGpu {
+    /// Returns whether a missing GPU is let pass.
+    pub const fn skips(self) -> bool {
+        matches!(self, NoGpu::Skip)
+    }
+}
+
 /// The value of `--format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum CheckFormat {

@@ -32,6 +32,8 @@ pub mod setup;
 pub mod support;
 pub mod target;
 pub mod trial;
+pub mod trial_notes;
+pub mod trial_place;
 pub mod trying;
 pub mod usage;
 pub mod values;

@@ -96,8 +96,10 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
 /// For real GPUs, and for a specification that cannot be read.
 pub fn simulated(selector: &GpuSelector, command: &str) -> Result<SimulatedGpus, CliError> {
     let GpuSelector::Simulated(spec) = selector else {
-        return Err(CliError::not_yet(format!("`oomph {command}` on a real GPU"))
-            .hint("use --gpu sim:NAME, such as sim:h100-80gb; `oomph profiles list` names them"));
+        return Err(CliError::not_yet(format!("`oomph {command}` on a real GPU")).hint(
+            "use --gpu sim:NAME, such as sim:h100-80gb (`oomph profiles list` names them); \
+             `oomph trial` runs on real GPUs",
+        ));
     };
     SimulatedGpus::parse(spec)
         .map_err(|error| CliError::usage(format!("--gpu {spec}: {error}")).hint(error.hint()))
@@ -188,6 +190,11 @@ impl From<RunError> for CliError {
                 CliError::new(exit::BROKEN, "the simulated GPU's library cannot be unpacked")
                     .cause(why)
                     .hint("XDG_CACHE_HOME=/a/folder/of/yours, one with mode 0700 inside")
+            }
+            RunError::Unreadable(why) => {
+                CliError::new(exit::NOT_MEASURED, "the memory of a GPU cannot be read")
+                    .cause(why)
+                    .hint("see what `nvidia-smi` says, and `dmesg | grep -i xid`")
             }
             RunError::Interrupted(signal) => {
                 let code = u8::try_from(128 + signal).unwrap_or(exit::INTERRUPTED);

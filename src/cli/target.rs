@@ -84,10 +84,20 @@ fn of_one_kind(spec: &str) -> Result<Vec<ChosenGpu>, CliError> {
 /// When the specification cannot be read, there is no driver, no such GPU, or one of those chosen
 /// cannot be planned for: to leave it out is the user's decision.
 pub fn chosen(selector: &GpuSelector) -> Result<Vec<ChosenGpu>, CliError> {
+    match selector {
+        GpuSelector::Simulated(spec) => simulated(spec),
+        _ => targets(selector)?.into_iter().map(real).collect(),
+    }
+}
+
+/// Returns the real GPUs that `--gpu` means, or their MIG instances; obstacles are the caller's.
+///
+/// # Errors
+/// When there is no driver, no such GPU, or one of those chosen does not answer.
+pub fn targets(selector: &GpuSelector) -> Result<Vec<Target>, CliError> {
     let ids = match selector {
-        GpuSelector::Simulated(spec) => return simulated(spec),
         GpuSelector::These(ids) => ids.as_slice(),
-        GpuSelector::All => &[],
+        GpuSelector::All | GpuSelector::Simulated(_) => &[],
     };
     let list = gpus::chosen(Some(selector))?;
     let rows = list.rows.into_iter().enumerate();
@@ -96,25 +106,32 @@ pub fn chosen(selector: &GpuSelector) -> Result<Vec<ChosenGpu>, CliError> {
             Some(GpuId::Uuid(uuid)) => Some(uuid.as_str()),
             _ => None,
         };
-        real(row, prefix)
+        target(row, prefix)
     })
     .collect()
 }
 
+fn refuse(index: u32, code: u8, why: String, hint: String) -> CliError {
+    CliError::new(code, format!("GPU {index} cannot be planned for")).cause(why).hint(hint)
+}
+
 /// Takes a GPU that answered, or the MIG instance of it whose UUID begins with `prefix`.
-fn real(row: GpuRow, prefix: Option<&str>) -> Result<ChosenGpu, CliError> {
+fn target(row: GpuRow, prefix: Option<&str>) -> Result<Target, CliError> {
     let index = row.index;
-    let refuse = |code, why: String, hint: String| {
-        CliError::new(code, format!("GPU {index} cannot be planned for")).cause(why).hint(hint)
-    };
     let gpu = row.gpu.map_err(|reason| {
         let hint = "name those that work (--gpu 0,2), or use --gpu sim:h100-80gb".to_owned();
-        refuse(exit::NOT_MEASURED, reason, hint)
+        refuse(index, exit::NOT_MEASURED, reason, hint)
     })?;
     let instance = prefix.and_then(|prefix| {
         gpu.mig_instances.iter().find(|instance| instance.uuid.starts_with(prefix)).cloned()
     });
-    let target = Target { index, gpu, instance };
+    Ok(Target { index, gpu, instance })
+}
+
+/// Takes a GPU that can be planned for.
+fn real(target: Target) -> Result<ChosenGpu, CliError> {
+    let index = target.index;
+    let refuse = |code, why, hint| refuse(index, code, why, hint);
     // Whether others use it decides about a probe, not about a plan.
     if let Some(obstacle) = target.obstacle(Sharing::Allowed).filter(|o| !o.is_passing()) {
         let code = match obstacle {

@@ -1,24 +1,24 @@
-//! The machine of `oomph trial`: simulated GPUs, kept runs, and word of how far it is.
+//! The machine of `oomph trial`: GPUs, kept runs, and word of how far it is.
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::output::write_stderr;
 use crate::cli::run::EndArgs;
-use crate::trial::installed::content_name;
+use crate::cli::trial_place::Place;
+use crate::report;
 use crate::trial::kept::{self, Kept};
 use crate::trial::launch::Sink;
 use crate::trial::machine::Machine;
-use crate::trial::outcome::Outcome;
-use crate::trial::simulated::{Request, RunError, SimulatedMachine};
+use crate::trial::outcome::{GpuPeak, Outcome};
+use crate::trial::search::Peaks;
+use crate::trial::simulated::{Request, RunError};
 use crate::trial::template::{Sizes, Template};
 use crate::units::Bytes;
 
-/// Simulated GPUs that keep runs, use kept ones again, and say how far they are.
+/// GPUs that keep runs, use kept ones again, and say how far they are.
 pub struct Tried {
     /// The GPUs.
-    pub machine: SimulatedMachine,
-    /// What decides a run, beside the command.
-    pub decides: String,
+    pub place: Place,
     /// Where runs are kept.
     pub kept: Option<Kept>,
     /// When a run is ended.
@@ -33,7 +33,7 @@ impl Tried {
     fn key(&self, template: &Template, sizes: &Sizes) -> String {
         let until = self.end.until.as_ref().map_or("", |until| until.as_str());
         let timeout = format!("{:?}", self.end.timeout);
-        let parts = [self.decides.as_str(), &content_name(), until, &timeout];
+        let parts = [self.place.decides.as_str(), until, &timeout];
         kept::key(&template.command(sizes), &parts, sizes)
     }
 
@@ -48,7 +48,11 @@ impl Machine for Tried {
     type Error = CliError;
 
     fn capacity(&self) -> Bytes {
-        self.machine.free()
+        self.place.machine.free()
+    }
+
+    fn peaks(&self) -> Peaks {
+        self.place.machine.peaks()
     }
 
     fn run(&mut self, template: &Template, sizes: &Sizes) -> Result<Outcome, CliError> {
@@ -60,6 +64,7 @@ impl Machine for Tried {
             if sizes.accumulation.get() == 1 { "" } else { "s" }
         ));
         let known = self.kept.as_ref().and_then(|kept| kept.find(&key));
+        let known = known.and_then(|outcome| self.place.machine.as_of_now(outcome));
         let (outcome, how) = match known {
             Some(outcome) => {
                 self.reused += 1;
@@ -71,9 +76,9 @@ impl Machine for Tried {
                 (outcome, seconds)
             }
         };
-        let peak = outcome.tightest().map_or(Bytes::ZERO, |gpu| gpu.peak_bytes);
-        let verdict = outcome.verdict.name().replace('_', " ");
-        self.tell(&format!("{verdict}, peak {peak} ({how})\n"));
+        let peak = outcome.tightest().and_then(GpuPeak::peak);
+        let peak = peak.map_or(String::new(), |peak| format!(", peak {peak}"));
+        self.tell(&format!("{}{peak} ({how})\n", report::trial::verdict(&outcome)));
         Ok(outcome)
     }
 }
@@ -84,7 +89,7 @@ impl Tried {
             CliError::new(exit::BROKEN, "a run cannot be kept").cause(error.to_string())
         };
         let log = self.kept.as_ref().map(|kept| kept.log(key)).transpose().map_err(unkept)?;
-        let outcome = self.machine.run(Request {
+        let outcome = self.place.machine.run(Request {
             command: template.command(sizes),
             environment: Template::environment(sizes),
             until: self.end.until.clone(),

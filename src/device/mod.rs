@@ -7,6 +7,7 @@ pub mod failure;
 pub mod holder;
 pub mod interrupt;
 pub mod lock;
+pub mod meter;
 pub mod nvml;
 mod nvml_codes;
 pub mod nvml_failure;

@@ -79,7 +79,7 @@ impl Inventory for NvmlInventory {
 }
 
 /// Says why a GPU or one of its figures is missing, with the cure where there is one.
-fn reason(error: &NvmlError) -> String {
+pub(super) fn reason(error: &NvmlError) -> String {
     match cure(error) {
         Some(cure) => format!("{}; {cure}", describe(error)),
         None => describe(error),
@@ -129,7 +129,7 @@ fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 /// Reads a device's memory by the v2 call, and by the first one where the driver has no other.
 ///
 /// Source: nvml-wrapper 0.13 asks v2 only; drivers before 510 do not have it.
-fn memory(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
+pub(super) fn memory(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
     match device.memory_info() {
         Ok(info) => Ok(DeviceMemory {
             total: Bytes::new(info.total),

@@ -16,20 +16,23 @@ const LIST_ATTEMPTS: u32 = 4;
 /// Characters kept of a program's name.
 const LONGEST_NAME: usize = 64;
 
-/// Returns every process that holds memory on the device, each once, by pid.
+/// Returns every process that holds memory on the device, each once, by pid, with its name.
+pub fn holders(device: &Device<'_>) -> Vec<GpuProcess> {
+    let named = |(pid, used)| GpuProcess { pid, name: name_of(pid), used };
+    held(device).into_iter().map(named).collect()
+}
+
+/// Returns what each process holds on the device, where the driver says.
 ///
 /// Compute, graphics and MPS clients; a list that this device or driver does not have is empty. A
 /// process in two lists holds the larger of the two figures: NVML reports its memory whole in each.
-pub fn holders(device: &Device<'_>) -> Vec<GpuProcess> {
+pub(super) fn held(device: &Device<'_>) -> BTreeMap<u32, Option<Bytes>> {
     let lists = [
         list(|| device.running_compute_processes()),
         list(|| device.running_graphics_processes()),
         list(|| device.mps_running_compute_processes()),
     ];
     merge(lists.into_iter().flatten())
-        .into_iter()
-        .map(|(pid, used)| GpuProcess { pid, name: name_of(pid), used })
-        .collect()
 }
 
 /// Asks for one list again while it outgrows the buffer that NVML's count suggested.

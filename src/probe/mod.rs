@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod free;
+pub mod meter;
 pub mod run;
 pub mod search;
 pub mod target;

@@ -146,16 +146,15 @@ fn why(plan: &Plan) -> String {
             _ => "memory: not even one sample fits".to_owned(),
         };
     };
-    bound(solution, plan.estimate.capacity)
+    bound(solution, &plan.estimate.capacity.map_or(String::new(), allocator_may))
 }
 
 /// Says what keeps a plan from fewer micro-steps.
-pub fn bound(solution: &Solution, capacity: Option<Capacity>) -> String {
+///
+/// `may` says what there is to take, with a space before it, or nothing.
+pub fn bound(solution: &Solution, may: &str) -> String {
     let largest = solution.largest_micro_batch;
     let used = solution.best.micro_batch.get();
-    let may = capacity.map_or(String::new(), |capacity| {
-        format!(" in the {} that the allocator may take", capacity.bytes)
-    });
     match solution.bound_by {
         BoundBy::Memory if used < largest => format!(
             "memory: micro-batch {largest} is the largest that fits{may}; {used} {}",
@@ -174,6 +173,11 @@ pub fn bound(solution: &Solution, capacity: Option<Capacity>) -> String {
         BoundBy::MicroBatch => format!("--micro-batch: up to {largest} would fit"),
         BoundBy::Accumulation => format!("--accumulation: up to micro-batch {largest} would fit"),
     }
+}
+
+/// Says what the allocator may take.
+pub fn allocator_may(capacity: Capacity) -> String {
+    format!(" in the {} that the allocator may take", capacity.bytes)
 }
 
 fn method(plan: &Plan) -> String {

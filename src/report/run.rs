@@ -181,7 +181,8 @@ pub fn value(outcome: &Outcome) -> Value {
             "simulated": gpu.simulated,
             "total_bytes": gpu.total_bytes,
             "free_bytes": gpu.free_bytes,
-            "peak_bytes": gpu.peak_bytes,
+            "peak_bytes": gpu.peak(),
+            "peak_source": gpu.source.name(),
         })).collect::<Vec<_>>(),
         "processes": outcome.processes.iter().map(|process| json!({
             "pid": process.pid,
@@ -197,6 +198,7 @@ pub fn value(outcome: &Outcome) -> Value {
                 "left_bytes": refused.left_bytes,
             })),
         })).collect::<Vec<_>>(),
+        "contended": outcome.contended,
         "versions": outcome.versions,
         "warnings": outcome.warnings,
         "notes": worth(outcome).into_iter().take(1).collect::<Vec<_>>(),

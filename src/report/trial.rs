@@ -7,15 +7,27 @@ use crate::report::json::{alternative, bound_by, gpu};
 use crate::report::text::{Paint, labelled, section};
 use crate::report::{plan, run};
 use crate::trial::answer::TrialAnswer;
+use crate::trial::outcome::{GpuPeak, Outcome, Verdict};
 use crate::trial::trial::Run;
+use crate::units::Bytes;
 
 /// How the answer is known.
 fn method(answer: &TrialAnswer) -> &'static str {
-    if answer.gpus.iter().any(|gpu| gpu.simulated) {
-        "tried, on a simulated GPU: the command itself ran, and kernels did nothing"
-    } else {
-        "tried: the command itself ran"
+    match answer.gpus.as_slice() {
+        [] => "tried: the command itself ran, on a GPU that could not be asked",
+        [gpu, ..] if gpu.simulated => {
+            "tried, on a simulated GPU: the command itself ran, and kernels did nothing"
+        }
+        _ => "tried: the command itself ran, on the GPU",
     }
+}
+
+/// Returns a verdict in words; one who left too little free has not simply run.
+pub fn verdict(outcome: &Outcome) -> String {
+    if outcome.verdict == Verdict::Ran && !outcome.within_free() {
+        return "ran, into the headroom".to_owned();
+    }
+    outcome.verdict.name().replace('_', " ")
 }
 
 /// Renders the answer: the plan first, then the runs.
@@ -25,11 +37,19 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
         Err(unsolvable) => format!("{}\n", paint.bold(&format!("does not fit: {unsolvable}"))),
     };
     text.push('\n');
-    text.push_str(&labelled("on", &plan::gpus(&answer.gpus)));
+    let on = match answer.gpus.as_slice() {
+        [] => "a GPU that could not be asked".to_owned(),
+        gpus => plan::gpus(gpus),
+    };
+    text.push_str(&labelled("on", &on));
     text.push_str(&labelled("command", &answer.command.join(" ")));
     if let Ok(solution) = &answer.solution {
-        let capacity = answer.gpus.first().map(|gpu| gpu.capacity);
-        text.push_str(&labelled("why", &plan::bound(solution, capacity)));
+        let least = answer.gpus.iter().min_by_key(|gpu| gpu.capacity.bytes);
+        let may = least.map_or(String::new(), |gpu| match gpu.simulated {
+            true => plan::allocator_may(gpu.capacity),
+            false => format!(" in the {} that the command may take", gpu.capacity.bytes),
+        });
+        text.push_str(&labelled("why", &plan::bound(solution, &may)));
     }
     text.push_str(&labelled("method", method(answer)));
     if let Some(versions) = answer.runs.last().map(|run| &run.outcome.versions)
@@ -53,13 +73,14 @@ pub fn runs(runs: &[Run], reused: usize, paint: Paint) -> String {
     table.load_style(presets::NOTHING);
     table.set_header(vec!["micro-batch", "micro-steps", "", "peak on a GPU", "of", "time"]);
     for run in runs {
-        let Some(gpu) = run.outcome.tightest() else { continue };
+        let gpu = run.outcome.tightest();
+        let or_none = |bytes: Option<Bytes>| bytes.map_or("-".to_owned(), |b| b.to_string());
         table.add_row(vec![
             run.sizes.micro_batch.to_string(),
             run.sizes.accumulation.to_string(),
-            run.outcome.verdict.name().replace('_', " "),
-            gpu.peak_bytes.to_string(),
-            gpu.free_bytes.to_string(),
+            verdict(&run.outcome),
+            or_none(gpu.and_then(GpuPeak::peak)),
+            or_none(gpu.map(|gpu| gpu.free_bytes)),
             format!("{:.1} s", run.outcome.seconds),
         ]);
     }

@@ -1,4 +1,4 @@
-//! What is different in the environment of a command on simulated GPUs.
+//! What is different in the environment of a command on simulated and on real GPUs.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -49,25 +49,39 @@ pub fn simulated(
     folder: &RunFolder,
     outer: impl Fn(&str) -> Option<OsString>,
 ) -> Vec<Change> {
-    let in_front = |name: &str, path: &Path| {
-        let own = outer(name).filter(|own| !own.is_empty());
-        Change::set(name, joined(path.as_os_str(), own.as_deref()))
-    };
     let mut changes = vec![
-        in_front("LD_PRELOAD", &installed.library()),
-        in_front("LD_LIBRARY_PATH", &installed.driver()),
-        in_front("PYTHONPATH", &installed.python()),
+        in_front("LD_PRELOAD", &installed.library(), &outer),
+        in_front("LD_LIBRARY_PATH", &installed.driver(), &outer),
         Change::set("TRITON_LIBCUDA_PATH", installed.driver()),
         Change::set("OOMPH_VIRTUAL_GPU", folder.scenario()),
-        Change::set("OOMPH_RUN_REPORTS", folder.reports()),
         // All simulated GPUs are visible; the numbers of real ones mean nothing here.
         Change::Unset("CUDA_VISIBLE_DEVICES".into()),
+    ];
+    changes.extend(reporting(installed, folder, outer));
+    changes
+}
+
+/// Returns the changes that let Python processes say what PyTorch counts, and print at once.
+pub fn reporting(
+    installed: &Installed,
+    folder: &RunFolder,
+    outer: impl Fn(&str) -> Option<OsString>,
+) -> Vec<Change> {
+    let mut changes = vec![
+        in_front("PYTHONPATH", &installed.python(), &outer),
+        Change::set("OOMPH_RUN_REPORTS", folder.reports()),
     ];
     if outer("PYTHONUNBUFFERED").is_none() {
         // Through a pipe Python would hold back what it prints, and `--until` would wait for it.
         changes.push(Change::set("PYTHONUNBUFFERED", "1"));
     }
     changes
+}
+
+/// Puts a path in front of what the user has set.
+fn in_front(name: &str, path: &Path, outer: impl Fn(&str) -> Option<OsString>) -> Change {
+    let own = outer(name).filter(|own| !own.is_empty());
+    Change::set(name, joined(path.as_os_str(), own.as_deref()))
 }
 
 fn joined(first: &OsStr, rest: Option<&OsStr>) -> OsString {

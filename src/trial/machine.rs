@@ -2,6 +2,7 @@
 //! real GPUs differ.
 
 use crate::trial::outcome::Outcome;
+use crate::trial::search::Peaks;
 use crate::trial::template::{Sizes, Template};
 use crate::units::Bytes;
 
@@ -12,6 +13,9 @@ pub trait Machine {
 
     /// Returns what the command may take of each GPU.
     fn capacity(&self) -> Bytes;
+
+    /// Returns how well it knows the peak of a run.
+    fn peaks(&self) -> Peaks;
 
     /// Runs the command once, to its end.
     ///

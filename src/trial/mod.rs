@@ -1,5 +1,5 @@
-//! A training command as the judge: running it and all its descendants on simulated GPUs, telling
-//! out of memory from other failures, choosing the next size.
+//! A training command as the judge: running it and all its descendants on simulated or real GPUs,
+//! telling out of memory from other failures, choosing the next size.
 //!
 //! Does not print, and knows no model: what it learns comes from the command itself.
 
@@ -12,12 +12,16 @@ pub mod judge;
 pub mod kept;
 pub mod launch;
 mod ledger;
+mod line;
 pub mod machine;
 pub mod messages;
 pub mod outcome;
 pub mod private;
 pub mod program;
+pub mod real;
 mod reports;
+pub mod sampled;
+pub mod sampler;
 pub mod scenario;
 pub mod search;
 mod signals;

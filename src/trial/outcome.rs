@@ -52,6 +52,34 @@ impl Verdict {
     }
 }
 
+/// How a peak is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeakSource {
+    /// Every allocation was written down.
+    #[default]
+    Allocations,
+    /// What the driver says of the command's processes, looked at many times a second.
+    Processes,
+    /// What the GPU had in use beyond what it had before, where the driver does not tell processes
+    /// apart.
+    Device,
+    /// Not at all.
+    Unknown,
+}
+
+impl PeakSource {
+    /// Returns the name used in JSON.
+    pub const fn name(self) -> Option<&'static str> {
+        match self {
+            PeakSource::Allocations => Some("allocations"),
+            PeakSource::Processes => Some("processes"),
+            PeakSource::Device => Some("device"),
+            PeakSource::Unknown => None,
+        }
+    }
+}
+
 /// A GPU and the most that was in use on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuPeak {
@@ -67,8 +95,18 @@ pub struct GpuPeak {
     pub total_bytes: Bytes,
     /// What the command could take.
     pub free_bytes: Bytes,
-    /// What all of the command's processes held at once, at most.
+    /// What all of the command's processes held at once, at most; zero where nothing is known.
     pub peak_bytes: Bytes,
+    /// How that is known.
+    #[serde(default)]
+    pub source: PeakSource,
+}
+
+impl GpuPeak {
+    /// Returns the peak, where it is known.
+    pub fn peak(&self) -> Option<Bytes> {
+        (self.source != PeakSource::Unknown).then_some(self.peak_bytes)
+    }
 }
 
 /// Requests for memory of one GPU that were refused to a process.
@@ -124,6 +162,9 @@ pub struct Outcome {
     pub versions: BTreeMap<String, String>,
     /// What could not be trusted, and what to keep in mind.
     pub warnings: Vec<String>,
+    /// Whether other programs took memory of a GPU meanwhile.
+    #[serde(default)]
+    pub contended: bool,
     /// The last lines that the command printed.
     pub tail: Vec<String>,
 }
@@ -131,7 +172,26 @@ pub struct Outcome {
 impl Outcome {
     /// Returns the GPU that came nearest to its end.
     pub fn tightest(&self) -> Option<&GpuPeak> {
-        self.gpus.iter().min_by_key(|gpu| gpu.free_bytes.saturating_sub(gpu.peak_bytes))
+        let left =
+            |gpu: &&GpuPeak| i128::from(gpu.free_bytes.get()) - i128::from(gpu.peak_bytes.get());
+        self.gpus.iter().min_by_key(left)
+    }
+
+    /// Returns whether no GPU had more in use than the command could take; what is not known counts
+    /// as such.
+    pub fn within_free(&self) -> bool {
+        self.gpus.iter().all(|gpu| gpu.peak().is_none_or(|peak| peak <= gpu.free_bytes))
+    }
+
+    /// Returns the peak of the GPU that came nearest to its end, as it would be on one that has
+    /// `capacity` for the command; `None` unless the peaks of all are known.
+    pub fn peak_within(&self, capacity: Bytes) -> Option<Bytes> {
+        let peaks = self.gpus.iter().map(|gpu| {
+            let more = capacity.saturating_sub(gpu.free_bytes);
+            let less = gpu.free_bytes.saturating_sub(capacity);
+            Some((gpu.peak()? + more).saturating_sub(less))
+        });
+        peaks.collect::<Option<Vec<_>>>()?.into_iter().max()
     }
 
     /// Returns whether PyTorch had to give cached memory back to go on.

@@ -14,7 +14,7 @@ use crate::trial::folder::RunFolder;
 use crate::trial::installed::{InstallError, Installed};
 use crate::trial::judge::judge;
 use crate::trial::launch::{self, Ended, How, Interrupts, Launch, LaunchError, Sink};
-use crate::trial::outcome::{GpuPeak, Outcome};
+use crate::trial::outcome::{GpuPeak, Outcome, PeakSource};
 use crate::trial::reports::{self, Report};
 use crate::trial::{ledger, scenario};
 use crate::units::Bytes;
@@ -34,6 +34,9 @@ pub enum RunError {
     /// The simulated machine's state could not be read.
     #[error("the simulated machine's state cannot be read: {0}")]
     State(String),
+    /// A GPU cannot be read.
+    #[error("the memory of a GPU cannot be read")]
+    Unreadable(String),
     /// A signal came, and all was ended.
     #[error("interrupted by signal {0}, and everything of the command was ended")]
     Interrupted(i32),
@@ -161,6 +164,7 @@ impl SimulatedMachine {
             processes: peaks.processes,
             versions: versions(&reports, noted.versions),
             warnings,
+            contended: false,
             tail: ended.seen.tail.into(),
         })
     }
@@ -175,12 +179,13 @@ impl SimulatedMachine {
             total_bytes: profile.total,
             free_bytes: self.free(),
             peak_bytes: used.unwrap_or_default(),
+            source: PeakSource::Allocations,
         }
     }
 }
 
 /// Returns the versions that any process has met; ranks have the same ones.
-fn versions(
+pub(super) fn versions(
     reports: &[Report],
     mut versions: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {

@@ -62,6 +62,21 @@ pub fn descendants() -> Vec<Pid> {
     found
 }
 
+/// Whether a process descends from this one, or has done so to its end without being waited for.
+pub fn is_descendant(pid: u32) -> bool {
+    // Who starts a process at each step of the way can make the way as long as they like.
+    const LONGEST: u32 = 1_000;
+    let mut at = pid;
+    for _ in 0..LONGEST {
+        match state_and_parent(at) {
+            Some((_, parent)) if parent == std::process::id() => return true,
+            Some((_, parent)) if parent > 1 => at = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// Returns the state letter and the parent of a process (proc(5), `/proc/PID/stat`).
 fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -107,5 +122,25 @@ pub fn reap(reaped: &mut impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_and_theirs_descend_from_this_process_and_its_parent_does_not() {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "sleep 60 & echo $!; wait"]).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut output, &mut line).unwrap();
+        let grandchild: u32 = line.trim().parse().unwrap();
+        assert!(is_descendant(child.id()) && is_descendant(grandchild));
+        assert!(!is_descendant(1) && !is_descendant(0) && !is_descendant(std::process::id()));
+        let _ = kill_process(Pid::from_raw(grandchild.cast_signed()).unwrap(), Signal::KILL);
+        child.wait().unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use crate::plan::together::Fits;
 use crate::trial::machine::Machine;
 use crate::trial::outcome::{Outcome, Verdict};
-use crate::trial::search::{Next, Point, Search};
+use crate::trial::search::{Next, Peaks, Point, Search};
 use crate::trial::template::{Sizes, Template};
 use crate::units::{AccumulationSteps, Bytes, DataParallelSize, MicroBatch};
 
@@ -58,13 +58,21 @@ impl<M: Machine> Trial<M> {
         let capacity = machine.capacity();
         let most = samples.unwrap_or(u64::MAX).clamp(1, limit.get());
         let most = MicroBatch::new(most).unwrap_or(MicroBatch::ONE);
-        let searches = [Search::new(capacity, most), Search::new(capacity, most)];
+        let searches = [(); 2].map(|()| Search::new(capacity, machine.peaks(), most));
         Trial { machine, template, data_parallel, limit, samples, runs: Vec::new(), searches }
     }
 
     /// Returns the machine.
     pub fn machine(&self) -> &M {
         &self.machine
+    }
+
+    /// Returns a size that was not run with these micro-steps, as the line through the peaks is
+    /// clear about it, and what it would take.
+    pub fn beyond_by_line(&self, accumulation: AccumulationSteps) -> Option<(u64, Bytes)> {
+        let search = &self.searches[usize::from(accumulation > AccumulationSteps::ONE)];
+        let Next::Done(largest) = search.next() else { return None };
+        Some((largest + 1, search.beyond_by_line()?))
     }
 
     /// Runs the command at these sizes, unless it was run at them before.
@@ -90,17 +98,18 @@ impl<M: Machine> Trial<M> {
             }
         };
         let ran = match outcome.verdict {
-            Verdict::Ran => true,
+            Verdict::Ran => outcome.within_free(),
             Verdict::OutOfMemory => false,
             Verdict::Failed | Verdict::TimedOut => {
                 let last = self.runs.iter().rfind(known).or(self.runs.last());
                 return match last {
                     Some(run) => Err(TrialError::NoVerdict(Box::new(run.clone()))),
-                    None => Ok(Point { micro_batch: size, peak: Bytes::ZERO, ran: false }),
+                    None => Ok(Point { micro_batch: size, peak: None, ran: false }),
                 };
             }
         };
-        let peak = outcome.gpus.iter().map(|gpu| gpu.peak_bytes).max().unwrap_or_default();
+        let at_end = outcome.verdict == Verdict::Ran;
+        let peak = at_end.then(|| outcome.peak_within(self.machine.capacity())).flatten();
         let point = Point { micro_batch: size, peak, ran };
         if let Some(search) = self.search(accumulation) {
             search.record(point);
@@ -121,7 +130,7 @@ impl<M: Machine> Trial<M> {
     /// Whether the whole of an optimizer step in one micro-step is out of the question: what its
     /// samples alone take, by the line through runs of two micro-steps, is more than there is.
     fn cannot_be_whole(&mut self, whole: MicroBatch) -> Result<bool, TrialError<M::Error>> {
-        if whole.get() < 2 {
+        if whole.get() < 2 || self.machine.peaks() == Peaks::Unknown {
             return Ok(false);
         }
         let two = two();
@@ -216,7 +225,7 @@ mod tests {
 
     use super::*;
     use crate::plan::together::{Wish, solve_with};
-    use crate::trial::outcome::{Ending, GpuPeak, ProcessPeak};
+    use crate::trial::outcome::{Ending, GpuPeak, PeakSource, ProcessPeak};
     use crate::units::EffectiveBatch;
 
     /// A machine on which memory is a line, and gradients are kept from two micro-steps on.
@@ -235,6 +244,10 @@ mod tests {
             Bytes::new(self.capacity)
         }
 
+        fn peaks(&self) -> Peaks {
+            Peaks::Exact
+        }
+
         fn run(&mut self, _: &Template, sizes: &Sizes) -> Result<Outcome, Infallible> {
             let steps = sizes.accumulation.get();
             let kept = if steps > 1 { self.gradients } else { 0 };
@@ -250,6 +263,7 @@ mod tests {
                 total_bytes: Bytes::new(self.capacity),
                 free_bytes: Bytes::new(self.capacity),
                 peak_bytes,
+                source: PeakSource::Allocations,
             };
             let process = ProcessPeak {
                 pid: 1,
@@ -271,6 +285,7 @@ mod tests {
                 processes: vec![process],
                 versions: Default::default(),
                 warnings: Vec::new(),
+                contended: false,
                 tail: Vec::new(),
             })
         }

@@ -131,15 +131,44 @@ fn micro_batch(words: &Words) -> u64 {
     words.number("micro_batch", 1)
 }
 
+/// Waits until whoever reads the driver has read all of a GPU once more, as its log of calls tells.
+fn wait_until_read(log: &str) {
+    let length = || std::fs::metadata(log).map_or(0, |found| found.len());
+    let start = length() as usize;
+    for _ in 0..20_000 {
+        let text = std::fs::read(log).unwrap_or_default();
+        let new = text.get(start..).unwrap_or_default();
+        let name = b"nvmlDeviceGetMemoryInfo_v2";
+        // The second reading begins when the first is over.
+        if new.windows(name.len()).filter(|part| part == name).count() >= 2 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fail("nobody reads the driver", 70)
+}
+
 fn train(words: &Words) {
     let micro_batch = micro_batch(words);
     let accumulation = words.number("accumulation", 1);
     let cuda = Cuda::open();
     cuda.enter(std::env::var("LOCAL_RANK").map_or(0, |rank| rank.parse().expect("a rank")));
     let bytes = law(words, micro_batch, accumulation);
+    // A part that is held for a moment, too short for anybody to see.
+    let moment = match words.number("moment", 0) {
+        0 => 0,
+        most => (micro_batch * 7_919 % (most + 1)) * MIB,
+    };
     for step in 0..words.number("steps", 2) {
-        match cuda.allocate(bytes) {
+        let first = if moment > 0 { cuda.allocate(bytes) } else { Ok(0) };
+        if first.is_ok_and(|address| address > 0) {
+            cuda.free(first.expect("is there"));
+        }
+        match first.and_then(|_| cuda.allocate(bytes - moment)) {
             Ok(address) => {
+                if !words.text("read_in").is_empty() {
+                    wait_until_read(words.text("read_in"));
+                }
                 println!("step {step} memory {} MiB", bytes / MIB);
                 std::thread::sleep(Duration::from_millis(words.number("step_ms", 0)));
                 if step + 1 < words.number("steps", 2) {
