@@ -151,7 +151,7 @@ impl Search {
         }
     }
 
-    /// As [`aim`](Self::aim), for sampled peaks: a leap lands short of what the line promises by as
+    /// As `aim`, for sampled peaks: a leap lands short of what the line promises by as
     /// much as the line may be off there, so that it runs and tells its own peak.
     fn aim_low(&self, runs: u64, refused: u64) -> u64 {
         let Some(last) = self.at(runs).filter(|_| runs > 0) else { return 1 };
