@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use oomph::memory::allocator::{Capacity, Refusal, Segment, SegmentSource, replay};
+use oomph::memory::allocator::{Capacity, replay};
 use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use oomph::probe::run::{Found, Terms, largest_micro_batch};
-use oomph::probe::{Attempt, Prober};
+use oomph::probe::{Attempt, Capacities, Prober};
 use oomph::units::{Bytes, MicroBatch};
 
 const GRANULE: Bytes = Bytes::mib(2);
@@ -50,18 +50,6 @@ impl Device {
     }
 }
 
-struct Granular(Capacity, Bytes);
-
-impl SegmentSource for Granular {
-    type Error = Infallible;
-    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
-        self.0.allocate(bytes.round_up(self.1))
-    }
-    fn release(&mut self, segment: Segment) -> Result<(), Infallible> {
-        self.0.release(segment)
-    }
-}
-
 impl Prober for Device {
     type Error = Infallible;
 
@@ -72,14 +60,15 @@ impl Prober for Device {
     fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, Infallible> {
         self.replays += 1;
         let free = self.look();
-        let mut device = Granular(Capacity::new(free.saturating_sub(headroom)), self.granule);
-        let replayed = replay(trace, &mut device)?;
+        let mut device = Capacity::in_granules(free.saturating_sub(headroom), self.granule);
+        let Ok(replayed) = replay(trace, &mut device);
+        let peak = device.largest_granted();
         Ok(Attempt {
             fits: replayed.ran(),
             peak_reserved: replayed.peak_reserved,
             free_before: free,
-            free_at_peak: free.saturating_sub(device.0.largest_granted()),
-            least_capacity: free,
+            free_at_peak: free.saturating_sub(peak),
+            same_on: Capacities { from: peak, below: device.smallest_refused() },
         })
     }
 }
@@ -94,7 +83,7 @@ fn search(device: &mut Device, granule: Bytes) -> Found {
 
 fn brute_force(free: Bytes, granule: Bytes) -> u64 {
     let runs = |size: u64| {
-        let mut device = Granular(Capacity::new(free.saturating_sub(Bytes::mib(100))), granule);
+        let mut device = Capacity::in_granules(free.saturating_sub(Bytes::mib(100)), granule);
         let Ok(replayed) = replay(&step(MicroBatch::new(size).unwrap()), &mut device);
         replayed.ran()
     };

@@ -7,10 +7,10 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oomph::units::Bytes;
-use probe_support::{HOLDING, Told, assert_as_before, brute_force, command, probe, said};
+use probe_support::{HOLDING, Told, assert_as_before, brute_force, command, probe, said, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use support::Scenario;
 
@@ -72,15 +72,6 @@ fn probing_pid(machine: &Scenario) -> Pid {
     let calls = machine.calls();
     let call = calls.iter().rfind(|call| call.name.starts_with("cu")).unwrap();
     Pid::from_raw(call.pid.try_into().unwrap()).unwrap()
-}
-
-/// Waits for what must come, and fails only when it has not for very long.
-fn wait_for(what: &str, mut come: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !come() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]

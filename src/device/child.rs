@@ -16,6 +16,7 @@ use super::cuda::{CudaError, Driver, Entered};
 use super::wire::{Received, Reply, line, read_request};
 use crate::memory::allocator::{GRANULE, Refusal, Segment, SegmentSource, replay};
 use crate::memory::trace::Trace;
+use crate::probe::{Attempt, Capacities};
 use crate::trial::tree;
 use crate::units::Bytes;
 
@@ -124,29 +125,33 @@ fn serve(uuid: &str, headroom: u64, told_to_stop: &AtomicBool) -> Result<(), Hal
 
 /// Learns what the driver takes for a segment of 2 MiB.
 ///
-/// The first allocation also pays for the driver's own tables, so the second one is measured. What
-/// cannot be a granule (a neighbour moved meanwhile, or nothing is free) counts as PyTorch's own
-/// 2 MiB.
+/// The first allocation also pays for the driver's own tables, so the second one is measured, as it
+/// comes and as it goes: where the two differ a neighbour has moved. What cannot be a granule counts
+/// as PyTorch's own 2 MiB.
 fn measure_granule(context: &Entered<'_>, headroom: u64) -> Result<Bytes, CudaError> {
     if context.mem_info()?.free < headroom.saturating_add(2 * GRANULE.get()) {
         return Ok(GRANULE);
     }
     let Some(first) = context.alloc(GRANULE.get())? else { return Ok(GRANULE) };
-    let before = context.mem_info();
-    let second = context.alloc(GRANULE.get());
-    let after = context.mem_info();
-    let freed = match second {
-        Ok(Some(second)) => context.free(second),
-        _ => Ok(()),
-    };
+    let measured = measure_second(context);
     // Whatever went wrong, both are given back first.
-    context.free(first).and(freed)?;
-    let taken = before?.free.saturating_sub(after?.free);
-    let believable = second?.is_some()
+    context.free(first)?;
+    let Some([before, held, after]) = measured? else { return Ok(GRANULE) };
+    let taken = before.saturating_sub(held);
+    let believable = taken == after.saturating_sub(held)
         && taken > GRANULE.get()
         && taken <= LARGEST_GRANULE
         && taken.is_multiple_of(GRANULE.get());
     Ok(if believable { Bytes::new(taken) } else { GRANULE })
+}
+
+/// Returns what is free before, during and after an allocation of 2 MiB, if it is granted.
+fn measure_second(context: &Entered<'_>) -> Result<Option<[u64; 3]>, CudaError> {
+    let before = context.mem_info()?.free;
+    let Some(second) = context.alloc(GRANULE.get())? else { return Ok(None) };
+    let held = context.mem_info();
+    context.free(second)?;
+    Ok(Some([before, held?.free, context.mem_info()?.free]))
 }
 
 /// Replays one step, and gives everything back however it ends.
@@ -168,20 +173,24 @@ fn attempt(
         taken: 0,
         peak_held: 0,
         free_at_peak: free,
-        least_capacity: free,
+        largest_granted: 0,
+        smallest_refused: None,
         live: BTreeMap::new(),
     };
     let result = replay(trace, &mut segments);
     let cleaned = segments.give_back_all();
     let replayed = result?;
     cleaned?;
-    Ok(Reply::Attempted {
+    Ok(Reply::Attempted(Attempt {
         fits: replayed.ran(),
         peak_reserved: Bytes::new(segments.peak_held),
         free_before: Bytes::new(free),
         free_at_peak: Bytes::new(segments.free_at_peak),
-        least_capacity: Bytes::new(segments.least_capacity),
-    })
+        same_on: Capacities {
+            from: Bytes::new(segments.largest_granted),
+            below: segments.smallest_refused.map(Bytes::new),
+        },
+    }))
 }
 
 /// Segments from cuMemAlloc, never taking the device below the headroom.
@@ -197,20 +206,30 @@ struct DeviceSegments<'a> {
     taken: u64,
     peak_held: u64,
     free_at_peak: u64,
-    least_capacity: u64,
+    /// The most that was granted at once, in granules.
+    largest_granted: u64,
+    /// The smallest capacity on which nothing would have been refused.
+    smallest_refused: Option<u64>,
     live: BTreeMap<u64, u64>,
 }
 
 impl DeviceSegments<'_> {
     fn read_free(&mut self) -> Result<(), CudaError> {
         self.free = self.context.mem_info()?.free;
-        self.least_capacity = self.least_capacity.min(self.free.saturating_add(self.taken));
         Ok(())
     }
 
     fn has_room(&self, bytes: u64) -> bool {
         let taken = bytes.next_multiple_of(self.granule);
         self.free.checked_sub(taken).is_some_and(|left| left >= self.headroom)
+    }
+
+    /// Notes a refusal: what would have had to be there, but at least more than was.
+    fn refuse(&mut self, bytes: u64) {
+        let capacity = self.free.saturating_add(self.taken).saturating_sub(self.headroom);
+        let needed = self.taken.saturating_add(bytes.next_multiple_of(self.granule));
+        let needed = needed.max(capacity.saturating_add(1));
+        self.smallest_refused = Some(self.smallest_refused.map_or(needed, |n| n.min(needed)));
     }
 
     fn free_one(&mut self, address: u64) -> Result<(), CudaError> {
@@ -237,11 +256,13 @@ impl DeviceSegments<'_> {
         if !self.has_room(bytes) {
             self.read_free()?;
             if !self.has_room(bytes) {
+                self.refuse(bytes);
                 return Ok(None);
             }
         }
         let Some(address) = self.context.alloc(bytes)? else {
             self.read_free()?;
+            self.refuse(bytes);
             return Ok(None);
         };
         self.live.insert(address, bytes);
@@ -251,8 +272,11 @@ impl DeviceSegments<'_> {
         if self.free < self.headroom {
             // The driver took more than was asked for, or a neighbour did.
             self.free_one(address)?;
+            self.read_free()?;
+            self.refuse(bytes);
             return Ok(None);
         }
+        self.largest_granted = self.largest_granted.max(self.taken);
         if self.held > self.peak_held {
             self.peak_held = self.held;
             self.free_at_peak = self.free;

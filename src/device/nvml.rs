@@ -11,7 +11,7 @@ use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_
 
 use super::nvml_codes::{cure, describe, is_fatal};
 use super::nvml_failure::NvmlFailure;
-use super::processes::holders;
+use super::processes::{held, holders};
 use crate::probe::{ComputeMode, DeviceMemory, Gpu, GpuList, GpuRow, Inventory, MigInstance};
 use crate::units::Bytes;
 
@@ -26,12 +26,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// When NVML could say nothing at all.
 pub fn list_gpus() -> Result<GpuList, NvmlFailure> {
+    patiently(|| NvmlInventory::open().and_then(|inventory| inventory.list()))
+        .unwrap_or(Err(NvmlFailure::Silent { waited: PATIENCE }))
+}
+
+/// Returns what one process holds on a GPU, or on a MIG instance, where the driver says.
+pub fn held_by(pid: u32, uuid: &str) -> Option<Bytes> {
+    let uuid = uuid.to_owned();
+    patiently(move || {
+        let nvml = Nvml::init().ok()?;
+        let device = nvml.device_by_uuid(uuid).ok()?;
+        held(&device).get(&pid).copied().flatten()
+    })
+    .flatten()
+}
+
+/// Returns the answer of a thread of its own; `None` when it hangs.
+fn patiently<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (answer, answered) = mpsc::channel();
     std::thread::spawn(move || {
         // Nobody listens any more when this comes too late.
-        let _ = answer.send(NvmlInventory::open().and_then(|inventory| inventory.list()));
+        let _ = answer.send(ask());
     });
-    answered.recv_timeout(PATIENCE).unwrap_or(Err(NvmlFailure::Silent { waited: PATIENCE }))
+    answered.recv_timeout(PATIENCE).ok()
 }
 
 /// The GPUs of this machine.

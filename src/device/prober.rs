@@ -123,6 +123,11 @@ impl<'a> CudaProber<'a> {
         self.ready
     }
 
+    /// Returns the child's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns the driver calls made so far.
     pub fn calls(&self) -> u64 {
         self.calls
@@ -312,9 +317,7 @@ impl Prober for CudaProber<'_> {
 
     fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, ProbeFailure> {
         match self.exchange(attempt_request(trace, headroom))? {
-            Reply::Attempted { fits, peak_reserved, free_before, free_at_peak, least_capacity } => {
-                Ok(Attempt { fits, peak_reserved, free_before, free_at_peak, least_capacity })
-            }
+            Reply::Attempted(attempt) => Ok(attempt),
             other => Err(ProbeFailure::Protocol(format!("{other:?}"))),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::failure::{Limits, ProbeFailure};
 use super::interrupt::Interrupt;
 use super::lock::GpuLock;
-use super::nvml::list_gpus;
+use super::nvml::{held_by, list_gpus};
 use super::nvml_failure::NvmlFailure;
 use super::prober::CudaProber;
 use super::sim::SimProber;
@@ -136,7 +136,7 @@ pub fn probe_gpu<T>(
         interrupt,
     )?;
     let ready = prober.ready();
-    let context = idle_free.saturating_sub(ready.free);
+    let context = context_of(&prober, &target, idle_free);
     let kept_free = request.headroom + request.outside.saturating_sub(context);
     let terms = Terms { kept_free, granule: ready.granule, limit: request.limit };
     let found =
@@ -149,6 +149,17 @@ pub fn probe_gpu<T>(
     let driver_calls = prober.calls();
     let warning = prober.finish().err().map(|failure| failure.to_string());
     Ok(Probed { found, context, kept_free, granule: ready.granule, driver_calls, warning })
+}
+
+/// Returns what the child's context takes: what NVML says that the child holds, or else how much less
+/// is free with it, to which neighbours and an MPS client's limit add.
+///
+/// In a container NVML's process ids are the host's; one that was there before is not the child.
+fn context_of(prober: &CudaProber<'_>, before: &Target, free_before: Bytes) -> Bytes {
+    let pid = prober.pid();
+    let known = before.gpu.processes.iter().any(|process| process.pid == pid);
+    let held = if known { None } else { held_by(pid, before.uuid()) };
+    held.unwrap_or_else(|| free_before.saturating_sub(prober.ready().free))
 }
 
 /// Runs the same search on a simulated GPU of which `free` bytes are free.

@@ -2,9 +2,12 @@
 
 use std::convert::Infallible;
 
-use crate::memory::allocator::{Capacity, replay};
+use crate::memory::allocator::Capacity;
+use crate::memory::fit::replay_in;
 use crate::memory::trace::Trace;
-use crate::probe::{Attempt, ComputeMode, DeviceMemory, Gpu, GpuList, GpuRow, Inventory, Prober};
+use crate::probe::{
+    Attempt, Capacities, ComputeMode, DeviceMemory, Gpu, GpuList, GpuRow, Inventory, Prober,
+};
 use crate::profile::simulated::SimulatedGpus;
 use crate::units::Bytes;
 
@@ -72,14 +75,14 @@ impl Prober for SimProber {
 
     fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, Infallible> {
         let mut device = Capacity::new(self.free.saturating_sub(headroom));
-        let replayed = replay(trace, &mut device)?;
+        let replayed = replay_in(trace, &mut device);
         let peak = device.largest_granted();
         Ok(Attempt {
             fits: replayed.ran(),
             peak_reserved: peak,
             free_before: self.free,
             free_at_peak: self.free.saturating_sub(peak),
-            least_capacity: self.free,
+            same_on: Capacities { from: peak, below: device.smallest_refused() },
         })
     }
 }

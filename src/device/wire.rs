@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cuda::CudaError;
 use crate::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
+use crate::probe::Attempt;
 use crate::units::Bytes;
 
 /// What the probe asks of its child. The end of the input means: give everything back and leave.
@@ -49,18 +50,7 @@ pub enum Reply {
     /// The answer to [`Request::Free`].
     Free(Bytes),
     /// The answer to [`Request::Attempt`]: everything is given back.
-    Attempted {
-        /// Whether every allocation was granted.
-        fits: bool,
-        /// The most that segments took at once.
-        peak_reserved: Bytes,
-        /// Free before the first segment.
-        free_before: Bytes,
-        /// Free when segments took the most.
-        free_at_peak: Bytes,
-        /// The least that free memory and segments came to together.
-        least_capacity: Bytes,
-    },
+    Attempted(Attempt),
     /// Everything was given back and the context released.
     Bye,
     /// It broke, and gave back what it could.

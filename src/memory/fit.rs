@@ -26,7 +26,12 @@ pub struct BeyondAnyDevice {
 
 /// Replays a trace on a simulated device of `capacity` bytes.
 pub fn replay_on(trace: &Trace, capacity: Bytes) -> Replay {
-    never_fails(replay(trace, &mut Capacity::new(capacity)))
+    replay_in(trace, &mut Capacity::new(capacity))
+}
+
+/// Replays a trace on a simulated device, which then knows what it granted and refused.
+pub fn replay_in(trace: &Trace, device: &mut Capacity) -> Replay {
+    never_fails(replay(trace, device))
 }
 
 /// Whether a step runs on a device on which the caching allocator may take `capacity` bytes.

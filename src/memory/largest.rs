@@ -11,8 +11,8 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use crate::memory::allocator::{Capacity, Replay, round_request};
-use crate::memory::fit::replay_on;
+use crate::memory::allocator::{Capacity, round_request};
+use crate::memory::fit::replay_in;
 use crate::memory::trace::{Category, Event, Trace};
 use crate::units::{Bytes, MicroBatch};
 
@@ -68,7 +68,20 @@ pub fn largest_micro_batch<E, T: Borrow<Trace>>(
     limit: MicroBatch,
     trace_of: impl Fn(MicroBatch) -> Result<T, E>,
 ) -> Result<Largest, E> {
-    let mut search = Search { capacity, trace_of, known: BTreeMap::new() };
+    largest_on(&Capacity::new(capacity), limit, trace_of)
+}
+
+/// As [`largest_micro_batch`], on a device like this one.
+///
+/// # Errors
+///
+/// The first error of `trace_of`.
+pub fn largest_on<E, T: Borrow<Trace>>(
+    device: &Capacity,
+    limit: MicroBatch,
+    trace_of: impl Fn(MicroBatch) -> Result<T, E>,
+) -> Result<Largest, E> {
+    let mut search = Search { device, trace_of, known: BTreeMap::new() };
     let largest = search.largest(limit.get())?;
     Ok(Largest { micro_batch: MicroBatch::new(largest), traces: search.known.len() })
 }
@@ -148,8 +161,9 @@ enum Verdict {
 #[derive(Debug, Clone, Copy)]
 struct Known {
     verdict: Verdict,
-    /// What it took, up to where it ran out of memory if it did.
-    peak_reserved: Bytes,
+    /// What it took at most, up to where it ran out of memory if it did, and what a size near it could
+    /// take for the same segments.
+    taken: Bytes,
     /// What its trace says of other micro-batches.
     growth: Growth,
 }
@@ -160,15 +174,15 @@ fn step_after(looks: u64) -> u64 {
     1 << doublings.min(u64::from(u64::BITS) - 1)
 }
 
-struct Search<F> {
-    capacity: Bytes,
+struct Search<'a, F> {
+    device: &'a Capacity,
     trace_of: F,
     known: BTreeMap<u64, Known>,
 }
 
-impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
+impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<'_, F> {
     fn largest(&mut self, limit: u64) -> Result<u64, E> {
-        let one = growth(self.trace(1)?.borrow(), 1, self.capacity);
+        let one = growth(self.trace(1)?.borrow(), 1, self.device.capacity());
         let found = self.close_in(limit, one.bound)?;
         self.walk_down(found, one)
     }
@@ -207,8 +221,9 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
     /// Returns a micro-batch that is about the largest that reserves no more than the capacity,
     /// judged by one that did not run.
     fn by_reserved(&self, failed: u64, growth: Growth) -> Result<u64, E> {
-        let reserved = replay_on(self.trace(failed)?.borrow(), Capacity::UNLIMITED).peak_reserved;
-        let over = reserved.saturating_sub(self.capacity).get();
+        let mut endless = self.device.anew(Capacity::UNLIMITED);
+        replay_in(self.trace(failed)?.borrow(), &mut endless);
+        let over = endless.largest_granted().saturating_sub(self.device.capacity()).get();
         Ok(failed.saturating_sub((over / growth.per_sample.get().max(1)).max(1)))
     }
 
@@ -243,8 +258,9 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
         let Some(known) = self.known.get(&found) else { return false };
         let slope = known.growth.peak.saturating_sub(one.peak).get() / (found - 1).max(1);
         let less = Bytes::new(slope.saturating_mul(found - size));
-        let clear = self.capacity - self.capacity.percent(CLEAR_BY_LINE_PERCENT);
-        known.peak_reserved.saturating_sub(less) <= clear
+        let capacity = self.device.capacity();
+        let clear = capacity - capacity.percent(CLEAR_BY_LINE_PERCENT);
+        known.taken.saturating_sub(less) <= clear
     }
 
     /// Returns what is known of a micro-batch, looked at where it is new.
@@ -259,19 +275,26 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<F> {
 
     fn examine(&self, micro_batch: u64) -> Result<Known, E> {
         let trace = self.trace(micro_batch)?;
-        let growth = growth(trace.borrow(), micro_batch, self.capacity);
-        let replay = replay_on(trace.borrow(), self.capacity);
-        Ok(Known { verdict: self.verdict(&replay), peak_reserved: replay.peak_reserved, growth })
+        let capacity = self.device.capacity();
+        let growth = growth(trace.borrow(), micro_batch, capacity);
+        let mut device = self.device.anew(capacity);
+        let replay = replay_in(trace.borrow(), &mut device);
+        let granted = device.largest_granted();
+        // A driver with larger granules takes up to so much more for another size.
+        let beyond = self.device.beyond_2_mib().checked_mul(replay.segments_granted);
+        let taken = granted + beyond.unwrap_or(Capacity::UNLIMITED);
+        Ok(Known { verdict: self.verdict(replay.ran(), taken), taken, growth })
     }
 
     fn trace(&self, micro_batch: u64) -> Result<T, E> {
         (self.trace_of)(MicroBatch::new(micro_batch).unwrap_or(MicroBatch::ONE))
     }
 
-    fn verdict(&self, replay: &Replay) -> Verdict {
-        let below = |percent| self.capacity - self.capacity.percent(percent);
-        match replay.peak_reserved {
-            _ if !replay.ran() => Verdict::DoesNotRun,
+    fn verdict(&self, ran: bool, taken: Bytes) -> Verdict {
+        let capacity = self.device.capacity();
+        let below = |percent| capacity - capacity.percent(percent);
+        match taken {
+            _ if !ran => Verdict::DoesNotRun,
             taken if taken <= below(VERY_CLEAR_PERCENT) => Verdict::VeryClear,
             taken if taken <= below(CLEAR_PERCENT) => Verdict::Clear,
             _ => Verdict::Tight,

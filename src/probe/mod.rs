@@ -7,6 +7,8 @@ pub mod run;
 pub mod search;
 pub mod target;
 
+use serde::{Deserialize, Serialize};
+
 use crate::memory::trace::Trace;
 use crate::units::Bytes;
 
@@ -111,7 +113,7 @@ pub trait Inventory {
 }
 
 /// What one replay of a step's allocations on a device came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// Whether every allocation was granted.
     pub fits: bool,
@@ -121,9 +123,25 @@ pub struct Attempt {
     pub free_before: Bytes,
     /// Device memory that was free when segments took the most.
     pub free_at_peak: Bytes,
-    /// The least that free memory and segments came to together: below `free_before` where others
-    /// took memory meanwhile.
-    pub least_capacity: Bytes,
+    /// On what it would have gone the same way.
+    pub same_on: Capacities,
+}
+
+/// Which capacities (what the caching allocator may take) would have granted and refused the same:
+/// none where others moved within a replay, so that no single one explains it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacities {
+    /// The most that was granted at once: no less will do.
+    pub from: Bytes,
+    /// The least that was refused, if anything was: less than that.
+    pub below: Option<Bytes>,
+}
+
+impl Capacities {
+    /// Whether this capacity is one of them.
+    pub fn contains(self, capacity: Bytes) -> bool {
+        self.from <= capacity && self.below.is_none_or(|below| capacity < below)
+    }
 }
 
 /// Makes a step's allocations on one device and gives all of them back.

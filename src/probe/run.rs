@@ -1,16 +1,15 @@
 //! The run that finds the largest micro-batch of a device: simulate, try, confirm.
 
-use std::convert::Infallible;
-
 use super::search::{Next, Search};
 use super::{Attempt, Prober};
-use crate::memory::allocator::{Capacity, GRANULE, Refusal, Segment, SegmentSource, replay};
-use crate::memory::largest::largest_micro_batch as simulated_largest;
+use crate::memory::allocator::Capacity;
+use crate::memory::largest::largest_on;
 use crate::memory::trace::Trace;
 use crate::units::{Bytes, MicroBatch};
 
-/// How often the answer is confirmed anew when others take or give back memory meanwhile.
-const MOST_CONFIRMATIONS: u32 = 3;
+/// Replays after which a search gives up to find memory at rest, where others move: two for each of
+/// three states of it.
+const MOST_REPLAYS: usize = 6;
 
 /// Under which terms to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +40,8 @@ pub struct Found {
     pub simulated: Option<MicroBatch>,
     /// Whether the search ended at [`Terms::limit`] and more might fit.
     pub at_limit: bool,
-    /// Set when others took or gave back memory for so long that the answer never held still: the
-    /// smallest and largest answers seen, 0 for none. `largest` is the smallest of them.
+    /// Set when others took or gave back memory for so long that no answer held: from the smallest
+    /// to the largest that was right at some moment, 0 for none. `largest` is the smallest.
     pub contended: Option<(u64, u64)>,
     /// Free before the first replay, with the context in place.
     pub free_before: Bytes,
@@ -82,8 +81,8 @@ pub enum RunError<P, T> {
 ///
 /// `traces` makes the step of a micro-batch. The search starts at the answer of a simulation
 /// against what is free, so two replays usually settle it: the answer runs, the next size does not.
-/// Then free memory is read again: where less is free than the answer needed, or more than the
-/// refusal saw, that side is tried again.
+/// Free memory is read after each replay. Where others have moved, the simulation is asked again,
+/// and of the replays those count that would have gone the same way in what is free now.
 ///
 /// # Errors
 ///
@@ -95,34 +94,34 @@ pub fn largest_micro_batch<P: Prober, T>(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Found, RunError<P::Error, T>> {
     let free_before = prober.free().map_err(RunError::Prober)?;
-    let capacity = free_before.saturating_sub(terms.kept_free);
-    let simulated = simulate(capacity, terms, traces).map_err(RunError::Trace)?;
-    let mut run = Run { prober, terms, traces, progress, tried: Vec::new() };
-    let mut search = Search::new(simulated, terms.limit);
-    let mut answers = Vec::new();
-    let mut free_after;
-    let contended = loop {
-        let largest = run.settle(&mut search)?;
-        free_after = run.prober.free().map_err(RunError::Prober)?;
-        answers.push(largest.map_or(0, MicroBatch::get));
-        let Some(doubtful) = run.doubtful(largest, free_after) else { break false };
-        if answers.len() > MOST_CONFIRMATIONS as usize {
-            break true;
-        }
-        let attempt = run.attempt(doubtful)?;
-        search.record(doubtful, attempt.fits);
+    let simulated = simulate(free_before, terms, traces).map_err(RunError::Trace)?;
+    let mut run = Run {
+        prober,
+        terms,
+        traces,
+        progress,
+        tried: Vec::new(),
+        free: free_before,
+        guess: simulated,
+        guesses: vec![simulated],
     };
-    let last = answers.last().copied().unwrap_or(0);
-    let smallest = answers.iter().copied().min().unwrap_or(0);
-    let largest = answers.iter().copied().max().unwrap_or(0);
-    let answer = if contended { smallest } else { last };
+    let (answer, contended) = loop {
+        match run.next() {
+            Next::Done(largest) => break (largest.map_or(0, MicroBatch::get), None),
+            Next::Try(_) if run.others_move() && run.tried.len() >= MOST_REPLAYS => {
+                let range = run.range();
+                break (range.0, Some(range));
+            }
+            Next::Try(size) => run.attempt(size)?,
+        }
+    };
     Ok(Found {
         largest: MicroBatch::new(answer),
         simulated,
         at_limit: answer == terms.limit.get(),
-        contended: contended.then_some((smallest, largest)),
+        contended,
         free_before,
-        free_after,
+        free_after: run.free,
         tried: run.tried,
     })
 }
@@ -133,88 +132,81 @@ struct Run<'a, P, T> {
     traces: &'a Traces<'a, T>,
     progress: &'a mut dyn FnMut(Progress),
     tried: Vec<Tried>,
+    /// What is free now.
+    free: Bytes,
+    /// What the simulation says of that.
+    guess: Option<MicroBatch>,
+    /// What it said of each reading that differed from the one before.
+    guesses: Vec<Option<MicroBatch>>,
 }
 
 impl<P: Prober, T> Run<'_, P, T> {
-    fn settle(&mut self, search: &mut Search) -> Result<Option<MicroBatch>, RunError<P::Error, T>> {
-        loop {
-            match search.next() {
-                Next::Done(largest) => return Ok(largest),
-                Next::Try(size) => {
-                    let attempt = self.attempt(size)?;
-                    search.record(size, attempt.fits);
-                }
+    /// Says what to try, by the replays that hold for what is free now.
+    fn next(&self) -> Next {
+        let holding = || self.tried.iter().filter(|tried| self.holds(tried));
+        let mut search = Search::new(self.guess, self.terms.limit);
+        let refused = holding().filter(|tried| !tried.attempt.fits).map(|tried| tried.micro_batch);
+        let refused = refused.min();
+        if let Some(refused) = refused {
+            search.record(refused, false);
+        }
+        for tried in holding().filter(|tried| tried.attempt.fits) {
+            if refused.is_none_or(|refused| tried.micro_batch < refused) {
+                search.record(tried.micro_batch, true);
             }
         }
+        search.next()
     }
 
-    fn attempt(&mut self, micro_batch: MicroBatch) -> Result<Attempt, RunError<P::Error, T>> {
+    /// Whether a replay would go the same way now.
+    ///
+    /// A device that takes more than its granules say seems to have had less at the time than now,
+    /// as if others had moved: what it says twice is believed.
+    fn holds(&self, tried: &Tried) -> bool {
+        let same = |other: &&Tried| {
+            (other.micro_batch, other.attempt.fits) == (tried.micro_batch, tried.attempt.fits)
+                && other.attempt.free_before == self.free
+        };
+        let capacity = self.free.saturating_sub(self.terms.kept_free);
+        tried.attempt.same_on.contains(capacity) || self.tried.iter().filter(same).count() > 1
+    }
+
+    fn attempt(&mut self, micro_batch: MicroBatch) -> Result<(), RunError<P::Error, T>> {
         (self.progress)(Progress::Trying { micro_batch, replay: self.tried.len() + 1 });
         let trace = (self.traces)(micro_batch).map_err(RunError::Trace)?;
         let attempt =
             self.prober.attempt(&trace, self.terms.kept_free).map_err(RunError::Prober)?;
-        let tried = Tried { micro_batch, attempt: attempt.clone() };
+        let tried = Tried { micro_batch, attempt };
         (self.progress)(Progress::Tried(tried.clone()));
         self.tried.push(tried);
-        Ok(attempt)
+        let free = self.prober.free().map_err(RunError::Prober)?;
+        if free != self.free {
+            self.free = free;
+            self.guess = simulate(free, self.terms, self.traces).map_err(RunError::Trace)?;
+            self.guesses.push(self.guess);
+        }
+        Ok(())
     }
 
-    /// Returns the size whose last answer does not hold for what is free now, if there is one.
-    fn doubtful(&self, largest: Option<MicroBatch>, free: Bytes) -> Option<MicroBatch> {
-        let last = |size: u64| self.tried.iter().rfind(|tried| tried.micro_batch.get() == size);
-        let winner = largest.map_or(0, MicroBatch::get);
-        if let Some(won) = last(winner).filter(|won| free < won.attempt.free_before) {
-            return Some(won.micro_batch);
-        }
-        let lost = last(winner + 1)?;
-        // One more try for a refusal that saw less at some moment; two in a row are believed.
-        let twice = self.tried.iter().filter(|tried| *tried == lost).count() > 1;
-        let more =
-            free > lost.attempt.free_before || (free > lost.attempt.least_capacity && !twice);
-        more.then_some(lost.micro_batch)
+    /// Whether free memory was not the same at all times.
+    fn others_move(&self) -> bool {
+        self.guesses.len() > 1
+    }
+
+    /// Returns the smallest and the largest answer that was right at some moment.
+    fn range(&self) -> (u64, u64) {
+        let guesses = self.guesses.iter().map(|guess| guess.map_or(0, MicroBatch::get));
+        let tried = self.tried.iter().map(|tried| {
+            let size = tried.micro_batch.get();
+            if tried.attempt.fits { size } else { size - 1 }
+        });
+        let answers = || guesses.clone().chain(tried.clone());
+        (answers().min().unwrap_or(0), answers().max().unwrap_or(0))
     }
 }
 
 /// Finds the answer on a simulated device; the search on the real one starts there.
-fn simulate<T>(
-    capacity: Bytes,
-    terms: &Terms,
-    traces: &Traces<T>,
-) -> Result<Option<MicroBatch>, T> {
-    let guess = simulated_largest(capacity, terms.limit, traces)?.micro_batch;
-    if terms.granule <= GRANULE {
-        return Ok(guess);
-    }
-    // Larger granules only take more: what remains is a short search downwards.
-    let mut search = Search::new(guess, terms.limit);
-    loop {
-        match search.next() {
-            Next::Done(largest) => return Ok(largest),
-            Next::Try(size) => {
-                let trace = traces(size)?;
-                let device = Capacity::new(capacity);
-                let mut device = Granular { device, granule: terms.granule };
-                let Ok(replayed) = replay(&trace, &mut device);
-                search.record(size, replayed.ran());
-            }
-        }
-    }
-}
-
-/// A simulated device whose driver takes more than PyTorch's own 2 MiB at a time.
-struct Granular {
-    device: Capacity,
-    granule: Bytes,
-}
-
-impl SegmentSource for Granular {
-    type Error = Infallible;
-
-    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
-        self.device.allocate(bytes.round_up(self.granule))
-    }
-
-    fn release(&mut self, segment: Segment) -> Result<(), Infallible> {
-        self.device.release(segment)
-    }
+fn simulate<T>(free: Bytes, terms: &Terms, traces: &Traces<T>) -> Result<Option<MicroBatch>, T> {
+    let device = Capacity::in_granules(free.saturating_sub(terms.kept_free), terms.granule);
+    Ok(largest_on(&device, terms.limit, traces)?.micro_batch)
 }

@@ -1,8 +1,9 @@
 //! Which micro-batch to try next: a pure state machine over answers of a device.
 //!
 //! Starts at a guess, which usually is right: then two answers settle it, the guess runs and the
-//! next one does not. Where the device disagrees, the search gallops away from the guess and then
-//! bisects. It takes every size below one that runs to run as well; the guess is made so.
+//! next one does not; what is known already is not asked again. Where the device disagrees, the
+//! search gallops away from the guess and then bisects. It takes every size below one that runs to
+//! run as well; the guess is made so.
 
 use crate::units::MicroBatch;
 
@@ -43,23 +44,19 @@ impl Search {
     }
 
     fn next_size(&self) -> Option<MicroBatch> {
-        let size = match (self.runs, self.refused) {
-            (0, None) => self.guess.max(1),
-            (runs, None) if runs >= self.limit => return None,
-            // One above the guess settles it if the guess was right; further on, ever larger steps.
-            (runs, None) => {
-                let overshoot = runs.saturating_sub(self.guess);
-                runs.saturating_add((overshoot * 2).max(1)).min(self.limit)
-            }
-            (runs, Some(refused)) if refused == runs + 1 => return None,
-            // Below the guess, ever larger steps down until one runs.
-            (0, Some(refused)) => {
-                let undershoot = self.guess.saturating_sub(refused);
-                refused.saturating_sub((undershoot * 2).max(1)).max(1)
-            }
-            (runs, Some(refused)) => runs + (refused - runs) / 2,
+        let Search { guess, limit, runs, refused } = *self;
+        let end = refused.unwrap_or(limit.saturating_add(1));
+        let size = match refused {
+            _ if end == runs + 1 => return None,
+            _ if runs < guess && guess < end => guess,
+            // One above the guess settles it if the guess was right.
+            _ if runs == guess => guess + 1,
+            // Further on, ever larger steps up, or down, until the end is enclosed.
+            None => runs.saturating_add((runs - guess) * 2).min(limit),
+            Some(refused) if runs == 0 => refused.saturating_sub(((guess - refused) * 2).max(1)),
+            Some(refused) => runs + (refused - runs) / 2,
         };
-        MicroBatch::new(size)
+        MicroBatch::new(size.max(1))
     }
 
     /// Takes in one answer. A later answer about the same size replaces the earlier one, as memory

@@ -2,21 +2,25 @@
 
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
+#[path = "../toy_steps/mod.rs"]
+pub mod toy_steps;
+
 use std::convert::Infallible;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use oomph::device::failure::Limits;
 use oomph::device::interrupt::Interrupt;
 use oomph::device::session::{ProbeRequest, Probed, probe_gpu};
-use oomph::memory::allocator::{Capacity, Refusal, Segment, SegmentSource, replay};
+use oomph::memory::allocator::{Capacity, replay};
 use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use oomph::probe::run::Progress;
 use oomph::probe::target::Sharing;
 use oomph::units::{Bytes, MicroBatch};
 
+use self::toy_steps::ToyModel;
 use crate::support::{Call, Scenario};
 
 /// The UUID of a scenario's first card.
@@ -72,6 +76,8 @@ pub struct Told {
     pub shared: bool,
     /// Which replay to hold before, until standard input ends; 0 for none.
     pub hold_before: usize,
+    /// The model, other than the one that is made up here.
+    pub model: Option<ToyModel>,
 }
 
 impl Default for Told {
@@ -83,6 +89,7 @@ impl Default for Told {
             lock_timeout: Duration::ZERO,
             shared: true,
             hold_before: 0,
+            model: None,
         }
     }
 }
@@ -96,9 +103,10 @@ pub const HOLDING: &str = "HOLDING";
 pub fn probing_process() {
     let Ok(told) = std::env::var(TOLD) else { return };
     let words: Vec<&str> = told.split('|').collect();
-    let [folder, uuid, call, total, lock_timeout, shared, hold_before] = words[..] else {
+    let [folder, uuid, call, total, lock_timeout, shared, hold_before, model] = words[..] else {
         panic!("{told}")
     };
+    let model = read_model(model);
     let millis = |text: &str| Duration::from_millis(text.parse().unwrap());
     let request = ProbeRequest {
         headroom: HEADROOM,
@@ -112,7 +120,7 @@ pub fn probing_process() {
     };
     let hold_before: usize = hold_before.parse().unwrap();
     let interrupt = Interrupt::watch().unwrap();
-    let traces = |size| Ok::<_, Infallible>(step(size));
+    let traces = |size| Ok::<_, Infallible>(step_of(model, size));
     let mut progress = |progress| {
         if matches!(progress, Progress::Trying { replay, .. } if replay == hold_before) {
             println!("\n{HOLDING}");
@@ -122,7 +130,7 @@ pub fn probing_process() {
     match probe_gpu(uuid, &request, &interrupt, &traces, &mut progress) {
         Ok(probed) => {
             let Probed { found, context, kept_free, granule, warning, .. } = probed;
-            let steady = found.free_after == found.free_before;
+            let steady = model.is_none() && found.free_after == found.free_before;
             for tried in found.tried.iter().filter(|_| steady) {
                 let attempt = &tried.attempt;
                 let sum = attempt.free_at_peak + attempt.peak_reserved;
@@ -131,21 +139,40 @@ pub fn probing_process() {
             println!("\nTERMS context={context} kept={kept_free} granule={granule}");
             println!("WARNING {}", warning.unwrap_or_default());
             println!("CONTENDED {:?}", found.contended);
+            println!("REPLAYS {}", found.tried.len());
+            for tried in &found.tried {
+                println!("TRIED {tried:?}");
+            }
             println!("ANSWER {}", found.largest.map_or(0, MicroBatch::get));
         }
         Err(error) => println!("\nERROR {error}"),
     }
 }
 
+fn write_model(model: ToyModel) -> String {
+    let ToyModel { layers, hidden, vocabulary, tokens, accumulation } = model;
+    format!("{layers},{hidden},{vocabulary},{tokens},{accumulation}")
+}
+
+/// Reads what [`write_model`] wrote; nothing is no model.
+fn read_model(text: &str) -> Option<ToyModel> {
+    let numbers: Vec<u64> = text.split(',').map_while(|number| number.parse().ok()).collect();
+    let [layers, hidden, vocabulary, tokens, accumulation] = numbers[..] else { return None };
+    Some(ToyModel { layers, hidden, vocabulary, tokens, accumulation })
+}
+
 /// Returns the command that probes on a machine.
 pub fn command(machine: &Scenario, told: &Told) -> Command {
     let mut command = machine.command(std::env::current_exe().unwrap());
-    let Told { uuid, call, total, lock_timeout, shared, hold_before } = told;
+    let Told { uuid, call, total, lock_timeout, shared, hold_before, model } = told;
     let [call, total, lock_timeout] = [call, total, lock_timeout].map(Duration::as_millis);
     let folder = machine.folder().display();
+    let model = model.map(write_model).unwrap_or_default();
+    let told =
+        format!("{folder}|{uuid}|{call}|{total}|{lock_timeout}|{shared}|{hold_before}|{model}");
     command
         .args(["--exact", "the_probing_process", "--nocapture", "--test-threads=1"])
-        .env(TOLD, format!("{folder}|{uuid}|{call}|{total}|{lock_timeout}|{shared}|{hold_before}"))
+        .env(TOLD, told)
         .stdin(Stdio::null());
     command
 }
@@ -156,24 +183,17 @@ pub fn probe(machine: &Scenario, told: &Told) -> String {
     String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
+/// Returns what follows a word at the start of a line.
+pub fn value_of<'a>(output: &'a str, word: &str) -> &'a str {
+    let lines = || output.lines().filter_map(|line| line.strip_prefix(word));
+    lines().next().unwrap_or_else(|| panic!("no {word}:\n{output}")).trim()
+}
+
 /// Returns the line with the answer or the error.
 pub fn said(output: &str) -> &str {
     let line =
         output.lines().find(|line| line.starts_with("ANSWER ") || line.starts_with("ERROR "));
     line.unwrap_or_else(|| panic!("neither answer nor error:\n{output}"))
-}
-
-/// A simulated device whose driver takes more than 2 MiB at a time.
-pub struct Granular(pub Capacity, pub Bytes);
-
-impl SegmentSource for Granular {
-    type Error = Infallible;
-    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
-        self.0.allocate(bytes.round_up(self.1))
-    }
-    fn release(&mut self, segment: Segment) -> Result<(), Infallible> {
-        self.0.release(segment)
-    }
 }
 
 /// Counts up until a step no longer runs in what is free before the context, less all that is not
@@ -182,11 +202,16 @@ pub fn brute_force(free_mib: u64, context: Bytes, granule: Bytes) -> u64 {
     let outside = HEADROOM + context.max(OUTSIDE);
     let capacity = Bytes::mib(free_mib).saturating_sub(outside);
     let runs = |size: u64| {
-        let mut device = Granular(Capacity::new(capacity), granule);
+        let mut device = Capacity::in_granules(capacity, granule);
         let Ok(replayed) = replay(&step(MicroBatch::new(size).unwrap()), &mut device);
         replayed.ran()
     };
     (1..).take_while(|size| runs(*size)).last().unwrap_or(0)
+}
+
+/// Returns the step of a made-up model, or of the one that is made up here.
+fn step_of(model: Option<ToyModel>, micro_batch: MicroBatch) -> Trace {
+    model.map_or_else(|| step(micro_batch), |model| model.trace(micro_batch.get()))
 }
 
 /// Returns how often a process went from holding nothing to holding something: one for each replay,
@@ -207,7 +232,18 @@ pub fn fillings(calls: &[Call]) -> usize {
     fillings
 }
 
-/// Fails unless nothing is held on the machine any more and another probe can have the GPU.
+/// Fails unless nothing is held on the machine any more.
+///
+/// A process that is being killed has closed its files before it is gone, so this waits a little.
 pub fn assert_as_before(machine: &Scenario) {
-    assert_eq!(machine.held(0), 0, "memory is still held");
+    wait_for("the memory", || machine.held(0) == 0);
+}
+
+/// Waits for what must come, and fails only when it has not for very long.
+pub fn wait_for(what: &str, mut come: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !come() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -1,4 +1,4 @@
-//! A device that is not there: so many bytes, in granules of 2 MiB, at addresses that ascend.
+//! A device that is not there: so many bytes, in granules, at addresses that ascend.
 
 use std::convert::Infallible;
 
@@ -15,6 +15,7 @@ use crate::units::Bytes;
 #[derive(Debug, Clone)]
 pub struct Capacity {
     capacity: Bytes,
+    granule: Bytes,
     held: Bytes,
     largest_granted: Bytes,
     smallest_refused: Option<Bytes>,
@@ -31,8 +32,14 @@ impl Capacity {
 
     /// Makes a device of `capacity` bytes (of [`UNLIMITED`](Self::UNLIMITED) at most).
     pub fn new(capacity: Bytes) -> Capacity {
+        Capacity::in_granules(capacity, GRANULE)
+    }
+
+    /// As [`new`](Self::new), of a driver that takes multiples of `granule`, where that is more.
+    pub fn in_granules(capacity: Bytes, granule: Bytes) -> Capacity {
         Capacity {
             capacity: capacity.min(Capacity::UNLIMITED),
+            granule: granule.max(GRANULE),
             held: Bytes::ZERO,
             largest_granted: Bytes::ZERO,
             smallest_refused: None,
@@ -54,6 +61,21 @@ impl Capacity {
         debug_assert!(self.largest_granted <= capacity);
         debug_assert!(self.smallest_refused.is_none_or(|refused| refused > capacity));
         self.capacity = capacity.min(Capacity::UNLIMITED);
+    }
+
+    /// Returns the same device before its first segment, of another capacity.
+    pub fn anew(&self, capacity: Bytes) -> Capacity {
+        Capacity::in_granules(capacity, self.granule)
+    }
+
+    /// Returns what may be handed out.
+    pub fn capacity(&self) -> Bytes {
+        self.capacity
+    }
+
+    /// Returns how much more than PyTorch reserves its driver takes for a segment, at most.
+    pub fn beyond_2_mib(&self) -> Bytes {
+        self.granule - GRANULE
     }
 
     /// Returns the bytes handed out and not yet given back.
@@ -79,7 +101,7 @@ impl SegmentSource for Capacity {
     type Error = Infallible;
 
     fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
-        let bytes = bytes.round_up(GRANULE);
+        let bytes = bytes.round_up(self.granule);
         let total = self.held + bytes;
         if total > self.capacity {
             let refused = self.smallest_refused.map_or(total, |smallest| smallest.min(total));
