@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
-use crate::ingest::{bart, convnext, decoder, encoder, gpt2, opt, resnet, t5, vit, whisper};
+use crate::ingest::{bart, convnext, decoder, encoder, gpt2, opt, resnet, swin, t5, vit, whisper};
 use crate::model::config::{EncoderFamily, Family, ModelConfig, T5Family, Task};
 use crate::profile::names::nearest;
 
@@ -105,6 +105,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
         Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
         Architecture::ConvNext => ModelConfig::ConvNext(convnext::read(&mut fields)?),
+        Architecture::Swin => ModelConfig::Swin(swin::read(&mut fields)?),
         Architecture::ResNet => ModelConfig::ResNet(resnet::read(&mut fields)?),
         Architecture::Decoder(family) => ModelConfig::Decoder(decoder::read(&mut fields, family)?),
     };
@@ -126,6 +127,7 @@ enum Architecture {
     Vit,
     ResNet,
     ConvNext,
+    Swin,
     Encoder(EncoderFamily),
     T5(T5Family),
     Decoder(Family),
@@ -141,6 +143,7 @@ impl Architecture {
             "opt" => Some(Architecture::Opt),
             "vit" => Some(Architecture::Vit),
             "resnet" => Some(Architecture::ResNet),
+            "swin" => Some(Architecture::Swin),
             "convnext" => Some(Architecture::ConvNext),
             other => {
                 let encoder = EncoderFamily::ALL.into_iter().find(|f| f.model_type() == other);

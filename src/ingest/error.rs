@@ -1,7 +1,7 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 25] = [
+pub const MODEL_TYPES: [&str; 26] = [
     "bart",
     "bert",
     "convnext",
@@ -23,6 +23,7 @@ pub const MODEL_TYPES: [&str; 25] = [
     "resnet",
     "roberta",
     "starcoder2",
+    "swin",
     "t5",
     "vit",
     "whisper",

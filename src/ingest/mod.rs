@@ -18,6 +18,7 @@ mod labels;
 mod opt;
 mod resnet;
 pub mod source;
+mod swin;
 mod t5;
 pub mod versions;
 mod vit;

@@ -222,6 +222,11 @@ impl Builder {
         self.region(Region::Layer(number), arguments, forward)
     }
 
+    /// Runs `forward` as a stage of layers, which checkpointing may recompute as a whole.
+    pub fn stage<T>(&self, forward: impl FnOnce() -> T) -> T {
+        self.region(Region::Stage, &[], forward)
+    }
+
     /// Runs `forward` as the attention module of a layer, which checkpointing may recompute alone.
     pub fn attention<'b, T>(
         &'b self,

@@ -66,6 +66,11 @@ pub enum Op {
         /// Its dtype.
         dtype: Dtype,
     },
+    /// The same, of a's dtype. `[a] -> [out]`
+    FreshLike {
+        /// Sizes of the result.
+        sizes: Sizes,
+    },
     /// Rows of a table. `[weight, ids] -> [out]`
     Embedding,
     /// `nn.functional.linear`. `[x, weight, bias?] -> [out]`
@@ -183,6 +188,11 @@ pub enum Op {
         /// Where the new dimension goes.
         dim: i32,
     },
+    /// `.squeeze` of a dimension of one. `[a] -> [out]`
+    Squeeze {
+        /// The dimension.
+        dim: i32,
+    },
     /// `.expand`. `[a] -> [out]`
     Expand {
         /// The new sizes; -1 keeps one.
@@ -199,6 +209,20 @@ pub enum Op {
         /// One past the last.
         end: i64,
     },
+    /// `a[..., first::2, ...]`: every second index of one dimension. `[a] -> [out]`
+    EverySecond {
+        /// The dimension.
+        dim: i32,
+        /// The first index, 0 or 1.
+        first: u64,
+    },
+    /// `nn.functional.pad`: zeros behind what is there; a copy where none are added. `[a] -> [out]`
+    Pad {
+        /// How many are added to each dimension.
+        behind: Sizes,
+    },
+    /// `torch.roll` along two dimensions. `[a] -> [out]`
+    RollTwo,
     /// `a[..., :, ...]`: a slice of one whole dimension, without bounds. `[a] -> [out]`
     All {
         /// The dimension.
@@ -346,6 +370,8 @@ pub struct LayerId(pub u32);
 pub enum Region {
     /// A whole layer; its number.
     Layer(u64),
+    /// A stage of layers.
+    Stage,
     /// The attention of one.
     Attention,
 }

@@ -32,6 +32,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
         ModelConfig::Decoder(c) => decoder::build(c, options),
         ModelConfig::Vit(c) => vision::vit::build(c, options),
         ModelConfig::ConvNext(c) => vision::convnext::build(c, options),
+        ModelConfig::Swin(c) => vision::swin::build(c, options),
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Encoder(c) => encoder::build(c, options),
         ModelConfig::T5(c) => seq2seq::t5::build(c, options),

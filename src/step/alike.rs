@@ -44,6 +44,12 @@ impl Alike {
         if segments.len() <= RUN {
             return None;
         }
+        // Layers of a stage that is recomputed as a whole run twice in backward.
+        if graph.layers.iter().any(|it| it.region == Region::Stage)
+            && checkpointing.recomputes(Region::Stage)
+        {
+            return None;
+        }
         let uses = Uses::of(graph, &segments);
         let alike = longest(segments.len(), |one, other| {
             alike(graph, checkpointing, &uses, &segments, (one, other)).is_some()

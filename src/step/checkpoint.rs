@@ -7,15 +7,28 @@
 use std::cell::{Cell, RefCell};
 
 use crate::model::graph::{LayerId, ValueId};
-use crate::step::tensor::Tensor;
+use crate::step::tape::Saved;
+use crate::step::tensor::{Edge, Tensor};
+
+/// What a checkpointed layer read from outside.
+#[derive(Debug)]
+pub struct Input {
+    /// Which value.
+    pub value: ValueId,
+    /// The tensor.
+    pub saved: Saved,
+    /// Where its gradient goes: also where the tensor is recomputed.
+    pub edge: Option<Edge>,
+}
 
 /// One checkpointed layer of one micro-step.
 #[derive(Debug)]
 pub struct Frame {
     /// The layer.
     pub layer: LayerId,
-    /// What it read from outside; held until every tensor it saved is used up.
-    pub inputs: Vec<(ValueId, Tensor)>,
+    /// What it read from outside; held until every tensor it saved is used up, or recomputed with the
+    /// checkpointed stage that the layer is in.
+    pub inputs: Vec<Input>,
     count: Cell<u32>,
     /// Numbers of tensors whose nodes are gone before any backward: nobody will ask for them.
     unwanted: RefCell<Vec<u32>>,
@@ -25,7 +38,7 @@ pub struct Frame {
 
 impl Frame {
     /// Starts a frame.
-    pub fn new(layer: LayerId, inputs: Vec<(ValueId, Tensor)>) -> Frame {
+    pub fn new(layer: LayerId, inputs: Vec<Input>) -> Frame {
         Frame {
             layer,
             inputs,

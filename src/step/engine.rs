@@ -114,23 +114,23 @@ impl Interpreter<'_, '_> {
         let count = self.tape.nodes[node as usize].saved.len();
         let mut tensors = SmallVec::new();
         for i in 0..count {
-            let recomputed = match &self.tape.nodes[node as usize].saved[i] {
-                Some(Saved::Tensor(tensor)) => {
-                    tensors.push(Rc::clone(tensor));
-                    continue;
-                }
-                Some(Saved::Recomputed(frame, number)) => (Rc::clone(frame), *number),
-                None => continue,
-            };
-            let (frame, number) = recomputed;
-            if !frame.is_recomputed() {
-                self.recompute(&frame);
-            }
-            if let Some(tensor) = frame.take(number) {
-                tensors.push(tensor);
-            }
+            let Some(saved) = self.tape.nodes[node as usize].saved[i].clone() else { continue };
+            tensors.extend(self.unpacked(&saved));
         }
         tensors
+    }
+
+    /// Returns a tensor that was saved, recomputing its layer first where that was not done.
+    pub fn unpacked(&mut self, saved: &Saved) -> Option<Tensor> {
+        match saved {
+            Saved::Tensor(tensor) => Some(Rc::clone(tensor)),
+            Saved::Recomputed(frame, number) => {
+                if !frame.is_recomputed() {
+                    self.recompute(frame);
+                }
+                frame.take(*number)
+            }
+        }
     }
 
     /// Gives a gradient the sizes and the dtype of what it is the gradient of.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::model::graph::{Dtype, Graph, Op, Statement, ValueId};
 use crate::step::alike::{Alike, TEMPLATE};
-use crate::step::checkpoint::Frame;
+use crate::step::checkpoint::{Frame, Input};
 use crate::step::ops::Backward;
 use crate::step::ops::attention::SdpaCall;
 use crate::step::optimizer::OptimizerState;
@@ -283,19 +283,24 @@ impl<'g> Interpreter<'g, '_> {
                 Statement::BeginLayer(layer) => {
                     let region = &graph.layers[layer.0 as usize];
                     if self.tape.setup.checkpointing.recomputes(region.region) {
-                        let captured = region
-                            .captured
-                            .iter()
-                            .filter_map(|&id| Some((id, self.values[id.0 as usize].clone()?)))
-                            .collect();
-                        let frame = Rc::new(Frame::new(*layer, captured));
-                        self.tape.checkpoint = Some(Checkpoint::Counting(frame));
+                        let mut inputs = Vec::new();
+                        for &id in &region.captured {
+                            if let Some(tensor) = self.values[id.0 as usize].clone() {
+                                let saved = self.tape.save(&tensor);
+                                inputs.push(Input { value: id, saved, edge: tensor.edge });
+                            }
+                        }
+                        if self.tape.recomputation_is_complete() {
+                            return;
+                        }
+                        let frame = Rc::new(Frame::new(*layer, inputs));
+                        self.tape.checkpoints.push(Checkpoint::Counting(frame));
                     }
                 }
                 Statement::EndLayer(layer) => {
                     let region = graph.layers[layer.0 as usize].region;
                     if self.tape.setup.checkpointing.recomputes(region) {
-                        self.tape.checkpoint = None;
+                        self.tape.checkpoints.pop();
                     }
                 }
             }
@@ -306,14 +311,20 @@ impl<'g> Interpreter<'g, '_> {
     pub fn recompute(&mut self, frame: &Rc<Frame>) {
         frame.set_recomputed();
         let layer = &self.graph.layers[frame.layer.0 as usize];
+        let inputs: SmallVec<[Option<Tensor>; 4]> =
+            frame.inputs.iter().map(|input| self.read_again(input)).collect();
         let outside: SmallVec<[Option<Tensor>; 4]> = frame
             .inputs
             .iter()
-            .map(|(id, tensor)| self.values[id.0 as usize].replace(Rc::clone(tensor)))
+            .zip(inputs)
+            .map(|(input, tensor)| {
+                std::mem::replace(&mut self.values[input.value.0 as usize], tensor)
+            })
             .collect();
         let module = self.tape.recorder.module();
         let nodes = self.tape.nodes.len();
-        self.tape.checkpoint = Some(Checkpoint::Filling(Rc::clone(frame), 0));
+        let around = self.tape.checkpoints.len();
+        self.tape.checkpoints.push(Checkpoint::Filling(Rc::clone(frame), 0));
         self.tape.grad_enabled = true;
         self.tape.recorder.set_recomputing(true);
         self.tape.autocast.dtype = self.autocast_dtype();
@@ -321,17 +332,26 @@ impl<'g> Interpreter<'g, '_> {
         self.tape.autocast.end();
         self.tape.recorder.set_recomputing(false);
         self.tape.grad_enabled = false;
-        self.tape.checkpoint = None;
+        self.tape.checkpoints.truncate(around);
         // The graph of the recomputation is never run: it goes at once, with Python's names.
         self.tape.nodes.truncate(nodes);
         self.tape.release_held(nodes);
         for id in layer.values.clone() {
             self.values[id as usize] = None;
         }
-        for ((id, _), outside) in frame.inputs.iter().zip(outside) {
-            self.values[id.0 as usize] = outside;
+        for (input, outside) in frame.inputs.iter().zip(outside) {
+            self.values[input.value.0 as usize] = outside;
         }
         self.tape.recorder.set_module(module);
+    }
+
+    /// Returns what a checkpointed layer read, for its second run.
+    fn read_again(&mut self, input: &Input) -> Option<Tensor> {
+        let tensor = self.unpacked(&input.saved)?;
+        if tensor.edge == input.edge {
+            return Some(tensor);
+        }
+        Some(Rc::new(TensorData { edge: input.edge, ..tensor.detached() }))
     }
 
     fn operator(&mut self, op: &Op, inputs: &[ValueId], outputs: &[ValueId]) {
@@ -397,6 +417,10 @@ impl<'g> Interpreter<'g, '_> {
                 let numel = sizes.iter().product::<i64>() as u64;
                 tape.empty(Dims::resolve(sizes, numel), dtype)
             }
+            Op::FreshLike { sizes } => {
+                let numel = sizes.iter().product::<i64>() as u64;
+                tape.empty(Dims::resolve(sizes, numel), args[0].dtype)
+            }
             Op::ClampHalf => tape.clamp_half(&args[0]),
             Op::AskFinite { at_once } => tape.ask_finite(&args[0], *at_once),
             Op::NumberLike => tape.scalar(args[0].dtype),
@@ -452,6 +476,7 @@ impl<'g> Interpreter<'g, '_> {
                 tape.transpose(&args[0], sizes.index(*dim0), sizes.index(*dim1))
             }
             Op::Unsqueeze { dim } => tape.unsqueeze(&args[0], *dim as usize),
+            Op::Squeeze { dim } => tape.squeeze(&args[0], args[0].sizes.index(*dim)),
             Op::Expand { sizes } => {
                 let sizes = Dims::resolve(sizes, args[0].numel());
                 tape.expand(&args[0], sizes)
@@ -461,6 +486,14 @@ impl<'g> Interpreter<'g, '_> {
                 let dim = args[0].sizes.index(*dim);
                 tape.slice(&args[0], dim, *start as u64, *end as u64)
             }
+            Op::EverySecond { dim, first } => {
+                tape.every_second(&args[0], args[0].sizes.index(*dim), *first)
+            }
+            Op::Pad { behind } => {
+                let behind: SmallVec<[u64; 6]> = behind.iter().map(|&n| n as u64).collect();
+                tape.pad(&args[0], &behind)
+            }
+            Op::RollTwo => tape.roll_two(&args[0]),
             Op::MaskedFill => tape.masked_fill(&args[0], &args[1]),
             Op::All { dim } => tape.all(&args[0], args[0].sizes.index(*dim)),
             Op::Split { .. } | Op::TopK { .. } | Op::Sort => Rc::clone(&args[0]),

@@ -96,7 +96,7 @@ impl Checkpointing {
     /// Whether a region of the model is recomputed as a whole.
     pub const fn recomputes(self, region: Region) -> bool {
         match (self, region) {
-            (Checkpointing::Full, Region::Layer(_))
+            (Checkpointing::Full, Region::Layer(_) | Region::Stage)
             | (Checkpointing::Attention, Region::Attention) => true,
             (Checkpointing::Every(n), Region::Layer(number)) => (number + 1).is_multiple_of(n),
             _ => false,

@@ -17,7 +17,7 @@ use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, Te
 use crate::trace::Phase;
 
 /// A tensor that a node keeps for its backward.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Saved {
     /// Kept as it is.
     Tensor(Tensor),
@@ -68,8 +68,9 @@ pub struct Tape<'s> {
     pub logits: Option<(u64, u64)>,
     /// Whether operators record autograd nodes.
     pub grad_enabled: bool,
-    /// The checkpointed layer whose forward runs, and how it treats what is saved.
-    pub checkpoint: Option<Checkpoint>,
+    /// The checkpointed layer whose forward runs, and how it treats what is saved: the innermost is
+    /// the last.
+    pub checkpoints: SmallVec<[Checkpoint; 2]>,
     /// Whether backward runs, on autograd's own thread with its own cuBLAS handle.
     pub in_backward: bool,
     /// Autocast, on in forward and where a layer is run again.
@@ -118,7 +119,7 @@ impl<'s> Tape<'s> {
             scratch: Scratch::default(),
             logits: None,
             grad_enabled: true,
-            checkpoint: None,
+            checkpoints: SmallVec::new(),
             in_backward: false,
             autocast: Autocast::default(),
             scaler: Scaler::default(),
@@ -226,8 +227,9 @@ impl<'s> Tape<'s> {
         self.nodes[edge.node as usize].saved.push(Some(saved));
     }
 
-    fn save(&mut self, x: &Tensor) -> Saved {
-        match &mut self.checkpoint {
+    /// Keeps a tensor for backward, as the innermost checkpointed layer under way does.
+    pub fn save(&mut self, x: &Tensor) -> Saved {
+        match self.checkpoints.last_mut() {
             None => Saved::Tensor(Rc::clone(x)),
             Some(Checkpoint::Counting(frame)) => {
                 Saved::Recomputed(Rc::clone(frame), frame.count_one())
@@ -242,7 +244,7 @@ impl<'s> Tape<'s> {
 
     /// Whether the layer being recomputed has delivered all that backward will ask for.
     pub fn recomputation_is_complete(&self) -> bool {
-        matches!(&self.checkpoint, Some(Checkpoint::Filling(frame, n)) if *n >= frame.count())
+        matches!(self.checkpoints.last(), Some(Checkpoint::Filling(frame, n)) if *n >= frame.count())
     }
 
     /// Returns the edge to a parameter's accumulator in the current graph.

@@ -533,6 +533,13 @@ pub struct TensorData {
 pub type Tensor = Rc<TensorData>;
 
 impl TensorData {
+    /// Returns the same memory without a history.
+    pub fn detached(&self) -> TensorData {
+        let (sizes, strides, dtype) = (self.sizes, self.strides, self.dtype);
+        let storage = self.storage.clone();
+        TensorData { sizes, strides, dtype, storage, edge: None, is_view: self.is_view }
+    }
+
     /// Returns the number of elements.
     pub fn numel(&self) -> u64 {
         self.sizes.product()

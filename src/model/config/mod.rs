@@ -7,6 +7,7 @@ mod encoder;
 mod gpt2;
 mod opt;
 mod resnet;
+mod swin;
 mod t5;
 mod task;
 mod vit;
@@ -19,6 +20,7 @@ pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
 pub use opt::OptConfig;
 pub use resnet::{ResNetConfig, ResNetLayer};
+pub use swin::SwinConfig;
 pub use t5::{T5Config, T5Family};
 pub use task::{NoSuchTask, Task};
 pub use vit::VitConfig;
@@ -49,6 +51,8 @@ pub enum ModelConfig {
     ResNet(ResNetConfig),
     /// ConvNeXt.
     ConvNext(ConvNextConfig),
+    /// Swin.
+    Swin(SwinConfig),
 }
 
 /// The activation function of a feed-forward block.
@@ -82,6 +86,7 @@ impl ModelConfig {
             ModelConfig::Vit(_) => "vit",
             ModelConfig::ResNet(_) => "resnet",
             ModelConfig::ConvNext(_) => "convnext",
+            ModelConfig::Swin(_) => "swin",
         }
     }
 
@@ -96,6 +101,7 @@ impl ModelConfig {
             ModelConfig::Opt(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::Gpt2(c) => Some(c.n_embd / c.n_head.max(1)),
             ModelConfig::Vit(c) => Some(c.head_dim()),
+            ModelConfig::Swin(c) => Some(c.head_dim()),
             ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => None,
         }
     }
@@ -108,9 +114,10 @@ impl ModelConfig {
             ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
             ModelConfig::Decoder(c) => c.task,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
-            ModelConfig::Vit(_) | ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => {
-                Task::ImageClassification
-            }
+            ModelConfig::Vit(_)
+            | ModelConfig::ResNet(_)
+            | ModelConfig::ConvNext(_)
+            | ModelConfig::Swin(_) => Task::ImageClassification,
         }
     }
 
@@ -125,9 +132,10 @@ impl ModelConfig {
             ModelConfig::Encoder(_) => EncoderConfig::TASKS,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
             ModelConfig::Whisper(_) => &[Task::SpeechSeq2Seq],
-            ModelConfig::Vit(_) | ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => {
-                &[Task::ImageClassification]
-            }
+            ModelConfig::Vit(_)
+            | ModelConfig::ResNet(_)
+            | ModelConfig::ConvNext(_)
+            | ModelConfig::Swin(_) => &[Task::ImageClassification],
             _ => &[Task::CausalLm],
         };
         if !possible.contains(&task) {
@@ -146,7 +154,10 @@ impl ModelConfig {
             ModelConfig::Decoder(_) | ModelConfig::T5(_) => false,
             ModelConfig::Encoder(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_) => true,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
-            ModelConfig::Vit(_) | ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => true,
+            ModelConfig::Vit(_)
+            | ModelConfig::ResNet(_)
+            | ModelConfig::ConvNext(_)
+            | ModelConfig::Swin(_) => true,
         }
     }
 
@@ -161,6 +172,7 @@ impl ModelConfig {
             ModelConfig::Vit(c) => Some(c.image_size),
             ModelConfig::ResNet(c) => Some(c.image_size),
             ModelConfig::ConvNext(c) => Some(c.image_size),
+            ModelConfig::Swin(c) => Some(c.image_size),
             ModelConfig::Decoder(_)
             | ModelConfig::Encoder(_)
             | ModelConfig::T5(_)
@@ -181,6 +193,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Vit(c) => c.patch_size,
             ModelConfig::ConvNext(c) => c.smallest_image(),
+            ModelConfig::Swin(c) => c.smallest_image(),
             _ => 1,
         }
     }
@@ -192,6 +205,7 @@ impl ModelConfig {
             ModelConfig::Vit(c) => ModelConfig::Vit(VitConfig { image_size, ..c }),
             ModelConfig::ResNet(c) => ModelConfig::ResNet(ResNetConfig { image_size, ..c }),
             ModelConfig::ConvNext(c) => ModelConfig::ConvNext(ConvNextConfig { image_size, ..c }),
+            ModelConfig::Swin(c) => ModelConfig::Swin(SwinConfig { image_size, ..c }),
             text => text,
         }
     }
@@ -207,13 +221,13 @@ impl ModelConfig {
     /// no attention at all.
     ///
     /// Source: `_supports_sdpa` in modeling_gemma2.py: true in 4.56.2, false in 5.23.0; in
-    /// modeling_t5.py and modeling_mt5.py the other way round; where between them it changed is not
+    /// modeling_t5.py, modeling_mt5.py and modeling_swin.py the other way round; where between them it changed is not
     /// known. In modeling_resnet.py it is not set.
     pub fn refuses_sdpa(&self, transformers: Version) -> bool {
         let of_5 = transformers >= Version::new(5, 0);
         match self {
             ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => true,
-            ModelConfig::T5(_) => !of_5,
+            ModelConfig::T5(_) | ModelConfig::Swin(_) => !of_5,
             ModelConfig::Decoder(c) => c.family == Family::Gemma2 && of_5,
             _ => false,
         }
@@ -245,7 +259,7 @@ impl ModelConfig {
             ModelConfig::Opt(c) => c.max_position_embeddings,
             ModelConfig::Gpt2(c) => c.n_positions,
             ModelConfig::Vit(c) => c.tokens(),
-            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => 1,
+            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) | ModelConfig::Swin(_) => 1,
         }
     }
 
@@ -268,6 +282,7 @@ impl ModelConfig {
             ModelConfig::Vit(c) => c.parameter_count(),
             ModelConfig::ResNet(c) => c.parameter_count(),
             ModelConfig::ConvNext(c) => c.parameter_count(),
+            ModelConfig::Swin(c) => c.parameter_count(),
         }
     }
 }

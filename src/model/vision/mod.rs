@@ -4,4 +4,5 @@ mod conv;
 pub mod convnext;
 mod head;
 pub mod resnet;
+pub mod swin;
 pub mod vit;

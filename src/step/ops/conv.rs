@@ -215,7 +215,8 @@ impl Tape<'_> {
             self.one_product_a_sample(&out);
             grad_x
         });
-        let grad_bias = needs_bias.then(|| self.bias_gradient(grad, weight));
+        let summed = dense.as_ref().unwrap_or(grad);
+        let grad_bias = needs_bias.then(|| self.bias_gradient(summed, weight));
         let grad_weight = needs[1].then(|| {
             let grad_weight = self.empty(weight.sizes, weight.dtype);
             if columns.is_none() && self.needs_columns(&weight.sizes, how) {

@@ -92,8 +92,9 @@ impl Tape<'_> {
         let wrapped = ids();
         let linear = ids();
         drop(wrapped);
+        let dense = (!grad.is_contiguous()).then(|| self.empty(grad.sizes, grad.dtype));
         self.sort_by_index(count, sizes.as_slice()[dim]);
-        drop(linear);
+        drop((linear, dense));
         out
     }
 

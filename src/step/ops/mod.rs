@@ -53,6 +53,8 @@ pub enum Backward {
     },
     /// Copies what is not padding out of the gradient.
     Narrow(Dims),
+    /// Rolls the gradient back.
+    RollTwo,
     /// Cuts the gradient apart.
     Cat {
         /// The dimension.
@@ -103,6 +105,8 @@ pub enum Backward {
         /// Sizes of the whole.
         sizes: Dims,
     },
+    /// Puts the gradient where `as_strided` took it from.
+    AsStrided,
     /// `conv2d`
     Conv2d(conv::ConvCall),
     /// `batch_norm`
@@ -183,7 +187,8 @@ impl Tape<'_> {
         };
         match op {
             Backward::Accumulate { .. } | Backward::Leaf => Grads::new(),
-            Backward::Narrow(sizes) => one(self.empty(*sizes, grad.dtype)),
+            Backward::Narrow(sizes) => one(self.narrow_copy(grad, *sizes)),
+            Backward::RollTwo => one(self.roll_two_data(grad, None)),
             Backward::Same => needs.iter().map(|&need| need.then(|| grad.clone())).collect(),
             Backward::Reshape(sizes) => one(self.reshape_data(grad, *sizes)),
             Backward::Transpose(a, b) => one(self.transposed(grad, *a, *b, None)),
@@ -197,6 +202,7 @@ impl Tape<'_> {
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
             Backward::Where => one(self.where_backward(grad, saved)),
             Backward::Clamp => one(self.clamp_backward(grad, saved)),
+            Backward::AsStrided => one(self.empty(grad.sizes, grad.dtype)),
             Backward::MaskedFill => one(self.empty(grad.sizes, grad.dtype)),
             Backward::Pow => one(self.pow_backward(grad, saved)),
             Backward::Rsqrt => one(self.rsqrt_backward(grad, saved)),

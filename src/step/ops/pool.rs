@@ -45,6 +45,11 @@ impl Tape<'_> {
         let edge = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
         let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
         self.reduction(x, SPATIAL);
+        if keep && is_channels_last(x) {
+            // The same memory, said to have channels last.
+            let edge = self.record(Backward::AsStrided, &[&out], &[], &[(sizes, x.dtype)]);
+            return self.alias(&out, sizes, channels_last_strides(&sizes), edge);
+        }
         out
     }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::step::layout::view_strides;
+use crate::step::layout::{elementwise_strides, view_strides};
 use crate::step::ops::{Backward, Grads};
 use crate::step::setup::Version;
 use crate::step::tape::Tape;
@@ -90,7 +90,14 @@ impl Tape<'_> {
         self.alias(x, sizes, strides, edge)
     }
 
-    /// A view without a dimension of one.
+    /// `x.squeeze(dim)` of a dimension of one.
+    pub fn squeeze(&mut self, x: &Tensor, dim: usize) -> Tensor {
+        let sizes = x.sizes.without(dim);
+        let edge = self.record(Backward::Reshape(x.sizes), &[x], &[], &[(sizes, x.dtype)]);
+        self.alias(x, sizes, x.strides.without(dim), edge)
+    }
+
+    /// A view without a dimension of one, outside autograd.
     pub fn squeezed(&self, x: &Tensor, dim: usize) -> Tensor {
         let without = |dims: &Dims| {
             let mut values: Vec<u64> = dims.as_slice().to_vec();
@@ -125,6 +132,58 @@ impl Tape<'_> {
         }
         sizes.as_mut_slice()[dim] = end - start;
         self.narrowed(x, sizes)
+    }
+
+    /// `x[..., first::2, ...]`: a view of every second index of a dimension.
+    pub fn every_second(&mut self, x: &Tensor, dim: usize, first: u64) -> Tensor {
+        let (mut sizes, mut strides) = (x.sizes, x.strides);
+        sizes.as_mut_slice()[dim] = (x.sizes.as_slice()[dim] - first).div_ceil(2);
+        strides.as_mut_slice()[dim] *= 2;
+        let op = Backward::Slice { sizes: x.sizes };
+        let edge = self.record(op, &[x], &[], &[(sizes, x.dtype)]);
+        self.alias(x, sizes, strides, edge)
+    }
+
+    /// `nn.functional.pad(x, ...)` with zeros behind: a copy also where none are added.
+    ///
+    /// Source: PyTorch `PadNd.cpp` (`constant_pad_nd`).
+    pub fn pad(&mut self, x: &Tensor, behind: &[u64]) -> Tensor {
+        let mut sizes = x.sizes;
+        for (size, more) in sizes.as_mut_slice().iter_mut().zip(behind) {
+            *size += more;
+        }
+        let strides = match sizes == x.sizes {
+            true => elementwise_strides(&[x], &sizes),
+            false => sizes.contiguous_strides(),
+        };
+        let edge = self.record(Backward::Narrow(x.sizes), &[x], &[], &[(sizes, x.dtype)]);
+        self.result(sizes, strides, x.dtype, edge)
+    }
+
+    /// A copy of what lies at the front of each dimension.
+    pub fn narrow_copy(&mut self, x: &Tensor, sizes: Dims) -> Tensor {
+        let narrowed = self.alias(x, sizes, x.strides, None);
+        let strides = elementwise_strides(&[&narrowed], &sizes);
+        self.empty_strided(sizes, strides, x.dtype)
+    }
+
+    /// `torch.roll(x, shifts, dims)` along two dimensions: one after the other.
+    ///
+    /// Source: PyTorch `TensorTransformations.{h,cu}` (`roll_common`, `roll_cuda`).
+    pub fn roll_two(&mut self, x: &Tensor) -> Tensor {
+        let edge = self.record(Backward::RollTwo, &[x], &[], &[(x.sizes, x.dtype)]);
+        self.roll_two_data(x, edge)
+    }
+
+    /// Rolls along two dimensions, outside autograd where `edge` is `None`.
+    pub fn roll_two_data(&mut self, x: &Tensor, edge: Option<Edge>) -> Tensor {
+        let strides = x.sizes.contiguous_strides();
+        let dense = (!x.is_contiguous()).then(|| self.empty(x.sizes, x.dtype));
+        let first = self.empty(x.sizes, x.dtype);
+        drop(dense);
+        let out = self.result(x.sizes, strides, x.dtype, edge);
+        drop(first);
+        out
     }
 
     /// `x[..., index, ...]`: a view of one index of a dimension.
@@ -234,7 +293,7 @@ impl Tape<'_> {
 
     /// A copy in another dtype that keeps the order of dimensions.
     pub fn cast(&self, x: &Tensor, dtype: DType, edge: Option<Edge>) -> Tensor {
-        let strides = crate::step::layout::elementwise_strides(&[x], &x.sizes);
+        let strides = elementwise_strides(&[x], &x.sizes);
         self.result(x.sizes, strides, dtype, edge)
     }
 }
