@@ -4,64 +4,12 @@
 
 mod support;
 
+use support::kernel::{Dim3, ELF, Image, PTX, register};
 use support::machine::notes::Kind;
 use support::{Scenario, child};
 
-const ELF: u16 = 2;
-const PTX: u16 = 1;
 /// `cudaErrorNoKernelImageForDevice`
 const NO_KERNEL_IMAGE: u32 = 209;
-
-/// `__fatBinC_Wrapper_t`
-#[repr(C)]
-struct Wrapper {
-    magic: u32,
-    version: u32,
-    data: *const u8,
-    more: *const u8,
-}
-
-/// Kind and architecture of code.
-type Image = (u16, u32);
-
-/// Returns a fat binary of those kinds and architectures, as nvcc lays one out, for good.
-fn fat_binary(images: &[Image]) -> *const Wrapper {
-    let mut entries = Vec::new();
-    for (kind, architecture) in images {
-        let mut entry = [0u8; 64];
-        entry[0..2].copy_from_slice(&kind.to_le_bytes());
-        entry[2..4].copy_from_slice(&0x101u16.to_le_bytes());
-        entry[4..8].copy_from_slice(&64u32.to_le_bytes());
-        entry[8..16].copy_from_slice(&24u64.to_le_bytes());
-        entry[28..32].copy_from_slice(&architecture.to_le_bytes());
-        entries.extend(entry);
-        entries.extend([0x7f; 24]);
-    }
-    let mut container = Vec::new();
-    container.extend(0xba55_ed50u32.to_le_bytes());
-    container.extend([1, 0, 16, 0]);
-    container.extend((entries.len() as u64).to_le_bytes());
-    container.extend(entries);
-    let data = container.leak().as_ptr();
-    let none = std::ptr::null();
-    Box::leak(Box::new(Wrapper { magic: 0x4662_43b1, version: 1, data, more: none }))
-}
-
-/// Registers a kernel of those images; returns the address that launches name.
-fn register(images: &[Image]) -> u64 {
-    let load: extern "C" fn(*const Wrapper) -> *mut usize =
-        support::driver::exported("__cudaRegisterFatBinary\0");
-    let function: extern "C" fn(*mut usize, usize, usize, usize, i32) =
-        support::driver::exported("__cudaRegisterFunction\0");
-    let host = Box::leak(Box::new(0u8)) as *mut u8;
-    let host = host.expose_provenance();
-    function(load(fat_binary(images)), host, 0, 0, -1);
-    host as u64
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Dim3(u32, u32, u32);
 
 fn launch_as(function: u64, grid: Dim3, block: Dim3) -> u32 {
     let code = cuda!(cudaLaunchKernel(
@@ -92,7 +40,7 @@ fn a_kernel_runs_where_there_is_code_for_the_card() {
         let machine = Scenario::unlogged(&format!("gpu total=1GiB capability={card}"));
         child::run(&machine, || {
             let wanted = if runs { 0 } else { NO_KERNEL_IMAGE };
-            assert_eq!(launch(register(images)), wanted, "{images:?} on {card}");
+            assert_eq!(launch(register(c"", images)), wanted, "{images:?} on {card}");
         });
     }
 }
@@ -101,7 +49,7 @@ fn a_kernel_runs_where_there_is_code_for_the_card() {
 fn the_note_names_the_card_and_what_there_is() {
     let machine = Scenario::unlogged("gpu total=1GiB capability=7.0");
     child::run(&machine, || {
-        launch(register(&[(ELF, 75), (PTX, 90)]));
+        launch(register(c"", &[(ELF, 75), (PTX, 90)]));
     });
     let notes = machine.notes();
     let said: Vec<_> = notes.iter().filter(|note| note.kind == Kind::NoKernelImage).collect();
@@ -113,7 +61,7 @@ fn the_note_names_the_card_and_what_there_is() {
 fn a_kernel_says_what_its_code_was_made_for() {
     let machine = Scenario::unlogged("gpu total=1GiB capability=8.6");
     child::run(&machine, || {
-        let function = register(&[(ELF, 75), (ELF, 80), (PTX, 80)]);
+        let function = register(c"", &[(ELF, 75), (ELF, 80), (PTX, 80)]);
         let mut bytes = [0u32; 36];
         let code = cuda!(cudaFuncGetAttributes(&mut bytes => *mut [u32; 36], function => u64));
         // driver_types.h: maxThreadsPerBlock, numRegs, ptxVersion, binaryVersion at 24.
@@ -125,7 +73,7 @@ fn a_kernel_says_what_its_code_was_made_for() {
 fn shapes_that_no_card_takes_fail() {
     let machine = Scenario::unlogged("gpu total=1GiB");
     child::run(&machine, || {
-        let function = register(&[(ELF, 80)]);
+        let function = register(c"", &[(ELF, 80)]);
         let one = Dim3(1, 1, 1);
         assert_eq!(launch_as(function, Dim3(0, 1, 1), one), 9);
         assert_eq!(launch_as(function, one, Dim3(1025, 1, 1)), 9);

@@ -19,6 +19,7 @@ const REMOTE_ERROR: u32 = 6;
 #[derive(Clone, Copy)]
 struct UniqueId([u8; 128]);
 
+const UINT8: u32 = 1;
 const INT32: u32 = 2;
 const INT64: u32 = 4;
 const HALF: u32 = 6;
@@ -235,6 +236,31 @@ fn splits(of: u64, rank: i32) {
     assert_eq!(all_reduce(part, &[rank], &mut sum, INT32, SUM), 0);
     assert_eq!(sum, [2]);
     assert_eq!(cuda!(ncclCommDestroy(part => u64)), 0);
+}
+
+#[test]
+fn a_flag_of_kernels_is_raised_by_no_rank() {
+    run_ranks(&three_cards(), "part_that_reduces_flags");
+}
+
+#[test]
+#[ignore = "a part of a_flag_of_kernels_is_raised_by_no_rank"]
+fn part_that_reduces_flags() {
+    if !child::is_part() {
+        return;
+    }
+    let (of, _) = join();
+    let mut flag = 0u64;
+    assert_eq!(cuda!(cudaMalloc(&mut flag => *mut u64, 512 => usize)), 0);
+    // That all have to agree is not such a flag.
+    for (by, wanted) in [(MAX, 0), (MIN, 1), (SUM, 0)] {
+        let reduced = cuda!(ncclAllReduce(
+            flag => u64, flag => u64, 1 => usize, UINT8 => u32, by => u32, of => u64, 0 => u64
+        ));
+        let byte = [0xaau8];
+        let read = cuda!(cudaMemcpy(at(&byte) => u64, flag => u64, 1 => usize, 4 => u32));
+        assert_eq!((reduced, read, std::hint::black_box(byte)), (0, 0, [wanted]), "by {by}");
+    }
 }
 
 #[test]

@@ -244,7 +244,9 @@ def wrapped(name, own, ours, c10d):
             return None
         import torch
 
-        device = values.get("device") or c10d._get_object_coll_device(values["group"])
+        # torch 2.4 has the second name.
+        device_of = getattr(c10d, "_get_object_coll_device", None) or c10d._get_pg_default_device
+        device = values.get("device") or device_of(values["group"])
         nccl = c10d.get_backend(values["group"]) == "nccl"
         if not nccl or torch.device(device).type != "cuda":
             return None

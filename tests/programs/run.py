@@ -4,10 +4,11 @@
     run.py --python VENV/bin/python [--python VENV2/bin/python ...] [--oomph target/debug/oomph]
            [--only NAME,NAME] [--out docs/simulated-gpu-programs.md]
 
-Needs no GPU. Each environment has torch, transformers, peft; what a program needs and an environment lacks is said in
-the table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. Exit code 1: a program that should run did not.
+Needs no GPU. README.md says how to make the environments; what a program needs and an environment lacks is said in the
+table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. What is not run keeps its row in FILE, and so does
+what stands below the table. Exit code 1: a program that should run did not.
 """
-import argparse, json, os, pathlib, subprocess, sys, tempfile
+import argparse, json, os, pathlib, re, subprocess, sys, tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -21,6 +22,10 @@ PROGRAMS = [
     ("trainer", "HF Trainer with LoRA: bf16, accumulation, fused AdamW, evaluation, checkpoint", 1, ["trainer.py"], {}, ["peft", "accelerate"]),
     ("qlora", "QLoRA: bitsandbytes nf4, paged 8-bit AdamW", 1, ["qlora.py"], {}, ["bitsandbytes", "peft"]),
     ("liger", "Liger kernels (Triton) in a Llama", 1, ["liger.py"], {}, ["liger_kernel"]),
+    ("lightning", "Lightning: `16-mixed`, accumulation, clipping, validation, a checkpoint", 1, ["lightning_mixed.py"], {}, ["lightning"]),
+    ("images", "timm: EfficientNet (channels-last, mixup, averaged model), ViT with checkpointing", 1, ["images.py"], {}, ["timm"]),
+    ("unet", "diffusers: a conditioned UNet, bf16 autocast, checkpointing", 1, ["unet.py"], {}, ["diffusers"]),
+    ("detection", "torchvision: Faster R-CNN", 1, ["detection.py"], {}, ["torchvision"]),
     ("compiled", "torch.compile of a Llama (inductor, Triton)", 1, ["compiled.py"], {}, []),
     ("graphs", "CUDA graphs: `mode=\"reduce-overhead\"`, and a capture by hand", 1, ["graphs.py"], {}, []),
     ("expandable", "the plain loop with `expandable_segments:True`", 1, ["loop.py"], EXPANDABLE, []),
@@ -29,6 +34,10 @@ PROGRAMS = [
     ("fsdp1", "FSDP1 under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "fsdp1"], {}, []),
     ("fsdp2", "FSDP2 under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "fsdp2"], {}, []),
     ("tp", "tensor parallel by DTensor under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "tp"], {}, []),
+    ("lightning-ddp", "Lightning's own DDP launcher, 4 GPUs", 4, ["lightning_mixed.py", "4"], {}, ["lightning"]),
+    ("zero1", "DeepSpeed ZeRO-1 in fp16 under torchrun, 4 GPUs", 4, [*RANKS, "zero.py", "1", "fp16"], {}, ["deepspeed"]),
+    ("zero2", "DeepSpeed ZeRO-2 under torchrun, 4 GPUs", 4, [*RANKS, "zero.py", "2"], {}, ["deepspeed"]),
+    ("zero3", "DeepSpeed ZeRO-3 under torchrun, 4 GPUs", 4, [*RANKS, "zero.py", "3"], {}, ["deepspeed"]),
     ("objects", "object collectives (`all_gather_object` and its like) under torchrun, 4 GPUs", 4, [*RANKS, "objects.py"], {}, []),
 ]
 
@@ -57,40 +66,66 @@ def mib(size):
     return f"{size / 2**20:,.0f}" if size else ""
 
 
+class Page:
+    """The table, a row for each program and version, and what a person wrote below it."""
+
+    def __init__(self, path):
+        self.rows, self.below = {}, ""
+        lines = path.read_text().splitlines(keepends=True) if path and path.exists() else []
+        for number, line in enumerate(lines):
+            cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+            if line.startswith("| ") and len(cells) == 6 and cells[0] != "program":
+                self.rows[cells[0], cells[1]] = line.rstrip("\n")
+            elif line.startswith("## "):
+                self.below = "".join(lines[number:])
+                break
+
+    def text(self):
+        order = [program[1] for program in PROGRAMS]
+        known = [key for key in self.rows if key[0] in order]
+        newest_first = lambda key: [-int(number) for number in re.findall(r"\d+", key[1].split("+")[0])]
+        known.sort(key=lambda key: (newest_first(key), order.index(key[0])))
+        head = ["# Programs on the simulated GPU", "",
+                "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks), no GPU.",
+                "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with the context",
+                "and NCCL's buffers: allowances, 1 GiB for each NCCL communicator.",
+                "Made by `tests/programs/run.py`; seconds are of the machine it ran on (imports are most of them).", "",
+                "| program | torch | peak allocated, MiB | peak of the card, MiB | seconds | verdict |", "|---|---|---|---|---|---|"]
+        text = "\n".join([*head, *(self.rows[key] for key in known)]) + "\n"
+        return text + ("\n" + self.below if self.below else "")
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--python", action="append", required=True), a.add_argument("--oomph", default=str(ROOT / "target/debug/oomph"))
     a.add_argument("--only"), a.add_argument("--out", type=pathlib.Path)
     a = a.parse_args()
     only = a.only.split(",") if a.only else [program[0] for program in PROGRAMS]
-    rows, failed = [], 0
+    page, failed = Page(a.out), 0
     for python in a.python:
         torch, cuda, there = versions(python)
+        version = f"{torch}, CUDA {cuda}"
         for name, what, gpus, arguments, environment, needs in PROGRAMS:
-            lacking = [module for module in needs if module not in there]
-            if name not in only or lacking:
-                if name in only:
-                    rows.append(f"| {what} | {torch}, CUDA {cuda} | | | | not run: no {', '.join(lacking)} here |")
+            if name not in only:
+                continue
+            if lacking := [module for module in needs if module not in there]:
+                page.rows[what, version] = f"| {what} | {version} | | | | not run: no {', '.join(lacking)} here |"
                 continue
             answer, said = run(a.oomph, python, gpus, arguments, environment)
             verdict = answer["verdict"]
             if verdict != "ran":
                 failed += 1
-                reason = next((l.strip()[:160] for l in reversed(said.splitlines()) if "Error" in l), "")
+                reason = next((l.strip()[:160] for l in reversed(said.splitlines()) if "Error" in l), "").replace("|", "/")
                 verdict = f"{verdict}: {reason}"
             allocated = max((p.get("peak_allocated_bytes") or 0 for p in answer["processes"]), default=0)
             device = max((g["peak_bytes"] or 0 for g in answer["gpus"]), default=0)
-            rows.append(f"| {what} | {torch}, CUDA {cuda} | {mib(allocated)} | {mib(device)} | {answer['seconds']:.0f} | {verdict} |")
-            print(rows[-1], flush=True)
-    table = ["| program | torch | peak allocated, MiB | peak of the card, MiB | seconds | verdict |", "|---|---|---|---|---|---|", *rows]
-    page = "\n".join([
-        "# Programs on the simulated GPU", "",
-        "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks), no GPU.",
-        "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with the context",
-        "and NCCL's buffers: allowances, 1 GiB for each NCCL communicator.",
-        "Made by `tests/programs/run.py`; seconds are of the machine it ran on (imports are most of them).", "", *table, ""])
+            row = f"| {what} | {version} | {mib(allocated)} | {mib(device)} | {answer['seconds']:.0f} | {verdict} |"
+            page.rows[what, version] = row
+            print(row, flush=True)
+            if a.out:
+                a.out.write_text(page.text())
     if a.out:
-        a.out.write_text(page)
+        a.out.write_text(page.text())
     sys.exit(1 if failed else 0)
 
 

@@ -26,6 +26,7 @@
 
 pub mod child;
 pub mod driver;
+pub mod kernel;
 pub mod log;
 #[path = "../../virtual-gpu/src/machine/mod.rs"]
 #[allow(unused_imports, reason = "the library itself uses more of it")]

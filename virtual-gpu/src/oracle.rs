@@ -9,7 +9,7 @@ pub extern "C" fn nullcuda_set_total(bytes: u64) {
     limit::set(bytes);
 }
 
-/// Chooses what a single byte reads as that only a kernel could have written.
+/// Chooses whether a single byte that only a kernel could have written may read as yes.
 #[unsafe(no_mangle)]
 pub extern "C" fn nullcuda_set_bool(truth: i32) {
     copy::set_truth(truth != 0);

@@ -3,7 +3,8 @@
 mod fatbin;
 mod registry;
 
+pub use fatbin::Image;
 pub use registry::{
-    Verdict, kernel, pause, register_function, register_module, register_variable,
+    Kernel, Verdict, kernel, pause, register_function, register_module, register_variable,
     unregister_module, variable,
 };

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fatbin::{self, Image, Wrapper};
+use crate::c::Text;
+use crate::memory::question::Question;
 
 /// Registered modules, kernels and variables.
 #[derive(Default)]
 struct Registry {
     modules: Vec<Module>,
-    /// Modules of kernels by the address of their host function.
-    kernels: HashMap<usize, usize, Quick>,
+    /// Kernels by the address of their host function.
+    kernels: HashMap<usize, Registered, Quick>,
     /// Bytes and, once asked for, the device address of variables, by their host address.
     variables: HashMap<usize, (u64, Option<u64>), Quick>,
 }
@@ -20,6 +22,17 @@ struct Module {
     /// Read at the first launch: of a large library most are never used.
     images: Option<Vec<Image>>,
 }
+
+struct Registered {
+    module: usize,
+    /// Its name, in the program's library.
+    name: Text,
+    /// What it answers; looked at when it is first launched, as most never are.
+    question: Option<Option<Question>>,
+}
+
+// SAFETY: the name is text of a library, which nobody writes.
+unsafe impl Send for Registered {}
 
 static REGISTRY: Mutex<Option<Registry>> = Mutex::new(None);
 
@@ -44,7 +57,7 @@ pub fn register_module(wrapper: *const Wrapper) -> usize {
 /// Forgets the kernels of a module whose library is unloaded.
 pub fn unregister_module(module: usize) {
     with(|registry| {
-        registry.kernels.retain(|_, of| *of != module);
+        registry.kernels.retain(|_, kernel| kernel.module != module);
         if let Some(module) = module.checked_sub(1).and_then(|at| registry.modules.get_mut(at)) {
             // What it points to is about to be unmapped.
             module.images.get_or_insert_default();
@@ -52,9 +65,10 @@ pub fn unregister_module(module: usize) {
     });
 }
 
-/// Remembers a kernel by the address that launches name.
-pub fn register_function(module: usize, host: usize) {
-    with(|registry| registry.kernels.insert(host, module));
+/// Remembers a kernel by the address that launches name. Its name is of the module's library.
+pub fn register_function(module: usize, host: usize, name: Text) {
+    let kernel = Registered { module, name, question: None };
+    with(|registry| registry.kernels.insert(host, kernel));
 }
 
 /// Remembers a variable by the address that copies name.
@@ -89,15 +103,17 @@ pub enum Verdict {
 pub struct Kernel {
     /// Ten times the compute capability that its code was made for.
     pub architecture: u32,
+    /// What it answers, where that is known.
+    pub question: Option<Question>,
 }
 
 /// Looks a kernel up for a card of that architecture (75 is 7.5).
 pub fn kernel(host: usize, card: u32) -> Verdict {
     with(|registry| {
-        let Some(module) = registry.kernels.get(&host) else {
+        let Some(kernel) = registry.kernels.get_mut(&host) else {
             return Verdict::Unknown;
         };
-        let module = &mut registry.modules[module - 1];
+        let module = &mut registry.modules[kernel.module - 1];
         let images = module.images.get_or_insert_with(|| {
             let wrapper = std::ptr::with_exposed_provenance(module.wrapper);
             // SAFETY: passed to __cudaRegisterFatBinary, and its library is still loaded.
@@ -108,7 +124,12 @@ pub fn kernel(host: usize, card: u32) -> Verdict {
             .filter(|image| image.runs_on(card))
             .max_by_key(|image| (image.machine_code, image.architecture));
         match best {
-            Some(image) => Verdict::Runs(Kernel { architecture: image.architecture }),
+            Some(image) => {
+                let name = &kernel.name;
+                let of_name = || name.get().ok().and_then(|name| Question::of(&name));
+                let question = *kernel.question.get_or_insert_with(of_name);
+                Verdict::Runs(Kernel { architecture: image.architecture, question })
+            }
             None if images.is_empty() => Verdict::Unknown,
             None => Verdict::NoImage(images.clone()),
         }

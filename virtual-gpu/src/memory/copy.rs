@@ -1,8 +1,8 @@
 //! Copies and fills: small ones are real, large ones on the device are skipped.
 //!
-//! What a kernel would have computed reads as zero; a single byte of it reads as one, because a
-//! program that reads one byte asks a question (`torch.all(mask == 1)`) that usual runs answer
-//! with yes.
+//! What a kernel would have computed reads as zero. A single byte of it is the answer to a
+//! question: the one that `question.rs` keeps, or else one, as most questions (`mask.max() == 1`)
+//! are answered with yes in usual runs.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -18,7 +18,7 @@ const ARRAY: u64 = 256;
 
 static TRUTH: AtomicBool = AtomicBool::new(true);
 
-/// Chooses what a single byte reads as that only a kernel could have written.
+/// Chooses whether a single byte that only a kernel could have written may read as yes.
 pub fn set_truth(truth: bool) {
     TRUTH.store(truth, Relaxed);
 }
@@ -46,7 +46,10 @@ pub unsafe fn copy(to: u64, from: u64, bytes: u64) {
             unsafe { move_bytes(to, from, bytes) };
             match is_hosts(from, bytes) {
                 true => shadow::mark(to, bytes),
-                false => shadow::forget(to, bytes),
+                false => {
+                    shadow::forget(to, bytes);
+                    shadow::answer(to, answer(from, bytes));
+                }
             }
         }
         (true, _) => {}
@@ -85,13 +88,18 @@ unsafe fn read(to: u64, from: u64, bytes: u64) {
         return;
     }
     readback::count(bytes);
-    let value = u8::from(bytes == 1 && TRUTH.load(Relaxed));
+    let value = bytes == 1 && TRUTH.load(Relaxed) && answer(from, bytes).unwrap_or(true);
     // SAFETY: as the caller says.
-    unsafe { pointer(to).write_bytes(value, bytes as usize) };
+    unsafe { pointer(to).write_bytes(u8::from(value), bytes as usize) };
+}
+
+/// What a kernel has answered by the byte at a device address.
+fn answer(address: u64, bytes: u64) -> Option<bool> {
+    if bytes == 1 { shadow::answered(address) } else { None }
 }
 
 /// Reads what is known at an address, for another process of the run; says whether it is. What
-/// only a kernel could have written is zeros.
+/// only a kernel could have written is zeros, or its answer.
 ///
 /// # Safety
 ///
@@ -101,6 +109,8 @@ pub unsafe fn peek(address: u64, into: &mut [u8]) -> bool {
     if known {
         // SAFETY: in the arena, or as the caller says.
         unsafe { into.as_mut_ptr().copy_from(pointer(address), into.len()) };
+    } else if let Some(answer) = answer(address, into.len() as u64) {
+        into[0] = u8::from(answer);
     }
     known
 }
@@ -121,6 +131,13 @@ pub unsafe fn poke(address: u64, from: &[u8], known: bool) {
         shadow::mark(address, from.len() as u64);
     } else if device {
         shadow::forget(address, from.len() as u64);
+    }
+}
+
+/// Keeps what ranks have answered together.
+pub fn keep_answer(address: u64, answer: bool) {
+    if arena::holds(address) {
+        shadow::answer(address, Some(answer));
     }
 }
 

@@ -3,5 +3,6 @@
 pub mod arena;
 pub mod copy;
 pub mod host;
+pub mod question;
 mod readback;
 mod shadow;

@@ -2,7 +2,7 @@
 //!
 //! Kernels do nothing here, so nobody knows where they would have written. A bit for each word of
 //! eight bytes says that the host wrote it; a byte for each block of 512 bytes (PyTorch's rounding)
-//! says how much the host wrote there last.
+//! says how much the host wrote there last, and one what a kernel answered there (`question.rs`).
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -19,6 +19,8 @@ struct Block {
     words: AtomicU64,
     /// One more than the logarithm of what it wrote last; zero for nothing.
     level: AtomicU8,
+    /// What a kernel answered last by the first byte: 1 for no, 2 for yes; zero for nothing.
+    answer: AtomicU8,
 }
 
 static ONCE: Once = Once::new();
@@ -30,6 +32,7 @@ pub fn mark(address: u64, bytes: u64) {
     each_block(address, bytes, |block, words| {
         block.words.fetch_or(words, Relaxed);
         block.level.store(level, Relaxed);
+        block.answer.store(0, Relaxed);
     });
 }
 
@@ -38,7 +41,30 @@ pub fn forget(address: u64, bytes: u64) {
     each_block(address, bytes, |block, words| {
         block.words.fetch_and(!words, Relaxed);
         block.level.store(0, Relaxed);
+        block.answer.store(0, Relaxed);
     });
+}
+
+/// Says what a kernel answers by the byte at the start of a block. With no answer, what is known
+/// of values there stays.
+pub fn answer(address: u64, answer: Option<bool>) {
+    if !starts_block(address) {
+        return;
+    }
+    if answer.is_some() {
+        forget(address, 1);
+    }
+    let number = answer.map_or(0, |answer| 1 + u8::from(answer));
+    each_block(address, 1, |block, _| block.answer.store(number, Relaxed));
+}
+
+/// What a kernel has answered by the byte at an address.
+pub fn answered(address: u64) -> Option<bool> {
+    let mut number = 0;
+    if arena::holds(address) && starts_block(address) {
+        each_block(address, 1, |block, _| number = block.answer.load(Relaxed));
+    }
+    (number > 0).then_some(number == 2)
 }
 
 /// Whether the host has written every word of a range.

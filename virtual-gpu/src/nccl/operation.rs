@@ -166,6 +166,11 @@ impl Operation {
         let mut answer = vec![0; self.piece as usize];
         by.reduce(element, &pieces, &mut answer);
         write(self.to, &answer, known);
+        // A flag that any rank may raise, DeepSpeed's of an overflow: nobody has, if the kernels
+        // that led to it are not known.
+        if let ([flag], false, Reduction::Sum | Reduction::Max) = (&answer[..], known, by) {
+            copy::keep_answer(self.to, *flag != 0);
+        }
     }
 
     /// Writes the pieces that start at `at` of each part, one after the other.

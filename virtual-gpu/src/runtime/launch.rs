@@ -33,19 +33,30 @@ pub struct LaunchConfig {
     stream: u64,
 }
 
-/// Checks a kernel by the address of its host function, and counts it where it is captured.
-pub fn launch(ready: Ready, function: u64, stream: u64) -> u32 {
-    if let Verdict::NoImage(images) = image::kernel(function as usize, ready.architecture) {
-        let have = images.iter().map(|image| {
-            let kind = if image.machine_code { "sm" } else { "compute" };
-            format!("{kind}_{}", image.architecture)
-        });
-        let have = have.collect::<Vec<_>>().join(",");
-        note::write(Kind::NoKernelImage, &format!("sm_{} has {have}", ready.architecture));
-        return NO_KERNEL_IMAGE;
+/// Checks a kernel by the address of its host function, counts it where it is captured, and keeps
+/// what it answers.
+fn launch(ready: Ready, function: u64, arguments: u64, stream: u64) -> u32 {
+    match image::kernel(function as usize, ready.architecture) {
+        Verdict::NoImage(images) => return no_image(ready, &images),
+        Verdict::Runs(image::Kernel { question: Some(question), .. }) => {
+            // SAFETY: what the program passes as this kernel's arguments.
+            unsafe { question.answer(arguments) };
+        }
+        Verdict::Runs(_) | Verdict::Unknown => {}
     }
     captures(stream, Work::Device);
     0
+}
+
+/// Says which code there is for a kernel that the card cannot run.
+fn no_image(ready: Ready, images: &[image::Image]) -> u32 {
+    let have = images.iter().map(|image| {
+        let kind = if image.machine_code { "sm" } else { "compute" };
+        format!("{kind}_{}", image.architecture)
+    });
+    let have = have.collect::<Vec<_>>().join(",");
+    note::write(Kind::NoKernelImage, &format!("sm_{} has {have}", ready.architecture));
+    NO_KERNEL_IMAGE
 }
 
 /// `cudaLaunchKernel`, `cudaLaunchCooperativeKernel`, `__cudaLaunchKernel`
@@ -54,11 +65,11 @@ pub fn kernel(
     function: u64,
     grid: Dim3,
     block: Dim3,
-    _arguments: u64,
+    arguments: u64,
     _shared_memory: usize,
     stream: u64,
 ) -> u32 {
-    shaped(ready, function, grid, block, stream)
+    shaped(ready, function, (grid, block), arguments, stream)
 }
 
 /// `cudaLaunchKernelExC`
@@ -66,10 +77,12 @@ pub fn kernel_by_config(
     ready: Ready,
     config: In<LaunchConfig>,
     function: u64,
-    _arguments: u64,
+    arguments: u64,
 ) -> u32 {
     match config.get(0) {
-        Ok(config) => shaped(ready, function, config.grid, config.block, config.stream),
+        Ok(config) => {
+            shaped(ready, function, (config.grid, config.block), arguments, config.stream)
+        }
         Err(_) => INVALID_VALUE,
     }
 }
@@ -77,21 +90,27 @@ pub fn kernel_by_config(
 /// `cudaErrorInvalidConfiguration`
 const INVALID_CONFIGURATION: u32 = 9;
 
-fn shaped(ready: Ready, function: u64, grid: Dim3, block: Dim3, stream: u64) -> u32 {
+fn shaped(
+    ready: Ready,
+    function: u64,
+    (grid, block): (Dim3, Dim3),
+    arguments: u64,
+    stream: u64,
+) -> u32 {
     let threads = u64::from(block.x) * u64::from(block.y) * u64::from(block.z);
     let blocks = [grid.x, grid.y, grid.z].iter().all(|side| *side > 0);
     // An empty or too large shape fails on every card.
     if !blocks || threads == 0 || threads > 1024 || grid.y > 65535 || grid.z > 65535 {
         return INVALID_CONFIGURATION;
     }
-    launch(ready, function, stream)
+    launch(ready, function, arguments, stream)
 }
 
 /// `cudaFuncGetAttributes`: 144 bytes in every version. What the code was made for is known; the
 /// rest is a usual kernel's.
 pub fn attributes(ready: Ready, attributes: Out<c_void>, function: u64) -> u32 {
     let architecture = match image::kernel(function as usize, ready.architecture) {
-        Verdict::NoImage(_) => return launch(ready, function, 0),
+        Verdict::NoImage(images) => return no_image(ready, &images),
         Verdict::Runs(kernel) => kernel.architecture,
         Verdict::Unknown => ready.architecture,
     };

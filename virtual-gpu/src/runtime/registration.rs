@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 
 use super::launch::Dim3;
-use crate::c::Out;
+use crate::c::{Out, Text};
 use crate::image;
 
 /// A configuration that `<<<...>>>` has pushed.
@@ -57,11 +57,11 @@ plain! {
     }
     __cudaInitModule(_module: *mut usize) -> u8 { 1 }
     __cudaRegisterFunction(
-        module: *mut usize, host: usize, _device: usize, _name: usize, _limit: i32
+        module: *mut usize, host: usize, _device: usize, name: Text, _limit: i32
     ) -> () {
         // SAFETY: as above.
         if let Some(module) = unsafe { module.as_ref() } {
-            image::register_function(*module, host);
+            image::register_function(*module, host, name);
         }
     }
     __cudaRegisterVar(
