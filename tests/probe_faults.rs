@@ -183,7 +183,10 @@ fn a_gpu_that_had_better_not_be_probed_is_not_touched() {
             "it is in use: a process (pid 4190001) holds memory, 1.0 GiB in all",
         ),
         ("gpu total=8GiB\n mig gpu=0 total=4GiB", "it is partitioned by MIG"),
-        ("gpu total=8GiB failing=nvmlDeviceGetMemoryInfo_v2:3", "its memory is unknown: NVML 3"),
+        (
+            "gpu total=8GiB failing=nvmlDeviceGetMemoryInfo_v2:3",
+            "its memory is unknown: nvmlDeviceGetMemoryInfo_v2 failed: NVML 3",
+        ),
     ] {
         let machine = Scenario::new(scenario);
         let output = probe(&machine, &Told { shared: false, ..Told::default() });

@@ -114,7 +114,7 @@ fn of_framework(
     let only_batch = args.only == Some(Only::Batch);
     let world = match find_world(args, &setup, claims) {
         Ok(world) => world,
-        Err(error) if error.code == exit::NO_GPU && args.no_gpu == NoGpu::Skip => {
+        Err(error) if error.gpu_missing && args.no_gpu == NoGpu::Skip => {
             return Ok(skipped(file, "no GPU here, and nothing says how many devices train"));
         }
         Err(error) => return Err(error),
@@ -233,7 +233,7 @@ pub fn unanswered(error: CliError) -> Memory {
 pub fn memory(args: &Args, model: &str, setup: SetupArgs) -> (Memory, Vec<Finding>, Option<Job>) {
     let job = match prepared(args, model, setup) {
         Ok(job) => job,
-        Err(error) if error.code == exit::NO_GPU && args.no_gpu == NoGpu::Skip => {
+        Err(error) if error.gpu_missing && args.no_gpu == NoGpu::Skip => {
             let why = format!("skipped: {}", error.fact);
             return (Memory::NotAsked(why.clone()), vec![caution(why)], None);
         }

@@ -20,12 +20,22 @@ pub struct CliError {
     pub hint: Option<String>,
     /// What is known all the same: more keys of the JSON object.
     pub known: Vec<(&'static str, Value)>,
+    /// Whether there is no GPU here at all, or none that is meant: what `--no-gpu skip` lets pass, as
+    /// it does not a GPU that is there and cannot be used.
+    pub gpu_missing: bool,
 }
 
 impl CliError {
     /// Makes an error with an exit code and a fact.
     pub fn new(code: u8, fact: impl Into<String>) -> CliError {
-        CliError { code, fact: fact.into(), cause: None, hint: None, known: Vec::new() }
+        CliError {
+            code,
+            fact: fact.into(),
+            cause: None,
+            hint: None,
+            known: Vec::new(),
+            gpu_missing: false,
+        }
     }
 
     /// Makes an error for input that cannot be worked with (exit code 2).
@@ -48,6 +58,11 @@ impl CliError {
     pub fn hint(mut self, hint: impl Into<String>) -> CliError {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Makes an error for a machine without a GPU, or without the one that is meant.
+    pub fn gpu_missing(fact: impl Into<String>) -> CliError {
+        CliError { gpu_missing: true, ..CliError::new(exit::NO_GPU, fact) }
     }
 
     /// Adds a key of the JSON object with what is known all the same.

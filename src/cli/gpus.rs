@@ -128,11 +128,12 @@ pub fn chosen(selector: Option<&GpuSelector>) -> Result<GpuList, CliError> {
 
 impl From<NvmlFailure> for CliError {
     fn from(failure: NvmlFailure) -> CliError {
-        let code = match failure {
-            NvmlFailure::Silent { .. } => exit::NOT_MEASURED,
-            _ => exit::NO_GPU,
+        let fact = failure.to_string();
+        let error = match failure {
+            NvmlFailure::Silent { .. } => CliError::new(exit::NOT_MEASURED, fact),
+            _ => CliError::gpu_missing(fact),
         };
-        CliError::new(code, failure.to_string()).cause(failure.cause()).hint(failure.hint())
+        error.cause(failure.cause()).hint(failure.hint())
     }
 }
 
@@ -140,12 +141,12 @@ impl From<SelectError> for CliError {
     fn from(error: SelectError) -> CliError {
         let fact = error.to_string();
         match error {
-            SelectError::NoSuchGpu { .. } => CliError::new(exit::NO_GPU, fact)
+            SelectError::NoSuchGpu { .. } => CliError::gpu_missing(fact)
                 .hint("`oomph gpus` lists them; --gpu takes an index, a UUID, or sim:h100-80gb"),
-            SelectError::NoGpus => CliError::new(exit::NO_GPU, fact)
+            SelectError::NoGpus => CliError::gpu_missing(fact)
                 .cause("NVML counts 0 GPUs: none is there, or none is passed into this container")
                 .hint("start the container with `--gpus all`, or use --gpu sim:h100-80gb"),
-            SelectError::AllHidden(_) => CliError::new(exit::NO_GPU, fact)
+            SelectError::AllHidden(_) => CliError::gpu_missing(fact)
                 .hint("unset CUDA_VISIBLE_DEVICES, or name a GPU: --gpu 0"),
         }
     }

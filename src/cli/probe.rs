@@ -9,7 +9,7 @@ use crate::cli::fits::most_at_once;
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style, write_stderr};
 use crate::cli::setup::ModelArgs;
-use crate::cli::target::ChosenGpu;
+use crate::cli::target::{ChosenGpu, code_of};
 use crate::cli::values::Headroom;
 use crate::device::cuda::CudaError;
 use crate::device::failure::{Limits, ProbeFailure};
@@ -220,13 +220,14 @@ pub(crate) fn explain(
             return Err(CliError::new(code, "interrupted; everything was given back"));
         }
         ProbeError::Inventory(failure) => return Err(failure.into()),
-        ProbeError::Gone(_) => (None, exit::NOT_MEASURED),
-        ProbeError::Obstacle(obstacle) => {
-            let code = if obstacle.is_passing() { exit::NOT_MEASURED } else { exit::NO_GPU };
-            (Some(obstacle.hint()), code)
-        }
+        ProbeError::Gone { .. } => (Some("see what `nvidia-smi` says".to_owned()), exit::NO_GPU),
+        ProbeError::Obstacle(obstacle) => (Some(obstacle.hint()), code_of(&obstacle)),
         ProbeError::Failed(ProbeFailure::Driver(error)) => {
-            (Some(error.hint()), if is_absent(&error) { exit::NO_GPU } else { exit::NOT_MEASURED })
+            let code = if error.is_absent() { exit::NO_GPU } else { exit::NOT_MEASURED };
+            (Some(error.hint()), code)
+        }
+        ProbeError::Failed(ProbeFailure::NoContext { .. }) => {
+            (Some(CudaError::NoContext.hint()), exit::DOES_NOT_FIT)
         }
         ProbeError::Failed(ProbeFailure::Lock(_)) => {
             (Some("--lock-timeout 1m waits for it".to_owned()), exit::NOT_MEASURED)
@@ -243,16 +244,6 @@ pub(crate) fn explain(
         }
     };
     Ok((fact, hint, code))
-}
-
-/// Whether there is no driver or GPU to speak of, rather than one that broke.
-fn is_absent(error: &CudaError) -> bool {
-    match error {
-        CudaError::NoLibrary | CudaError::MissingSymbol { .. } | CudaError::UnifiedMemory => true,
-        // Stub library, no device, and the three ways in which driver and library do not match.
-        CudaError::Call { code, .. } => matches!(code, 34 | 100 | 803 | 804),
-        CudaError::WrongGpu { .. } => false,
-    }
 }
 
 /// Shows on a terminal what is going on, and remembers what is known should it break.

@@ -120,12 +120,23 @@ fn target(row: GpuRow, prefix: Option<&str>) -> Result<Target, CliError> {
     let index = row.index;
     let gpu = row.gpu.map_err(|reason| {
         let hint = "name those that work (--gpu 0,2), or use --gpu sim:h100-80gb".to_owned();
-        refuse(index, exit::NOT_MEASURED, reason, hint)
+        refuse(index, exit::NO_GPU, reason, hint)
     })?;
     let instance = prefix.and_then(|prefix| {
         gpu.mig_instances.iter().find(|instance| instance.uuid.starts_with(prefix)).cloned()
     });
     Ok(Target { index, gpu, instance })
+}
+
+/// Returns the exit code of an obstacle: what passes, or was not to be learned, could not be measured;
+/// else the GPU is none to use.
+pub fn code_of(obstacle: &Obstacle) -> u8 {
+    match obstacle {
+        Obstacle::MemoryUnknown(_) | Obstacle::ExclusiveInUse(_) | Obstacle::InUse(_) => {
+            exit::NOT_MEASURED
+        }
+        Obstacle::MigParent { .. } | Obstacle::Prohibited => exit::NO_GPU,
+    }
 }
 
 /// Takes a GPU that can be planned for.
@@ -134,11 +145,7 @@ fn real(target: Target) -> Result<ChosenGpu, CliError> {
     let refuse = |code, why, hint| refuse(index, code, why, hint);
     // Whether others use it decides about a probe, not about a plan.
     if let Some(obstacle) = target.obstacle(Sharing::Allowed).filter(|o| !o.is_passing()) {
-        let code = match obstacle {
-            Obstacle::MemoryUnknown(_) => exit::NOT_MEASURED,
-            _ => exit::NO_GPU,
-        };
-        return Err(refuse(code, obstacle.to_string(), obstacle.hint()));
+        return Err(refuse(code_of(&obstacle), obstacle.to_string(), obstacle.hint()));
     }
     let memory = target.memory().map_err(|reason| {
         refuse(exit::NOT_MEASURED, reason.to_owned(), "--capacity 40GiB".to_owned())

@@ -168,10 +168,8 @@ impl<E: Into<CliError>> From<E> for Refused {
 fn on_real(args: &Args) -> Result<Place, Refused> {
     // A GPU that was named and is not there is a mistake; none at all is a machine without any.
     let all = matches!(args.gpu, GpuSelector::All);
-    let targets = targets(&args.gpu).map_err(|error| Refused {
-        skippable: all && error.code == exit::NO_GPU,
-        ..error.into()
-    })?;
+    let targets = targets(&args.gpu)
+        .map_err(|error| Refused { skippable: all && error.gpu_missing, ..error.into() })?;
     let uuids: Vec<String> = targets.iter().map(|target| target.uuid().to_owned()).collect();
     // What the user has set stays as it is: some launchers take numbers alone.
     let visible = (!all).then(|| uuids.join(","));

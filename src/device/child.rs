@@ -224,11 +224,12 @@ impl DeviceSegments<'_> {
         self.free.checked_sub(taken).is_some_and(|left| left >= self.headroom)
     }
 
-    /// Notes a refusal: what would have had to be there, but at least more than was.
+    /// Notes what would have had to be there.
+    ///
+    /// Where that much was there, the driver has refused for a reason of its own: no capacity then
+    /// explains the replay, and the search asks again.
     fn refuse(&mut self, bytes: u64) {
-        let capacity = self.free.saturating_add(self.taken).saturating_sub(self.headroom);
         let needed = self.taken.saturating_add(bytes.next_multiple_of(self.granule));
-        let needed = needed.max(capacity.saturating_add(1));
         self.smallest_refused = Some(self.smallest_refused.map_or(needed, |n| n.min(needed)));
     }
 
@@ -261,7 +262,6 @@ impl DeviceSegments<'_> {
             }
         }
         let Some(address) = self.context.alloc(bytes)? else {
-            self.read_free()?;
             self.refuse(bytes);
             return Ok(None);
         };
@@ -272,7 +272,6 @@ impl DeviceSegments<'_> {
         if self.free < self.headroom {
             // The driver took more than was asked for, or a neighbour did.
             self.free_one(address)?;
-            self.read_free()?;
             self.refuse(bytes);
             return Ok(None);
         }

@@ -31,6 +31,12 @@ pub enum CudaError {
         /// `CUresult`, as a number.
         code: u32,
     },
+    /// There is no memory for a context.
+    #[error(
+        "{RETAIN} failed: {}: not even a context fits",
+        cuda_codes::describe(cuda_codes::OUT_OF_MEMORY)
+    )]
+    NoContext,
     /// CUDA gave another GPU than the one that was asked for.
     #[error("asked for {asked}, and CUDA gave {got}")]
     WrongGpu {
@@ -45,6 +51,21 @@ pub enum CudaError {
 }
 
 impl CudaError {
+    /// Whether there is no driver or GPU to speak of, rather than one that broke: it was looked for in
+    /// vain, or driver and library do not match, which some drivers say later than `cuInit`.
+    pub fn is_absent(&self) -> bool {
+        match self {
+            CudaError::NoLibrary
+            | CudaError::MissingSymbol { .. }
+            | CudaError::WrongGpu { .. }
+            | CudaError::UnifiedMemory => true,
+            CudaError::Call { call, code } => {
+                LOOK_UP.contains(&call.as_str()) || matches!(code, 34 | 100 | 803 | 804)
+            }
+            CudaError::NoContext => false,
+        }
+    }
+
     /// Returns what to do about it.
     pub fn hint(&self) -> String {
         match self {
@@ -54,6 +75,7 @@ impl CudaError {
             CudaError::MissingSymbol { .. } => {
                 "update the NVIDIA driver, or plan on the estimate with --probe never".to_owned()
             }
+            CudaError::NoContext => cuda_codes::cure(cuda_codes::OUT_OF_MEMORY).to_owned(),
             CudaError::Call { code, .. } => cuda_codes::cure(*code).to_owned(),
             CudaError::WrongGpu { .. } => {
                 "name the GPU by its UUID (`nvidia-smi -L`), or plan with --probe never".to_owned()
@@ -96,6 +118,10 @@ pub struct Driver {
     symbols: Symbols,
     before_call: fn(&'static str),
 }
+
+const RETAIN: &str = "cuDevicePrimaryCtxRetain";
+/// The calls that look for the driver and the GPU.
+const LOOK_UP: [&str; 4] = ["cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetUuid"];
 
 /// `CU_DEVICE_ATTRIBUTE_INTEGRATED`: the GPU shares the host's memory.
 const ATTRIBUTE_INTEGRATED: c_int = 18;
@@ -194,10 +220,13 @@ impl Driver {
     /// Makes the device's primary context current on this thread.
     pub fn enter(&self, device: Device) -> Result<Entered<'_>, CudaError> {
         let mut context = std::ptr::null_mut();
-        (self.before_call)("cuDevicePrimaryCtxRetain");
+        (self.before_call)(RETAIN);
         // SAFETY: the pointer is to a live pointer; the device was handed out by the driver.
         let code = unsafe { (self.symbols.retain)(&mut context, device) };
-        check("cuDevicePrimaryCtxRetain", code)?;
+        if code == cuda_codes::OUT_OF_MEMORY {
+            return Err(CudaError::NoContext);
+        }
+        check(RETAIN, code)?;
         let entered = Entered { driver: self, device, retained: true };
         (self.before_call)("cuCtxSetCurrent");
         // SAFETY: the context was retained above.

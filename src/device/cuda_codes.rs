@@ -23,7 +23,7 @@ pub fn describe(code: u32) -> String {
 /// Returns what a code usually means for a probe, and what to do about it.
 pub fn cure(code: u32) -> &'static str {
     match code {
-        2 => "not even a context fits: see who holds the memory with `oomph gpus`",
+        2 => "out of memory where little is asked for: see who holds it with `oomph gpus`",
         34 => {
             "a CUDA toolkit's stub libcuda.so was found before the driver's: take the \
              `.../stubs` folder off LD_LIBRARY_PATH"

@@ -41,6 +41,12 @@ pub enum ProbeFailure {
     /// The driver gave an error.
     #[error(transparent)]
     Driver(#[from] CudaError),
+    /// Not even a context fits: an answer, as nothing else does.
+    #[error("{}", CudaError::NoContext)]
+    NoContext {
+        /// Driver calls made.
+        calls: u64,
+    },
     /// A driver call did not come back.
     #[error("{call} did not come back within {waited:?} (driver call {number} of this probe)")]
     Hung {

@@ -1,8 +1,9 @@
 //! NVML as the meter of a run: memory in use, and whose it is.
 
-use nvml_wrapper::{Device, Nvml};
+use nvml_wrapper::Nvml;
 
-use super::nvml::{memory, reason};
+use super::nvml::memory;
+use super::nvml_codes::Failed;
 use super::nvml_failure::NvmlFailure;
 use super::processes::held;
 use crate::probe::meter::{Meter, Reading};
@@ -28,11 +29,11 @@ impl NvmlMeter {
 impl Meter for NvmlMeter {
     fn read(&self, gpu: usize) -> Result<Reading, String> {
         let uuid = self.uuids.get(gpu).ok_or("there is no such GPU")?;
-        let read = |device: Device<'_>| {
-            let memory = memory(&device)?;
-            let processes = held(&device).into_iter().collect();
-            Ok(Reading { used: memory.used, free: memory.free, processes })
-        };
-        self.nvml.device_by_uuid(uuid.as_str()).and_then(read).map_err(|error| reason(&error))
+        let device = self.nvml.device_by_uuid(uuid.as_str());
+        let device = device.map_err(Failed::at("nvmlDeviceGetHandleByUUID"));
+        let device = device.map_err(|failed| failed.to_string())?;
+        let memory = memory(&device).map_err(|failed| failed.to_string())?;
+        let processes = held(&device).into_iter().collect();
+        Ok(Reading { used: memory.used, free: memory.free, processes })
     }
 }

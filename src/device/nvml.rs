@@ -9,7 +9,7 @@ use nvml_wrapper::enum_wrappers::device::ComputeMode as NvmlComputeMode;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml, cuda_driver_version_major, cuda_driver_version_minor};
 
-use super::nvml_codes::{cure, describe, is_fatal};
+use super::nvml_codes::{Failed, describe, is_fatal};
 use super::nvml_failure::NvmlFailure;
 use super::processes::{held, holders};
 use crate::probe::{ComputeMode, DeviceMemory, Gpu, GpuList, GpuRow, Inventory, MigInstance};
@@ -88,18 +88,10 @@ impl Inventory for NvmlInventory {
             rows: (0..count)
                 .map(|index| GpuRow {
                     index,
-                    gpu: ask(&self.nvml, index).map_err(|error| reason(&error)),
+                    gpu: ask(&self.nvml, index).map_err(|failed| failed.to_string()),
                 })
                 .collect(),
         })
-    }
-}
-
-/// Says why a GPU or one of its figures is missing, with the cure where there is one.
-pub(super) fn reason(error: &NvmlError) -> String {
-    match cure(error) {
-        Some(cure) => format!("{}; {cure}", describe(error)),
-        None => describe(error),
     }
 }
 
@@ -108,18 +100,23 @@ pub(super) fn reason(error: &NvmlError) -> String {
 /// # Errors
 ///
 /// When it has no handle, no name or no UUID, when it is lost, or when its memory is denied.
-fn ask(nvml: &Nvml, index: u32) -> Result<Gpu, NvmlError> {
-    let device = nvml.device_by_index(index)?;
-    let uuid = device.uuid()?;
-    let name = device.name()?;
-    let mig_enabled = mig_enabled(&device)?;
+fn ask(nvml: &Nvml, index: u32) -> Result<Gpu, Failed> {
+    let device =
+        nvml.device_by_index(index).map_err(Failed::at("nvmlDeviceGetHandleByIndex_v2"))?;
+    let uuid = device.uuid().map_err(Failed::at("nvmlDeviceGetUUID"))?;
+    let name = device.name().map_err(Failed::at("nvmlDeviceGetName"))?;
+    // NVML_DEVICE_MIG_ENABLE is 1; a GPU without MIG answers NOT_SUPPORTED.
+    let mig_mode = optional("nvmlDeviceGetMigMode", device.mig_mode())?;
+    let mig_enabled = mig_mode.map(|mode| mode.current == 1);
     let memory = match memory(&device) {
         Ok(memory) => Ok(memory),
-        Err(error) if may_lack_memory(&error, mig_enabled) => Err(why_no_memory(&error)),
-        Err(error) => return Err(error),
+        Err(failed) if may_lack_memory(&failed.error, mig_enabled) => Err(why_no_memory(&failed)),
+        Err(failed) => return Err(failed),
     };
-    let compute_capability = optional(device.cuda_compute_capability())?
+    let capability = device.cuda_compute_capability();
+    let compute_capability = optional("nvmlDeviceGetCudaComputeCapability", capability)?
         .and_then(|cc| Some((cc.major.try_into().ok()?, cc.minor.try_into().ok()?)));
+    let mode = optional("nvmlDeviceGetComputeMode", device.compute_mode())?;
     Ok(Gpu {
         name,
         uuid,
@@ -127,7 +124,7 @@ fn ask(nvml: &Nvml, index: u32) -> Result<Gpu, NvmlError> {
         memory,
         compute_capability,
         sm_count: sm_count(&device, compute_capability),
-        compute_mode: optional(device.compute_mode())?.map(compute_mode),
+        compute_mode: mode.map(compute_mode),
         mig_enabled,
         mig_instances: if mig_enabled == Some(true) { mig_instances(&device) } else { Vec::new() },
         processes: holders(&device),
@@ -135,10 +132,10 @@ fn ask(nvml: &Nvml, index: u32) -> Result<Gpu, NvmlError> {
 }
 
 /// Turns "this GPU cannot say" into `None`, and keeps "this GPU is gone" an error.
-fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
+fn optional<T>(call: &'static str, answer: Result<T, NvmlError>) -> Result<Option<T>, Failed> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(error) if is_fatal(&error) => Err(error),
+        Err(error) if is_fatal(&error) => Err(Failed { call, error }),
         Err(_) => Ok(None),
     }
 }
@@ -146,7 +143,7 @@ fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 /// Reads a device's memory by the v2 call, and by the first one where the driver has no other.
 ///
 /// Source: nvml-wrapper 0.13 asks v2 only; drivers before 510 do not have it.
-pub(super) fn memory(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
+pub(super) fn memory(device: &Device<'_>) -> Result<DeviceMemory, Failed> {
     match device.memory_info() {
         Ok(info) => Ok(DeviceMemory {
             total: Bytes::new(info.total),
@@ -159,13 +156,15 @@ pub(super) fn memory(device: &Device<'_>) -> Result<DeviceMemory, NvmlError> {
             | NvmlError::FunctionNotFound
             | NvmlError::InvalidArg
             | NvmlError::UnexpectedVariant(25)),
-        ) => memory_v1(device).unwrap_or(Err(error)),
-        Err(error) => Err(error),
+        ) => memory_v1(device).unwrap_or(Err(Failed::at(MEMORY)(error))),
+        Err(error) => Err(Failed::at(MEMORY)(error)),
     }
 }
 
+const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
+
 /// Reads memory by the call that every driver has; `None` where even that is missing.
-fn memory_v1(device: &Device<'_>) -> Option<Result<DeviceMemory, NvmlError>> {
+fn memory_v1(device: &Device<'_>) -> Option<Result<DeviceMemory, Failed>> {
     let call = device.nvml().lib().nvmlDeviceGetMemoryInfo.as_ref().ok()?;
     let mut info = std::mem::MaybeUninit::zeroed();
     // SAFETY: the handle belongs to `device`, whose NVML is alive; the call fills the struct that
@@ -181,7 +180,7 @@ fn memory_v1(device: &Device<'_>) -> Option<Result<DeviceMemory, NvmlError>> {
             used: Bytes::new(info.used),
             free: Bytes::new(info.free),
         }),
-        Err(error) => Err(error),
+        Err(error) => Err(Failed::at("nvmlDeviceGetMemoryInfo")(error)),
     })
 }
 
@@ -197,16 +196,17 @@ fn may_lack_memory(error: &NvmlError, mig_enabled: Option<bool>) -> bool {
     }
 }
 
-fn why_no_memory(error: &NvmlError) -> String {
+fn why_no_memory(failed: &Failed) -> String {
+    let Failed { call, error } = failed;
     match error {
         NvmlError::NotSupported => format!(
-            "{}: no memory of its own to report, as with unified memory (GB10, Jetson)",
+            "{call} failed: {}: no memory of its own to report, as with unified memory (GB10, Jetson)",
             describe(error)
         ),
         NvmlError::NoPermission => {
-            format!("{}: partitioned by MIG, ask its instances", describe(error))
+            format!("{call} failed: {}: partitioned by MIG, ask its instances", describe(error))
         }
-        other => describe(other),
+        _ => failed.to_string(),
     }
 }
 
@@ -220,11 +220,6 @@ fn compute_mode(mode: NvmlComputeMode) -> ComputeMode {
     }
 }
 
-fn mig_enabled(device: &Device<'_>) -> Result<Option<bool>, NvmlError> {
-    // NVML_DEVICE_MIG_ENABLE is 1; a GPU without MIG answers NOT_SUPPORTED.
-    Ok(optional(device.mig_mode())?.map(|mode| mode.current == 1))
-}
-
 /// Walks the places an instance can have; most of them are empty.
 fn mig_instances(device: &Device<'_>) -> Vec<MigInstance> {
     let places = device.mig_device_count().unwrap_or(0);
@@ -232,11 +227,14 @@ fn mig_instances(device: &Device<'_>) -> Vec<MigInstance> {
         .filter_map(|index| {
             let answer = match device.mig_device_by_index(index) {
                 Err(NvmlError::NotFound) => return None,
-                Err(error) => Err(error),
-                Ok(instance) => instance.uuid().map(|uuid| (uuid, memory(&instance))),
+                answer => answer.map_err(Failed::at("nvmlDeviceGetMigDeviceHandleByIndex")),
             };
-            let (uuid, memory) = answer.unwrap_or_else(|error| (String::new(), Err(error)));
-            Some(MigInstance { index, uuid, memory: memory.map_err(|error| reason(&error)) })
+            let answer = answer.and_then(|instance| {
+                let uuid = instance.uuid().map_err(Failed::at("nvmlDeviceGetUUID"))?;
+                Ok((uuid, memory(&instance)))
+            });
+            let (uuid, memory) = answer.unwrap_or_else(|failed| (String::new(), Err(failed)));
+            Some(MigInstance { index, uuid, memory: memory.map_err(|failed| failed.to_string()) })
         })
         .collect()
 }

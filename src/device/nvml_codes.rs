@@ -1,5 +1,7 @@
 //! Names and cures for what NVML answers, for codes that the wrapper knows and those it does not.
 
+use std::fmt;
+
 use nvml_wrapper::error::NvmlError;
 
 /// Returns NVML's name and number for an error, and what it means, in one line.
@@ -20,9 +22,33 @@ pub fn describe(error: &NvmlError) -> String {
     }
 }
 
-/// Returns what to do about an error that concerns one GPU, where something can be done.
-pub fn cure(error: &NvmlError) -> Option<&'static str> {
-    Some(match error {
+/// A call about one GPU that failed.
+#[derive(Debug)]
+pub struct Failed {
+    /// The call.
+    pub call: &'static str,
+    /// What it answered.
+    pub error: NvmlError,
+}
+
+impl Failed {
+    /// Says which call an error is of.
+    pub fn at(call: &'static str) -> impl Fn(NvmlError) -> Failed {
+        move |error| Failed { call, error }
+    }
+}
+
+/// The call, its answer, and what to do.
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failed { call, error } = self;
+        write!(f, "{call} failed: {}; {}", describe(error), cure(error))
+    }
+}
+
+/// Returns what to do about an error that concerns one GPU.
+fn cure(error: &NvmlError) -> &'static str {
+    match error {
         NvmlError::GpuLost => {
             "it fell off the bus: see `dmesg | grep -i xid`, then reset or reboot"
         }
@@ -34,8 +60,8 @@ pub fn cure(error: &NvmlError) -> Option<&'static str> {
         NvmlError::InsufficientPower => "its power cables are not attached",
         NvmlError::LibRmVersionMismatch => "reboot, or reload the nvidia kernel modules",
         NvmlError::IrqIssue => "the kernel sees interrupt trouble with it: see `dmesg`",
-        _ => return None,
-    })
+        _ => "see what `nvidia-smi` says",
+    }
 }
 
 /// Whether an error means that the GPU itself is gone, not just that one question has no answer.

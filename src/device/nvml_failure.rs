@@ -28,7 +28,7 @@ pub enum NvmlFailure {
         waited: Duration,
     },
     /// NVML started badly, or broke at a call that concerns every GPU.
-    #[error("NVML failed at {call}")]
+    #[error("{call} failed")]
     Failed {
         /// The call.
         call: &'static str,

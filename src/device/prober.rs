@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, FdFlags};
 
 use super::child::ARGUMENT;
+use super::cuda::CudaError;
 use super::failure::{Limits, ProbeFailure, how_it_ended};
 use super::interrupt::Interrupt;
 use super::lock::GpuLock;
@@ -109,7 +110,14 @@ impl<'a> CudaProber<'a> {
             .and_then(|()| rustix::fs::fcntl_setfl(&prober.output, OFlags::NONBLOCK));
         prober.input = Some(input);
         nonblocking.map_err(|e| process("watched")(e.into()))?;
-        match prober.exchange(Vec::new())? {
+        let first = prober.exchange(Vec::new());
+        let first = first.map_err(|failure| match failure {
+            ProbeFailure::Driver(CudaError::NoContext) => {
+                ProbeFailure::NoContext { calls: prober.calls }
+            }
+            other => other,
+        });
+        match first? {
             Reply::Ready { free, total, granule, sm_count } => {
                 prober.ready = Ready { free, total, granule, sm_count };
                 Ok(prober)

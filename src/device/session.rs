@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cuda::CudaError;
 use super::failure::{Limits, ProbeFailure};
 use super::interrupt::Interrupt;
 use super::lock::GpuLock;
@@ -63,8 +64,13 @@ pub enum ProbeError<T> {
     #[error(transparent)]
     Inventory(#[from] NvmlFailure),
     /// The GPU was there a moment ago.
-    #[error("{0} is no longer there")]
-    Gone(String),
+    #[error("{uuid} is no longer there{}", because(reasons))]
+    Gone {
+        /// The GPU.
+        uuid: String,
+        /// Why GPUs do not answer: one of them is this one, as far as can be told.
+        reasons: Vec<String>,
+    },
     /// It had better not be probed.
     #[error("{0}")]
     Obstacle(Obstacle),
@@ -74,6 +80,10 @@ pub enum ProbeError<T> {
     /// The step of a micro-batch could not be worked out.
     #[error("the step cannot be worked out")]
     Trace(T),
+}
+
+fn because(reasons: &[String]) -> String {
+    if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join("; ")) }
 }
 
 /// Finds the largest micro-batch that fits on a real GPU, or on a MIG instance, by its UUID.
@@ -121,20 +131,27 @@ pub fn probe_gpu<T>(
         return Err(ProbeFailure::Interrupted { signal }.into());
     }
     let lock = locked.map_err(ProbeFailure::from)?;
-    let target =
-        Target::find(&list_gpus()?, uuid).ok_or_else(|| ProbeError::Gone(uuid.to_owned()))?;
+    let list = list_gpus()?;
+    let Some(target) = Target::find(&list, uuid) else {
+        let reasons = list.rows.into_iter().filter_map(|row| row.gpu.err()).collect();
+        return Err(ProbeError::Gone { uuid: uuid.to_owned(), reasons });
+    };
     if let Some(obstacle) = target.obstacle(request.sharing) {
         return Err(ProbeError::Obstacle(obstacle));
     }
     let idle_free = target.memory().map(|memory| memory.free).unwrap_or_default();
-    let mut prober = CudaProber::start(
+    let started = CudaProber::start(
         &request.program,
         uuid,
         request.headroom,
         request.limits,
         lock,
         interrupt,
-    )?;
+    );
+    let mut prober = match started {
+        Err(ProbeFailure::NoContext { calls }) => return Ok(no_context(idle_free, request, calls)),
+        started => started?,
+    };
     let ready = prober.ready();
     let context = context_of(&prober, &target, idle_free);
     let kept_free = request.headroom + request.outside.saturating_sub(context);
@@ -149,6 +166,27 @@ pub fn probe_gpu<T>(
     let driver_calls = prober.calls();
     let warning = prober.finish().err().map(|failure| failure.to_string());
     Ok(Probed { found, context, kept_free, granule: ready.granule, driver_calls, warning })
+}
+
+/// Says that nothing fits, as there is no room for a context.
+fn no_context(free: Bytes, request: &ProbeRequest, driver_calls: u64) -> Probed {
+    let found = Found {
+        largest: None,
+        simulated: None,
+        at_limit: false,
+        contended: None,
+        free_before: free,
+        free_after: free,
+        tried: Vec::new(),
+    };
+    Probed {
+        found,
+        context: Bytes::ZERO,
+        kept_free: request.headroom + request.outside,
+        granule: GRANULE,
+        driver_calls,
+        warning: Some(CudaError::NoContext.to_string()),
+    }
 }
 
 /// Returns what the child's context takes: what NVML says that the child holds, or else how much less

@@ -160,8 +160,8 @@ impl<P: Prober, T> Run<'_, P, T> {
 
     /// Whether a replay would go the same way now.
     ///
-    /// A device that takes more than its granules say seems to have had less at the time than now,
-    /// as if others had moved: what it says twice is believed.
+    /// A device that takes more than its granules say, or refuses what there is room for, cannot be
+    /// told from others that move: what it says twice is believed.
     fn holds(&self, tried: &Tried) -> bool {
         let same = |other: &&Tried| {
             (other.micro_batch, other.attempt.fits) == (tried.micro_batch, tried.attempt.fits)
