@@ -132,6 +132,9 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("check job.yaml", 2, &["cannot read `job.yaml`", "FILE"]),
     ("capture model.py:make", 2, &["not yet"]),
     ("schema plan", 2, &["not yet"]),
+    ("man nope", 2, &["no command `nope`", "plan"]),
+    ("man advice", 2, &["no command `advice`"]),
+    ("completions tcsh", 2, &["tcsh", "bash"]),
     ("profiles show nope", 2, &["nope", "profiles list"]),
     (
         "plan gpt2 --precision bf16 --effective-batch 4 --gpu sim:t4*8",
@@ -585,6 +588,8 @@ fn examples() -> Vec<String> {
         "profiles",
         "profiles list",
         "profiles show",
+        "completions",
+        "man",
     ];
     let mut found = Vec::new();
     for command in commands {
@@ -608,8 +613,10 @@ fn the_examples_of_every_help_text_run() {
         std::fs::write(folder.path().join(name), "not a library").unwrap();
     }
     for example in examples() {
+        // What a shell would make of the answer is not oomph's.
+        let example = example.split(['>', '|']).next().unwrap();
         let output =
-            command(folder.path(), &words(&example)).env("LD_LIBRARY_PATH", folder.path()).output();
+            command(folder.path(), &words(example)).env("LD_LIBRARY_PATH", folder.path()).output();
         let output = output.unwrap();
         let code = output.status.code().unwrap();
         let no_gpu_here = code == 4 && !example.contains("sim:");
@@ -624,6 +631,34 @@ fn version_and_help_go_to_stdout() {
     let nothing = oomph("");
     assert_eq!(nothing.status.code(), Some(2));
     assert!(text(&nothing.stderr).contains("Usage: oomph"));
+}
+
+#[test]
+fn every_shell_completes_every_command_and_the_manual_has_a_page_for_each() {
+    let help = text(&oomph("--help").stdout);
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands: Vec<&str> = commands
+        .lines()
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next())
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(commands.contains(&"plan") && commands.contains(&"man"), "{commands:?}");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = text(&oomph(&format!("completions {shell}")).stdout);
+        for part in commands.iter().chain(&["effective-batch"]) {
+            assert!(script.contains(part), "{shell}: no `{part}`");
+        }
+        // clap_complete knows no values there.
+        let names_values = !["elvish", "powershell"].contains(&shell);
+        assert_eq!(script.contains("deepspeed"), names_values, "{shell}");
+    }
+    for command in commands.iter().filter(|command| **command != "help") {
+        let page = text(&oomph(&format!("man {command}")).stdout);
+        assert!(page.contains(&format!(".TH oomph-{command} 1")), "{page}");
+        assert!(page.contains("Examples:"), "{command}");
+    }
+    assert!(text(&oomph("man").stdout).contains(".TH oomph 1"));
 }
 
 #[test]

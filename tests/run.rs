@@ -4,10 +4,11 @@
 
 mod training;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use training::{User, json, program, running, said};
+use rustix::process::Signal;
+use training::{User, json, program, running, said, send};
 
 const MIB: u64 = 1 << 20;
 
@@ -249,8 +250,8 @@ fn who_has_gone_into_a_session_of_its_own_is_ended_too() {
 #[test]
 fn an_interrupt_ends_all_and_is_said() {
     let user = User::new();
-    for (signal, code) in [(2, 130), (15, 143), (1, 129)] {
-        let mark = format!("mark={}-{signal}", std::process::id());
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let mark = format!("mark={}-{code}", std::process::id());
         let words = format!("base=10 sleep_ms=60000 leave=1 ranks=2 {mark}");
         let mut command = user.oomph("run --gpu sim:t4*2", &words);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -273,9 +274,9 @@ fn a_command_that_ignores_the_interrupt_is_killed_by_the_second() {
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_for("the program", || running(&mark).len() == 3);
     let begun = Instant::now();
-    send(child.id(), 2);
+    send(child.id(), Signal::INT);
     std::thread::sleep(Duration::from_millis(300));
-    send(child.id(), 2);
+    send(child.id(), Signal::INT);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
     assert!(begun.elapsed() < Duration::from_secs(6), "the second one does not wait");
     assert_eq!(running(&mark), Vec::<u32>::new());
@@ -315,11 +316,11 @@ fn kill_one(user: &User, number: u64) {
         1 => *victims.get(1).unwrap_or(&oomph.id()),
         _ => *victims.get(number as usize / 3 % victims.len().max(1)).unwrap_or(&oomph.id()),
     };
-    send(victim, 9);
+    send(victim, Signal::KILL);
     if victim != oomph.id() {
         // One rank's end is not the command's: it has to be told as well.
         std::thread::sleep(Duration::from_millis(20));
-        send(oomph.id(), 9);
+        send(oomph.id(), Signal::KILL);
     }
     oomph.wait().unwrap();
     wait_for("the end of all", || running(&mark).is_empty());
@@ -344,11 +345,6 @@ fn a_reader_that_goes_away_ends_an_endless_command() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     drop(child.stdout.take());
     wait_for("its end", || child.try_wait().unwrap().is_some());
-}
-
-fn send(pid: u32, signal: i32) {
-    let status = Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
-    assert!(status.is_ok());
 }
 
 /// Waits for what must come, and fails only when it has not for very long.

@@ -8,8 +8,9 @@ mod training;
 use std::fs;
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::Value;
-use training::{User, json, program, running, said};
+use training::{User, json, program, running, said, send};
 
 const MIB: u64 = 1 << 20;
 
@@ -254,7 +255,7 @@ fn an_interrupt_ends_the_whole_trial() {
     while running(&mark).len() < 3 {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    std::process::Command::new("kill").args(["-2", &child.id().to_string()]).status().unwrap();
+    send(child.id(), Signal::INT);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", said(&output));
     assert_eq!(running(&mark), Vec::<u32>::new());

@@ -10,9 +10,10 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use support::Scenario;
-use training::{User, json, program, said};
+use training::{User, json, program, said, send};
 
 const MIB: u64 = 1 << 20;
 
@@ -343,7 +344,7 @@ fn two_trials_on_one_gpu_do_not_meet() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(5), "{text}");
     assert!(text.contains(&format!("another oomph (pid {})", first.id())), "{text}");
-    Command::new("kill").args(["-2", &first.id().to_string()]).status().unwrap();
+    send(first.id(), Signal::INT);
     assert_eq!(first.wait().unwrap().code(), Some(130));
     assert_eq!(machine.held(0), 0);
     user.assert_nothing_left();

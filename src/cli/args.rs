@@ -2,7 +2,7 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::cli::{check, estimate, gpus, later, plan, probe, profiles, run, trial, wait};
+use crate::cli::{check, estimate, gpus, later, plan, probe, profiles, run, shell, trial, wait};
 
 /// Plan GPU memory before a training job starts
 ///
@@ -46,7 +46,7 @@ pub enum Command {
     Plan(plan::Args),
     /// Gate a job: does it fit, and is its batch what it says? Reads frameworks' configurations
     Check(Box<check::Args>),
-    /// Plan with the training command itself as the judge, on simulated GPUs
+    /// Plan with the training command itself as the judge, on real or simulated GPUs
     Trial(trial::Args),
     /// Run any command once on simulated GPUs: its peak, and whether it runs out of memory
     Run(run::Args),
@@ -54,6 +54,10 @@ pub enum Command {
     Profiles(profiles::Args),
     /// Wait until GPU memory is free; when time is up, name who holds it
     Wait(wait::Args),
+    /// Print the completion script of a shell
+    Completions(shell::CompletionsArgs),
+    /// Print the manual page of oomph, or of one of its commands
+    Man(shell::ManArgs),
     /// (not yet) Advise what to change
     #[command(hide = true, disable_help_flag = true)]
     Advise(later::Args),

@@ -29,6 +29,7 @@ pub mod profiles;
 pub mod run;
 pub mod settings;
 pub mod setup;
+pub mod shell;
 pub mod support;
 pub mod target;
 pub mod trial;
@@ -137,6 +138,8 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
         Command::Profiles(args) => profiles::run(args, style),
         Command::Run(args) => run::run(args, style),
         Command::Wait(args) => wait::run(args, style),
+        Command::Completions(args) => Ok(shell::completions(args)),
+        Command::Man(args) => shell::man(args),
         Command::Advise(_) => {
             Err(later::not_yet("advise", "try `oomph plan MODEL --checkpointing full`"))
         }

@@ -24,8 +24,9 @@ pub fn from_clap(error: &clap::Error) -> CliError {
         }
         (ErrorKind::InvalidValue, Some(argument), Some(value)) => {
             let fact = format!("`{value}` is no value of {argument}");
-            let all = valid.unwrap_or_else(|| "see --help".to_owned());
-            CliError::usage(fact).hint(did_you_mean(format!("one of {all}")))
+            let all = valid.map_or("see --help".to_owned(), |all| format!("one of {all}"));
+            let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            CliError::usage(fact).hint(near + &all)
         }
         (ErrorKind::ValueValidation, Some(argument), Some(value)) => {
             let flag = argument.split(' ').next().unwrap_or_default();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -89,6 +90,13 @@ pub fn json(output: &Output) -> Value {
 /// Both streams as text.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
+
+/// Sends a signal to a process that may have ended meanwhile.
+pub fn send(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(pid as i32).expect("no process is number 0");
+    // Its end between the look at it and the signal is no failure.
+    let _ = kill_process(pid, signal);
 }
 
 /// Process ids of whoever has this word on its command line.
