@@ -239,8 +239,8 @@ impl<'a> OnDevice<'a> {
         let hint = |(flag, setup): &(String, Setup)| -> Result<String, CliError> {
             Ok(match need_on(&job.trace(setup)?, capacity)? {
                 Need::Takes(bytes) => format!("{flag}: takes {bytes}, fits"),
-                Need::AtLeast(bytes) if bytes <= capacity => format!("{flag}: needs {bytes}, fits"),
-                Need::AtLeast(bytes) => format!("{flag}: needs {bytes}, too much as well"),
+                Need::AtLeast(bytes) => format!("{flag}: needs over {bytes}, too much as well"),
+                Need::From(bytes) => format!("{flag}: needs {bytes}, too much as well"),
             })
         };
         let (some, others) = remedies.split_at(remedies.len() / 2);

@@ -51,25 +51,33 @@ pub fn min_capacity(trace: &Trace) -> Result<Bytes, BeyondAnyDevice> {
 /// What a step needs, seen from a capacity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// It takes so much (`peak_reserved`), and that is there.
+    /// It runs, and takes so much of the capacity.
     Takes(Bytes),
-    /// Less is there than it would take; from so much on it runs.
+    /// It does not run: so much alone is live at once (`peak_allocated`), more than is there.
     AtLeast(Bytes),
+    /// It does not run, though what is live at once would fit: from so much on it always does.
+    From(Bytes),
 }
 
-/// Returns what a step takes where `capacity` has room for it, else the smallest capacity from which
-/// on every 2 MiB step runs: in half the time of [`min_capacity`] where there is room.
+/// Returns what a step needs where `capacity` is there: one replay where it runs, two where far
+/// from it, those of [`min_capacity`] in between only.
 ///
 /// # Errors
 ///
 /// [`BeyondAnyDevice`]
 pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> {
-    let mut copies = Vec::new();
-    let (run, endless) = endless(trace, &mut copies, |_, _| {})?;
-    if endless.peak_reserved <= capacity {
-        return Ok(Need::Takes(endless.peak_reserved));
+    let here = replay_on(trace, capacity);
+    if here.ran() {
+        return Ok(Need::Takes(here.peak_reserved));
     }
-    Ok(Need::AtLeast(least(trace, run.source().largest_granted(), copies)))
+    let endless = replay_on(trace, Capacity::UNLIMITED);
+    match endless.outcome {
+        Outcome::OutOfMemory { requested, .. } => Err(BeyondAnyDevice { requested }),
+        Outcome::Ran if endless.peak_allocated > capacity => {
+            Ok(Need::AtLeast(endless.peak_allocated))
+        }
+        Outcome::Ran => min_capacity(trace).map(Need::From),
+    }
 }
 
 /// Returns the replay on an endless device, and the smallest capacity from which on all run; tells
@@ -86,21 +94,11 @@ pub(crate) fn scan_down(
     taken: impl FnMut(BlockId, Bytes),
 ) -> Result<(Replay, Bytes), BeyondAnyDevice> {
     let mut copies = Vec::new();
-    let (run, endless) = endless(trace, &mut copies, taken)?;
-    Ok((endless, least(trace, run.source().largest_granted(), copies)))
-}
-
-/// Replays a trace on an endless device, leaving copies on the way.
-fn endless<'t>(
-    trace: &'t Trace,
-    copies: &mut Vec<Run<'t, Capacity>>,
-    taken: impl FnMut(BlockId, Bytes),
-) -> Result<(Run<'t, Capacity>, Replay), BeyondAnyDevice> {
     let mut run = Run::new(trace, Capacity::unlimited());
-    match drive(&mut run, copies, taken) {
+    match drive(&mut run, &mut copies, taken) {
         Outcome::Ran => {
-            let replay = run.result(Outcome::Ran);
-            Ok((run, replay))
+            let least = least(trace, run.source().largest_granted(), copies);
+            Ok((run.result(Outcome::Ran), least))
         }
         Outcome::OutOfMemory { requested, .. } => Err(BeyondAnyDevice { requested }),
     }
