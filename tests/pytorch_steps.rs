@@ -337,6 +337,21 @@ fn swin_needs_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Small cases of our own for each task and ModernBERT-base, without `reference_compile`; the last of
+/// each are at sizes that were not looked at while the code was written (`held_out`).
+#[test]
+fn modernbert_needs_what_pytorch_needs() {
+    let new = include_str!("data/modernbert_torch2.15.jsonl");
+    let mut out = errors("ModernBERT, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/modernbert_torch2.8.jsonl");
+    out.extend(errors("ModernBERT, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    let new = include_str!("data/modernbert_held_out_torch2.15.jsonl");
+    out.extend(errors("ModernBERT, held out, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/modernbert_held_out_torch2.8.jsonl");
+    out.extend(errors("ModernBERT, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Sizes that were not looked at while the code was written; reported, not worked on.
 #[test]
 fn images_of_sizes_never_looked_at_are_as_near() {

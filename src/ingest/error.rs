@@ -1,7 +1,7 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 26] = [
+pub const MODEL_TYPES: [&str; 27] = [
     "bart",
     "bert",
     "convnext",
@@ -13,6 +13,7 @@ pub const MODEL_TYPES: [&str; 26] = [
     "llama",
     "mistral",
     "mixtral",
+    "modernbert",
     "mt5",
     "olmo2",
     "opt",

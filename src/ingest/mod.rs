@@ -15,6 +15,7 @@ pub mod framework;
 mod gpt2;
 mod image;
 mod labels;
+mod modernbert;
 mod opt;
 mod resnet;
 pub mod source;

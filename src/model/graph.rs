@@ -247,6 +247,13 @@ pub enum Op {
         /// Parts.
         parts: u32,
     },
+    /// `.unbind(dim)`: views without the dimension. `[a] -> [out, ...]`
+    Unbind {
+        /// The dimension; negative counts from the end.
+        dim: i32,
+        /// Its size.
+        parts: u32,
+    },
     /// `softmax` over the last dimension. `[a] -> [out]`
     Softmax {
         /// Whether it is asked for in float32 (`dtype=torch.float32`).
@@ -262,7 +269,7 @@ pub enum Op {
         /// The probability.
         probability: f64,
     },
-    /// `layer_norm` over the last dimension. `[a, weight, bias] -> [out]`
+    /// `layer_norm` over the last dimension. `[a, weight, bias?] -> [out]`
     LayerNorm,
     /// `scaled_dot_product_attention`. `[query, key, value, mask?] -> [out]`
     Sdpa {

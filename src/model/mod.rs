@@ -12,6 +12,7 @@ pub mod fused_loss;
 mod gpt2;
 pub mod graph;
 pub mod masks;
+mod modernbert;
 mod opt;
 pub mod options;
 pub mod quantize;
@@ -35,6 +36,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
         ModelConfig::Swin(c) => vision::swin::build(c, options),
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Encoder(c) => encoder::build(c, options),
+        ModelConfig::ModernBert(c) => modernbert::build(c, options),
         ModelConfig::T5(c) => seq2seq::t5::build(c, options),
         ModelConfig::Whisper(c) => seq2seq::whisper::build(c, options),
         ModelConfig::Bart(c) => seq2seq::bart::build(c, options),

@@ -42,6 +42,18 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         ModelConfig::Encoder(c) if c.is_regression() => {
             refuse("a regression (a classifier of samples with one label)".to_owned())
         }
+        ModelConfig::ModernBert(c) if c.is_regression() => {
+            refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
+        // What torch.compile makes of it was not worked out.
+        ModelConfig::ModernBert(c)
+            if c.reference_compile && setup.transformers < Version::new(5, 0) =>
+        {
+            refuse(
+                "modernbert compiled, as transformers 4 does unless `reference_compile` is false,"
+                    .to_owned(),
+            )
+        }
         // Not run: the oracle's cuDNN refuses depthwise convolutions of bfloat16 there.
         ModelConfig::ConvNext(_)
             if matches!(setup.precision, Precision::Bf16 | Precision::AmpBf16)
@@ -107,6 +119,8 @@ fn flash_covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
             "with transformers before 5.0".to_owned()
         }
         ModelConfig::Decoder(_) => return Ok(()),
+        // It runs on tokens without padding, whose number is not known before.
+        ModelConfig::ModernBert(_) => "on modernbert, which leaves padding out".to_owned(),
         _ => format!("on {}", model.model_type()),
     };
     Err(StepError::NotYet(format!("attention flash {not_yet}")))

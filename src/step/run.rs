@@ -364,6 +364,10 @@ impl<'g> Interpreter<'g, '_> {
                 let dim = args[0].sizes.index(*dim);
                 Some(self.tape.split(&args[0], dim, u64::from(*parts)).into_iter().collect())
             }
+            Op::Unbind { dim, parts } => {
+                let dim = args[0].sizes.index(*dim);
+                Some(self.tape.unbind(&args[0], dim, u64::from(*parts)).into_iter().collect())
+            }
             Op::TopK { k } => Some(self.tape.top_k(&args[0], *k).into_iter().collect()),
             Op::Sort => Some(self.tape.sort(&args[0]).into_iter().collect()),
             _ => None,
@@ -496,7 +500,9 @@ impl<'g> Interpreter<'g, '_> {
             Op::RollTwo => tape.roll_two(&args[0]),
             Op::MaskedFill => tape.masked_fill(&args[0], &args[1]),
             Op::All { dim } => tape.all(&args[0], args[0].sizes.index(*dim)),
-            Op::Split { .. } | Op::TopK { .. } | Op::Sort => Rc::clone(&args[0]),
+            Op::Split { .. } | Op::Unbind { .. } | Op::TopK { .. } | Op::Sort => {
+                Rc::clone(&args[0])
+            }
             Op::SumDim { dim, keep } => tape.sum_dim(&args[0], args[0].sizes.index(*dim), *keep),
             Op::DivInPlace => tape.div_in_place(&args[0], &args[1]),
             Op::IndexRows { dim } => tape.index_rows(&args[0], &args[1], args[0].sizes.index(*dim)),
@@ -511,7 +517,7 @@ impl<'g> Interpreter<'g, '_> {
             Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
             Op::FusedCrossEntropy => tape.fused_cross_entropy(&args[0], &args[1], &args[2]),
             Op::Dropout { probability } => tape.dropout(&args[0], *probability),
-            Op::LayerNorm => tape.layer_norm(&args[0], &args[1], &args[2]),
+            Op::LayerNorm => tape.layer_norm(&args[0], &args[1], args.get(2)),
             Op::Sdpa { dropout, causal, grouped } => {
                 let call = SdpaCall { dropout: *dropout, causal: *causal, grouped: *grouped };
                 tape.sdpa(&args[0], &args[1], &args[2], args.get(3), &call)

@@ -113,3 +113,42 @@ fn what_would_be_another_model_is_refused() {
     // A decoder's own tie is its own.
     read(&small("llama", json!({"tie_word_embeddings": false})));
 }
+
+fn small_modernbert(changes: Value) -> Map<String, Value> {
+    let mut config = map(json!({
+        "model_type": "modernbert", "hidden_size": 128, "intermediate_size": 192,
+        "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 1000,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+#[test]
+fn modernberts_heads_have_what_pytorch_counts() {
+    let model = read(&small_modernbert(json!({"num_labels": 3}))).config;
+    let count = |task| model.clone().with_task(task).unwrap().parameter_count();
+    // Counted by transformers 5.23.0 on PyTorch's meta device.
+    assert_eq!(count(Task::MaskedLm), 703_720);
+    assert_eq!(count(Task::SequenceClassification), 703_107);
+    assert_eq!(count(Task::TokenClassification), 703_107);
+}
+
+#[test]
+fn modernberts_layers_are_listed_or_counted() {
+    let types = ["full_attention", "sliding_attention", "sliding_attention", "full_attention"];
+    let listed = |every: u64| {
+        let keys = json!({"layer_types": types, "global_attn_every_n_layers": every});
+        oomph::ingest::config_json::from_map(&small_modernbert(keys))
+    };
+    assert!(listed(3).is_ok());
+    assert!(matches!(listed(2), Err(ConfigError::Unsupported { key: "layer_types", .. })));
+    for (key, value) in [
+        ("rope_scaling", json!({"rope_type": "dynamic", "factor": 2.0})),
+        ("rope_parameters", json!({"full_attention": {"rope_type": "yarn", "factor": 2.0}})),
+        ("sparse_prediction", json!(true)),
+        ("classifier_pooling", json!("last")),
+    ] {
+        let error = refused(&small_modernbert(json!({key: value})));
+        assert!(matches!(error, ConfigError::Unsupported { .. }), "{key}: {error}");
+    }
+}

@@ -130,7 +130,7 @@ fn a_model_type_that_is_not_built_in_is_never_taken_for_another() {
     let mut none = small("llama", json!({}));
     none.remove("model_type");
     assert_eq!(refused(&none), ConfigError::NoModelType);
-    assert!(refused(&none).hint().contains("llama, mistral, mixtral, mt5, olmo2"));
+    assert!(refused(&none).hint().contains("llama, mistral, mixtral, modernbert, mt5, olmo2"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
 layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
-`task_type="SEQ_CLS"`, which trains a copy of its head. `attention`: also `flash`, with flash_attn_standin.py for the package.
+`task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
 import fnmatch
 import os
@@ -44,6 +44,10 @@ def add(oracle):
         module.forward = lambda *a, **k: torch.utils.checkpoint.checkpoint(forward, *a, use_reentrant=False, **k)
 
     oracle.build = build
+    oracle.AUTO["token-classification"] = "AutoModelForTokenClassification"
+    batch = oracle.make_batch
+    oracle.make_batch = lambda case, cfg: batch(
+        dict(case, task="masked-lm") if case["task"] == "token-classification" else case, cfg)
     return oracle
 
 

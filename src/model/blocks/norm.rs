@@ -28,6 +28,21 @@ impl<'b> Norm<'b> {
         Norm { kind, name, weight, bias }
     }
 
+    /// Loads a LayerNorm's weights, a bias only where it has one.
+    pub fn load_layer_norm(
+        b: &'b Builder,
+        parent: &str,
+        name: &'static str,
+        width: u64,
+        has_bias: bool,
+    ) -> Norm<'b> {
+        if has_bias {
+            return Norm::load(b, NormKind::Layer, parent, name, width);
+        }
+        let weight = b.parameter(&format!("{parent}.{name}"), &[width]);
+        Norm { kind: NormKind::Layer, name, weight, bias: None }
+    }
+
     /// Runs it over the last dimension.
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let _m = b.enter(self.name);

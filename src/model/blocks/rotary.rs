@@ -17,6 +17,27 @@ pub fn table<'b>(
     inv_freq: &Value<'b>,
     dtype: Dtype,
 ) -> Table<'b> {
+    table_cast(b, o, rotary_dim, inv_freq, &|x| b.run(Op::To { dtype }, &[x]))
+}
+
+/// Makes a table in the dtype of `like`.
+pub fn table_like<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    rotary_dim: u64,
+    inv_freq: &Value<'b>,
+    like: &Value<'b>,
+) -> Table<'b> {
+    table_cast(b, o, rotary_dim, inv_freq, &|x| b.run(Op::ToLike, &[x, like]))
+}
+
+fn table_cast<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    rotary_dim: u64,
+    inv_freq: &Value<'b>,
+    cast: &dyn Fn(&Value<'b>) -> Value<'b>,
+) -> Table<'b> {
     let (seq, dim) = (o.seq_len, rotary_dim);
     let off = b.without_autocast();
     let (freqs, _positions) = if o.transformers >= AFTER_5_12 {
@@ -39,7 +60,6 @@ pub fn table<'b>(
     let cos = scaled();
     let sin = scaled();
     drop(off);
-    let cast = |x: &Value<'b>| b.run(Op::To { dtype }, &[x]);
     let out = (cast(&cos), cast(&sin));
     drop((freqs, emb, cos, sin));
     out
@@ -56,7 +76,10 @@ pub struct Rotary<'a, 'b> {
     pub head_dim: u64,
     /// How much of it is turned.
     pub rotary_dim: u64,
-    /// Whether the table is in float32, and results are cast back.
+    /// Whether query and key are turned in float32.
+    pub upcast: bool,
+    /// Whether the table is in float32 or query and key are turned in it, so that results are cast
+    /// back.
     pub cast_back: bool,
 }
 
@@ -102,11 +125,17 @@ impl<'b> Rotary<'_, 'b> {
         (slice(0, part), slice(part, whole))
     }
 
-    /// `(x * cos) + (rotate_half(x) * sin)`
+    /// `(x * cos) + (rotate_half(x) * sin)`, x in float32 each time where it is asked for.
     fn turned(&self, b: &'b Builder, x: &Value<'b>, cos: &Value<'b>, sin: &Value<'b>) -> Value<'b> {
-        let plain = b.mul(x, cos);
+        let wide = || self.upcast.then(|| b.run(Op::To { dtype: Dtype::F32 }, &[x]));
+        let plain = {
+            let wide = wide();
+            b.mul(wide.as_ref().unwrap_or(x), cos)
+        };
         let (half, whole) = ((self.rotary_dim / 2) as i64, self.rotary_dim as i64);
         let rotated = {
+            let wide = wide();
+            let x = wide.as_ref().unwrap_or(x);
             let first = b.run(Op::Slice { dim: -1, start: 0, end: half }, &[x]);
             let second = b.run(Op::Slice { dim: -1, start: half, end: whole }, &[x]);
             let negated = b.run(Op::Neg, &[&second]);

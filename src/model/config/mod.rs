@@ -5,6 +5,7 @@ mod convnext;
 mod decoder;
 mod encoder;
 mod gpt2;
+mod modernbert;
 mod opt;
 mod resnet;
 mod swin;
@@ -18,6 +19,7 @@ pub use convnext::ConvNextConfig;
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
 pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
+pub use modernbert::{ModernBertConfig, Pooling};
 pub use opt::OptConfig;
 pub use resnet::{ResNetConfig, ResNetLayer};
 pub use swin::SwinConfig;
@@ -35,6 +37,8 @@ pub enum ModelConfig {
     Decoder(DecoderConfig),
     /// BERT, RoBERTa, XLM-RoBERTa, DistilBERT ([`EncoderFamily`]).
     Encoder(EncoderConfig),
+    /// ModernBERT.
+    ModernBert(ModernBertConfig),
     /// T5, mT5 ([`T5Family`]).
     T5(T5Config),
     /// BART.
@@ -78,6 +82,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => c.family.model_type(),
             ModelConfig::Encoder(c) => c.family.model_type(),
+            ModelConfig::ModernBert(_) => "modernbert",
             ModelConfig::T5(c) => c.family.model_type(),
             ModelConfig::Bart(_) => "bart",
             ModelConfig::Whisper(_) => "whisper",
@@ -95,6 +100,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => Some(c.attention.head_dim),
             ModelConfig::Encoder(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
+            ModelConfig::ModernBert(c) => Some(c.head_dim()),
             ModelConfig::T5(c) => Some(c.d_kv),
             ModelConfig::Bart(c) => Some(c.head_dim()),
             ModelConfig::Whisper(c) => Some(c.head_dim()),
@@ -110,6 +116,7 @@ impl ModelConfig {
     pub fn task(&self) -> Task {
         match self {
             ModelConfig::Encoder(c) => c.task,
+            ModelConfig::ModernBert(c) => c.task,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => Task::Seq2SeqLm,
             ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
             ModelConfig::Decoder(c) => c.task,
@@ -129,7 +136,7 @@ impl ModelConfig {
         let model_type = self.model_type();
         let possible = match &self {
             ModelConfig::Decoder(c) => c.tasks(),
-            ModelConfig::Encoder(_) => EncoderConfig::TASKS,
+            ModelConfig::Encoder(_) | ModelConfig::ModernBert(_) => EncoderConfig::TASKS,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
             ModelConfig::Whisper(_) => &[Task::SpeechSeq2Seq],
             ModelConfig::Vit(_)
@@ -144,6 +151,7 @@ impl ModelConfig {
         Ok(match self {
             ModelConfig::Decoder(c) => ModelConfig::Decoder(DecoderConfig { task, ..c }),
             ModelConfig::Encoder(c) => ModelConfig::Encoder(EncoderConfig { task, ..c }),
+            ModelConfig::ModernBert(c) => ModelConfig::ModernBert(ModernBertConfig { task, ..c }),
             other => other,
         })
     }
@@ -151,7 +159,7 @@ impl ModelConfig {
     /// Whether positions are learned, so that none beyond the last is possible.
     pub fn has_learned_positions(&self) -> bool {
         match self {
-            ModelConfig::Decoder(_) | ModelConfig::T5(_) => false,
+            ModelConfig::Decoder(_) | ModelConfig::T5(_) | ModelConfig::ModernBert(_) => false,
             ModelConfig::Encoder(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_) => true,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
             ModelConfig::Vit(_)
@@ -175,6 +183,7 @@ impl ModelConfig {
             ModelConfig::Swin(c) => Some(c.image_size),
             ModelConfig::Decoder(_)
             | ModelConfig::Encoder(_)
+            | ModelConfig::ModernBert(_)
             | ModelConfig::T5(_)
             | ModelConfig::Bart(_)
             | ModelConfig::Whisper(_)
@@ -253,6 +262,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => c.max_position_embeddings,
             ModelConfig::Encoder(c) => c.max_seq_len(),
+            ModelConfig::ModernBert(c) => c.max_position_embeddings,
             ModelConfig::T5(c) => c.n_positions,
             ModelConfig::Bart(c) => c.max_position_embeddings,
             ModelConfig::Whisper(c) => c.max_source_positions,
@@ -274,6 +284,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Decoder(c) => c.parameter_count(),
             ModelConfig::Encoder(c) => c.parameter_count(),
+            ModelConfig::ModernBert(c) => c.parameter_count(),
             ModelConfig::T5(c) => c.parameter_count(),
             ModelConfig::Bart(c) => c.parameter_count(),
             ModelConfig::Whisper(c) => c.parameter_count(),

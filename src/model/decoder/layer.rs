@@ -300,6 +300,7 @@ impl<'b> Layer<'_, 'b> {
             rotation: arch.rotation,
             head_dim: a.head_dim,
             rotary_dim: a.rotary_dim,
+            upcast: false,
             cast_back: arch.tables == Tables::InF32,
         };
         let (q, k) = {

@@ -3,7 +3,7 @@
 //! Source: transformers 4.56 `modeling_attn_mask_utils.py` (`_prepare_4d_attention_mask_for_sdpa`) and
 //! `modeling_utils.py` (`get_extended_attention_mask`); transformers 5's is [`bidirectional`].
 
-use crate::model::bidirectional::bidirectional;
+use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks::TRANSFORMERS_5;
@@ -37,7 +37,7 @@ pub fn of_bert<'a, 'b>(
     passed: Option<&'a Value<'b>>,
 ) -> Masks<'a, 'b> {
     if o.transformers >= TRANSFORMERS_5 {
-        let made = bidirectional(b, o, o.seq_len, passed);
+        let made = bidirectional(b, o, o.seq_len, passed, Reach::All);
         return Masks { raw: None, ones: None, made, layers_get_ones: false };
     }
     let ones = ones(b, o, passed);
@@ -57,7 +57,7 @@ pub fn of_distilbert<'a, 'b>(
     passed: Option<&'a Value<'b>>,
 ) -> Masks<'a, 'b> {
     if o.transformers >= TRANSFORMERS_5 {
-        let made = bidirectional(b, o, o.seq_len, passed);
+        let made = bidirectional(b, o, o.seq_len, passed, Reach::All);
         return Masks { raw: None, ones: None, made, layers_get_ones: false };
     }
     let ones = ones(b, o, passed);

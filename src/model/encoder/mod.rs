@@ -9,6 +9,8 @@ mod head;
 mod layer;
 mod masks;
 
+pub use masks::look_for_padding;
+
 use embeddings::Embeddings;
 use head::{Ends, Head};
 use layer::{Layer, LayerWeights};

@@ -2,7 +2,7 @@
 //!
 //! Source: transformers `models/bart/modeling_bart.py` of 4.56.2 and 5.23.0.
 
-use crate::model::bidirectional::bidirectional;
+use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::BartConfig;
@@ -122,7 +122,7 @@ impl<'b> Stack<'_, 'b> {
         };
         let hidden = self.placed(b, &embedded, &positions);
         let mask = match o.transformers >= TRANSFORMERS_5 {
-            true => bidirectional(b, o, o.seq_len, passed),
+            true => bidirectional(b, o, o.seq_len, passed, Reach::All),
             false => passed.and_then(|_| seq2seq::masks::of_keys(b, o, o.seq_len)),
         };
         let passed: Vec<&Value<'b>> = mask.iter().collect();
@@ -148,7 +148,7 @@ impl<'b> Stack<'_, 'b> {
             if of_5 { masks::causal_mask(b, o, Some(&ones), None) } else { causal_mask_of_4(b, o) }
         };
         let cross = match of_5 {
-            true => bidirectional(b, source, o.seq_len, passed),
+            true => bidirectional(b, source, o.seq_len, passed, Reach::All),
             false => passed.and_then(|_| seq2seq::masks::of_keys(b, source, o.seq_len)),
         };
         let positions = {

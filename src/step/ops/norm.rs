@@ -1,5 +1,7 @@
 //! LayerNorm, softmax and dropout.
 
+use smallvec::SmallVec;
+
 use crate::step::layout::elementwise_strides;
 use crate::step::ops::{Backward, Grads};
 use crate::step::tape::Tape;
@@ -8,9 +10,10 @@ use crate::step::tensor::{DType, Dims, Tensor};
 impl Tape<'_> {
     /// `layer_norm` over the last dimension: a copy of what does not lie row by row, the result, then
     /// mean and reciprocal deviation of each row in float32.
-    pub fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
+    pub fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
         let meta = [(x.sizes, x.dtype)];
-        let edge = self.record(Backward::LayerNorm, &[x, weight, bias], &[x, weight], &meta);
+        let inputs: SmallVec<[&Tensor; 3]> = [x, weight].into_iter().chain(bias).collect();
+        let edge = self.record(Backward::LayerNorm, &inputs, &[x, weight], &meta);
         let _dense = (!x.is_contiguous()).then(|| self.empty(x.sizes, x.dtype));
         let out = self.result(x.sizes, x.sizes.contiguous_strides(), x.dtype, edge);
         let mut rows = x.sizes;
@@ -23,7 +26,7 @@ impl Tape<'_> {
         out
     }
 
-    /// Gradients of the input, the weight and the bias, in that order.
+    /// Gradients of the input, the weight and the bias, if there is one, in that order.
     pub fn layer_norm_backward(
         &mut self,
         grad: &Tensor,
@@ -34,9 +37,10 @@ impl Tape<'_> {
         let _dense = (!x.is_contiguous()).then(|| self.empty(x.sizes, x.dtype));
         let grad_x = needs[0].then(|| self.empty(x.sizes, x.dtype));
         let grad_weight = needs[1].then(|| self.empty(weight.sizes, weight.dtype));
-        let grad_bias = needs[2].then(|| self.empty(weight.sizes, weight.dtype));
+        let bias = needs.get(2);
+        let grad_bias = bias.map(|need| need.then(|| self.empty(weight.sizes, weight.dtype)));
         let _dense_grad = (!grad.is_contiguous()).then(|| self.empty(grad.sizes, grad.dtype));
-        Grads::from_iter([grad_x, grad_weight, grad_bias])
+        [grad_x, grad_weight].into_iter().chain(grad_bias).collect()
     }
 
     /// `batch_norm` in training, cuDNN's or PyTorch's: the result, then mean and reciprocal deviation

@@ -242,6 +242,19 @@ impl Tape<'_> {
             .collect()
     }
 
+    /// `x.unbind(dim)`: views of each index of a dimension, whose gradients are stacked.
+    pub fn unbind(&mut self, x: &Tensor, dim: usize, parts: u64) -> Vec<Tensor> {
+        let (sizes, strides) = (x.sizes.without(dim), x.strides.without(dim));
+        let meta = vec![(sizes, x.dtype); parts as usize];
+        let edge = self.record(Backward::Split { sizes: x.sizes }, &[x], &[], &meta);
+        (0..parts as u32)
+            .map(|slot| {
+                let edge = edge.map(|e| Edge { node: e.node, slot });
+                self.alias(x, sizes, strides, edge)
+            })
+            .collect()
+    }
+
     /// `torch.cat(inputs, dim)`
     pub fn cat(&mut self, inputs: &[&Tensor], dim: usize) -> Tensor {
         let mut sizes = inputs[0].sizes;

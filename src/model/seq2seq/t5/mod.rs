@@ -10,7 +10,7 @@ mod norm;
 use layer::{Biases, Block, BlockWeights, Source};
 use norm::Norm;
 
-use crate::model::bidirectional::bidirectional;
+use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{T5Config, T5Family};
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
@@ -97,7 +97,7 @@ impl<'b> Stack<'_, 'b> {
         let _m = b.enter(self.w.name);
         let embedded = self.embedded(b, ids);
         if o.transformers >= TRANSFORMERS_5 {
-            let mask = bidirectional(b, o, o.seq_len, passed);
+            let mask = bidirectional(b, o, o.seq_len, passed, Reach::All);
             return self.blocks(b, &embedded, mask.as_ref(), None, None);
         }
         let positions = masks::positions(b, o);
@@ -122,7 +122,7 @@ impl<'b> Stack<'_, 'b> {
         let tokens = source.seq_len;
         if o.transformers >= TRANSFORMERS_5 {
             let mask = masks::causal_mask_alone(b, o);
-            let cross = bidirectional(b, source, o.seq_len, passed);
+            let cross = bidirectional(b, source, o.seq_len, passed, Reach::All);
             let source = Source { hidden: read, tokens, mask: cross.as_ref() };
             return self.blocks(b, &embedded, mask.as_ref(), Some(source), None);
         }
