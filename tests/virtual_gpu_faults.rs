@@ -89,6 +89,18 @@ fn counts_go_on_over_processes() {
 }
 
 #[test]
+fn a_call_goes_on_after_a_signal_that_does_not_end_the_process() {
+    // SIGCONT does nothing to a process that runs.
+    let machine = Scenario::new("gpu total=1GiB\nfault cuInit do=signal signal=18");
+    child::run(&machine, || assert_eq!(init(), Ok(())));
+    let call = &machine.calls_of("cuInit")[0];
+    assert_eq!((call.number_of("signal"), call.succeeded()), (Some(18), true));
+    let machine = Scenario::new("gpu total=1GiB\nfault cuInit do=signal signal=15 to=self");
+    let (status, output) = child::try_part(&machine, "part_that_does_a_bit_of_everything");
+    assert_eq!(status.signal(), Some(15), "{output}");
+}
+
+#[test]
 fn a_call_can_end_the_process() {
     for (word, signal) in [("kill", 9), ("segfault", 11)] {
         let machine = Scenario::new(&format!("gpu total=1GiB\nfault cuMemGetInfo_v2 do={word}"));

@@ -94,6 +94,10 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         code = first_of(code, failed);
         gpus.push(answer);
     }
+    // An answer that came first is not printed either: whoever interrupts waits for no answer.
+    if let Some(signal) = interrupt.caught() {
+        return Err(interrupted(signal));
+    }
     let Job { model, settings, .. } = job;
     let answer = ProbeAnswer {
         model: model.name,
@@ -212,12 +216,7 @@ pub(crate) fn explain(
     let (hint, code) = match error {
         ProbeError::Trace(error) => return Err(error.into()),
         ProbeError::Failed(ProbeFailure::Interrupted { signal }) => {
-            let code = if signal == signal_hook::consts::SIGTERM {
-                exit::TERMINATED
-            } else {
-                exit::INTERRUPTED
-            };
-            return Err(CliError::new(code, "interrupted; everything was given back"));
+            return Err(interrupted(signal));
         }
         ProbeError::Inventory(failure) => return Err(failure.into()),
         ProbeError::Gone { .. } => (Some("see what `nvidia-smi` says".to_owned()), exit::NO_GPU),
@@ -244,6 +243,14 @@ pub(crate) fn explain(
         }
     };
     Ok((fact, hint, code))
+}
+
+fn interrupted(signal: i32) -> CliError {
+    let code = match signal {
+        signal_hook::consts::SIGTERM => exit::TERMINATED,
+        _ => exit::INTERRUPTED,
+    };
+    CliError::new(code, "interrupted; everything was given back")
 }
 
 /// Shows on a terminal what is going on, and remembers what is known should it break.

@@ -1,14 +1,25 @@
-//! Calls that the caller does not come back from.
+//! Signals, and calls that the caller does not come back from.
 
 use std::time::Duration;
 
 use crate::machine::Fault;
 
+unsafe extern "C" {
+    fn kill(pid: i32, signal: i32) -> i32;
+    fn getppid() -> i32;
+}
+
+/// Sends a signal to this process, or to its parent.
+pub fn signal(number: i32, to_parent: bool) {
+    // SAFETY: two system calls.
+    unsafe {
+        let pid = if to_parent { getppid() } else { std::process::id() as i32 };
+        kill(pid, number);
+    }
+}
+
 /// Does what the caller does not come back from.
 pub fn run_aground(end: Fault) -> ! {
-    unsafe extern "C" {
-        fn kill(pid: i32, signal: i32) -> i32;
-    }
     const SIGKILL: i32 = 9;
     match end {
         Fault::Kill => {

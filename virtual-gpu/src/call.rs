@@ -167,10 +167,14 @@ pub fn dispatch(name: &'static str, body: impl FnOnce(&mut Call) -> Outcome) -> 
             append(log.as_mut(), || line(" fault", &code));
             code
         }
-        None => {
+        fault @ (None | Some(Fault::Signal { .. })) => {
             let scenario = &machine.scenario;
             let notes = watched.then(String::new);
             let mut call = Call { name, scenario, machine: ledger, cuda, nvml, notes };
+            if let Some(Fault::Signal { number, to_parent }) = fault {
+                call.note("signal", number);
+                aground::signal(number, to_parent);
+            }
             let code = match body(&mut call) {
                 Ok(()) => 0,
                 Err(NULL_POINTER) => interface.null_pointer().0,

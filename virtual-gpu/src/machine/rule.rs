@@ -48,10 +48,17 @@ pub enum Fault {
     Kill,
     /// The calling process makes an invalid access.
     Segfault,
+    /// The calling process, or its parent, gets a signal; the call goes on.
+    Signal {
+        /// Its number.
+        number: i32,
+        /// Whether the parent gets it.
+        to_parent: bool,
+    },
 }
 
 impl Rule {
-    /// Reads `fault PATTERN [at=N|from=N] code=N|do=hang|kill|segfault`.
+    /// Reads `fault PATTERN [at=N|from=N] code=N|do=hang|kill|segfault|signal signal=N [to=parent]`.
     pub fn fault(line: &mut Line) -> Result<Rule, String> {
         let pattern = line.word()?;
         let when = match (line.number("at")?, line.number("from")?) {
@@ -66,7 +73,13 @@ impl Rule {
             (None, Some("hang")) => Fault::Hang,
             (None, Some("kill")) => Fault::Kill,
             (None, Some("segfault")) => Fault::Segfault,
-            _ => return Err("a fault needs code=N or do=hang|kill|segfault".to_owned()),
+            (None, Some("signal")) => Fault::Signal {
+                number: line
+                    .parsed("signal", |text| text.parse().ok())?
+                    .ok_or("signal= is missing")?,
+                to_parent: line.parsed("to", to_parent)?.unwrap_or(false),
+            },
+            _ => return Err("a fault needs code=N or do=hang|kill|segfault|signal".to_owned()),
         };
         Ok(Rule { pattern, when, effect: Effect::Fail(fault) })
     }
@@ -99,5 +112,13 @@ impl Rule {
             When::At(n) => hit == n,
             When::From(n) => hit >= n,
         }
+    }
+}
+
+fn to_parent(who: &str) -> Option<bool> {
+    match who {
+        "parent" => Some(true),
+        "self" => Some(false),
+        _ => None,
     }
 }
