@@ -37,6 +37,14 @@ pub enum SelectError {
         /// What there is, in words.
         found: String,
     },
+    /// The beginning of more than one UUID.
+    #[error("{wanted} begins more than one UUID: {}", found.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        wanted: String,
+        /// The UUIDs.
+        found: Vec<String>,
+    },
     /// The driver lists none.
     #[error("the driver lists no GPU")]
     NoGpus,
@@ -107,21 +115,13 @@ pub fn select(
 ) -> Result<Vec<GpuRow>, SelectError> {
     let rows = match (selector, visible) {
         (GpuSelector::These(ids), _) => {
-            return ids
-                .iter()
-                .map(|id| {
-                    find(list, id).cloned().ok_or_else(|| SelectError::NoSuchGpu {
-                        wanted: id.to_string(),
-                        found: found(list),
-                    })
-                })
-                .collect();
+            return ids.iter().map(|id| find(list, id).cloned()).collect();
         }
         (GpuSelector::All, Some(visible)) if !list.rows.is_empty() => {
             let rows: Vec<GpuRow> = visible
                 .split(',')
                 .map_while(|id| id.trim().parse::<GpuId>().ok())
-                .map_while(|id| find(list, &id).cloned())
+                .map_while(|id| find(list, &id).ok().cloned())
                 .collect();
             if rows.is_empty() {
                 return Err(SelectError::AllHidden(visible.to_owned()));
@@ -133,19 +133,28 @@ pub fn select(
     if rows.is_empty() { Err(SelectError::NoGpus) } else { Ok(rows) }
 }
 
-fn find<'a>(list: &'a GpuList, id: &GpuId) -> Option<&'a GpuRow> {
-    match id {
-        GpuId::Index(index) => list.rows.iter().find(|row| row.index == *index),
-        GpuId::Uuid(prefix) => {
-            let mut hits = list.rows.iter().filter(|row| {
-                row.gpu.as_ref().is_ok_and(|gpu| {
-                    gpu.uuid.starts_with(prefix)
-                        || gpu.mig_instances.iter().any(|mig| mig.uuid.starts_with(prefix))
-                })
-            });
-            let first = hits.next()?;
-            if hits.next().is_some() { None } else { Some(first) }
+fn find<'a>(list: &'a GpuList, id: &GpuId) -> Result<&'a GpuRow, SelectError> {
+    let missing = || SelectError::NoSuchGpu { wanted: id.to_string(), found: found(list) };
+    let prefix = match id {
+        GpuId::Index(index) => {
+            return list.rows.iter().find(|row| row.index == *index).ok_or_else(missing);
         }
+        GpuId::Uuid(prefix) => prefix,
+    };
+    let uuids = list.rows.iter().filter_map(|row| Some((row, row.gpu.as_ref().ok()?)));
+    let uuids = uuids.flat_map(|(row, gpu)| {
+        let instances = gpu.mig_instances.iter().map(|mig| &mig.uuid);
+        std::iter::once(&gpu.uuid).chain(instances).map(move |uuid| (row, uuid))
+    });
+    let hits: Vec<(&GpuRow, &String)> =
+        uuids.filter(|(_, uuid)| uuid.starts_with(prefix)).collect();
+    match hits[..] {
+        [] => Err(missing()),
+        [(row, _)] => Ok(row),
+        _ => Err(SelectError::Ambiguous {
+            wanted: prefix.clone(),
+            found: hits.into_iter().map(|(_, uuid)| uuid.clone()).collect(),
+        }),
     }
 }
 
@@ -207,7 +216,8 @@ mod tests {
         assert_eq!(indices(select(&gpus, &"1".parse().expect("index"), Some("0"))), [1]);
         let error = select(&gpus, &"0,7".parse().expect("list"), None).expect_err("no GPU 7");
         assert_eq!(error.to_string(), "there is no GPU 7: found GPUs 0, 1");
-        assert!(select(&gpus, &"GPU-".parse().expect("prefix"), None).is_err(), "ambiguous");
+        let error = select(&gpus, &"GPU-".parse().expect("prefix"), None).expect_err("two");
+        assert_eq!(error.to_string(), "GPU- begins more than one UUID: GPU-a, GPU-b");
     }
 
     #[test]

@@ -143,6 +143,9 @@ impl From<SelectError> for CliError {
         match error {
             SelectError::NoSuchGpu { .. } => CliError::gpu_missing(fact)
                 .hint("`oomph gpus` lists them; --gpu takes an index, a UUID, or sim:h100-80gb"),
+            SelectError::Ambiguous { .. } => {
+                CliError::usage(fact).hint("write more of the one that is meant")
+            }
             SelectError::NoGpus => CliError::gpu_missing(fact)
                 .cause("NVML counts 0 GPUs: none is there, or none is passed into this container")
                 .hint("start the container with `--gpus all`, or use --gpu sim:h100-80gb"),

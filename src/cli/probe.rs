@@ -1,5 +1,6 @@
 //! `oomph probe`: the largest micro-batch that fits, by allocations on the device.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -80,20 +81,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let interrupt = Interrupt::watch().map_err(|error| {
         CliError::new(exit::BROKEN, "cannot watch for Ctrl-C").cause(error.to_string())
     })?;
-    let mut code = exit::OK;
-    let mut gpus: Vec<GpuAnswer> = Vec::new();
-    for gpu in &job.gpus {
-        // What differs in number alone has the same answer; on real ones each is asked.
-        let twin = job.gpus.iter().zip(&gpus).find(|(other, _)| gpu.simulated && alike(gpu, other));
-        if let Some((_, answer)) = twin {
-            let same = GpuAnswer { index: gpu.index, uuid: gpu.uuid.clone(), ..answer.clone() };
-            gpus.push(same);
-            continue;
-        }
-        let (answer, failed) = one(args, &job, gpu, accumulation, &interrupt)?;
-        code = first_of(code, failed);
-        gpus.push(answer);
-    }
+    let (gpus, mut code) = all(args, &job, accumulation, &interrupt)?;
     // An answer that came first is not printed either: whoever interrupts waits for no answer.
     if let Some(signal) = interrupt.caught() {
         return Err(interrupted(signal));
@@ -117,6 +105,45 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         report::probe::render(&answer, Paint { on: style.color })
     };
     Ok(Answer { text, code })
+}
+
+/// Probes every GPU, the real ones at the same time: each has a thread, since a child ends with the
+/// thread that started it.
+fn all(
+    args: &Args,
+    job: &Job,
+    accumulation: AccumulationSteps,
+    interrupt: &Interrupt,
+) -> Result<(Vec<GpuAnswer>, u8), CliError> {
+    let probe = |gpu| one(args, job, gpu, accumulation, interrupt);
+    // Of simulated ones that differ in number alone one is asked.
+    let first_alike = |gpu: &ChosenGpu| job.gpus.iter().position(|other| alike(gpu, other));
+    let asked = |(at, gpu): &(usize, &ChosenGpu)| !gpu.simulated || first_alike(gpu) == Some(*at);
+    let results: BTreeMap<usize, _> = std::thread::scope(|scope| {
+        let started: Vec<_> = job
+            .gpus
+            .iter()
+            .enumerate()
+            .filter(asked)
+            .map(|(at, gpu)| (at, scope.spawn(move || probe(gpu))))
+            .collect();
+        let ended = started.into_iter().map(|(at, thread)| match thread.join() {
+            Ok(result) => (at, result),
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
+    });
+    let (mut answers, mut code) = (BTreeMap::new(), exit::OK);
+    for (at, result) in results {
+        let (answer, failed) = result?;
+        code = first_of(code, failed);
+        answers.insert(at, answer);
+    }
+    let answer = |(at, gpu): (usize, &ChosenGpu)| {
+        let asked = answers.get(&at).or_else(|| answers.get(&first_alike(gpu)?));
+        asked.map(|answer| GpuAnswer { index: gpu.index, uuid: gpu.uuid.clone(), ..answer.clone() })
+    };
+    Ok((job.gpus.iter().enumerate().filter_map(answer).collect(), code))
 }
 
 /// Returns the code that comes first where two apply (see [`exit`]).
@@ -204,8 +231,8 @@ fn one(
 }
 
 fn measured(probed: Probed) -> Measured {
-    let Probed { found, context, kept_free, granule, driver_calls, warning } = probed;
-    Measured { found, context, kept_free, granule, driver_calls, warning }
+    let Probed { found, context, kept_free, granule, driver_calls, warning, untouched } = probed;
+    Measured { found, context, kept_free, granule, driver_calls, warning, untouched }
 }
 
 /// Returns what happened, what to do, and the exit code; an error where all else is off.

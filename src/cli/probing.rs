@@ -85,8 +85,9 @@ impl<'a, 'b> Probing<'a, 'b> {
         watch.clear();
         match result {
             Ok(probed) => {
-                self.probed = true;
-                self.warnings.extend(probed.warning.clone());
+                self.probed |= probed.untouched.is_none();
+                self.warnings
+                    .extend(probed.warning.clone().into_iter().chain(probed.untouched.clone()));
                 Ok(Some((request, probed)))
             }
             Err(error) if self.sharing == Sharing::Refused && is_in_use(&error) => {

@@ -17,3 +17,4 @@ pub mod session;
 pub mod sim;
 pub use crate::trial::virtual_library;
 mod wire;
+pub mod wsl;

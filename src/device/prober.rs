@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,6 +25,9 @@ use crate::units::Bytes;
 const GRACE: Duration = Duration::from_secs(3);
 /// How long a killed process may take to disappear: one that hangs in the kernel may never.
 const BURIAL: Duration = Duration::from_secs(5);
+
+/// Held while a child starts.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// The running program itself, also when its file has been replaced meanwhile.
 pub const SELF: &str = "/proc/self/exe";
@@ -77,7 +81,9 @@ impl<'a> CudaProber<'a> {
         interrupt: &'a Interrupt,
     ) -> Result<CudaProber<'a>, ProbeFailure> {
         let process = |doing| move |source| ProbeFailure::Process { doing, source };
-        // The child keeps the lock for as long as it lives, should this process be killed.
+        // The child keeps the lock for as long as it lives, should this process be killed; no other
+        // GPU's child may start meanwhile, and get it too.
+        let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let inherit = |flags| rustix::io::fcntl_setfd(lock.file(), flags).map_err(io::Error::from);
         inherit(FdFlags::empty()).map_err(process("started"))?;
         let spawned = Command::new(program)
@@ -87,6 +93,7 @@ impl<'a> CudaProber<'a> {
             .stdout(Stdio::piped())
             .spawn();
         inherit(FdFlags::CLOEXEC).map_err(process("started"))?;
+        drop(starting);
         let mut child = spawned.map_err(process("started"))?;
         let input = child.stdin.take().expect("stdin was piped above");
         let output = child.stdout.take().expect("stdout was piped above");

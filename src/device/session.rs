@@ -11,7 +11,9 @@ use super::nvml::{held_by, list_gpus};
 use super::nvml_failure::NvmlFailure;
 use super::prober::CudaProber;
 use super::sim::SimProber;
+use super::wsl;
 use crate::memory::allocator::GRANULE;
+use crate::memory::fit::{min_capacity, runs};
 use crate::probe::run::{Found, Progress, RunError, Terms, Traces, largest_micro_batch};
 use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::units::{Bytes, MicroBatch};
@@ -55,6 +57,8 @@ pub struct Probed {
     pub driver_calls: u64,
     /// What went wrong after the answer was there.
     pub warning: Option<String>,
+    /// Why nothing was allocated, if so: then the answer is arithmetic.
+    pub untouched: Option<String>,
 }
 
 /// Why a GPU was not probed to the end.
@@ -140,6 +144,15 @@ pub fn probe_gpu<T>(
         return Err(ProbeError::Obstacle(obstacle));
     }
     let idle_free = target.memory().map(|memory| memory.free).unwrap_or_default();
+    if wsl::is_here() {
+        let probed = probe_simulated(idle_free, request, traces, progress);
+        let untouched = Some(wsl::WHY_NOT.to_owned());
+        return Ok(Probed { untouched, ..probed.map_err(ProbeError::Trace)? });
+    }
+    if let Some(why) = too_little(idle_free, request, traces).map_err(ProbeError::Trace)? {
+        let untouched = Some(why);
+        return Ok(Probed { untouched, ..nothing_fits(idle_free, request) });
+    }
     let started = CudaProber::start(
         &request.program,
         uuid,
@@ -149,7 +162,11 @@ pub fn probe_gpu<T>(
         interrupt,
     );
     let mut prober = match started {
-        Err(ProbeFailure::NoContext { calls }) => return Ok(no_context(idle_free, request, calls)),
+        Err(ProbeFailure::NoContext { calls }) => {
+            let warning = Some(CudaError::NoContext.to_string());
+            let nothing = nothing_fits(idle_free, request);
+            return Ok(Probed { driver_calls: calls, warning, ..nothing });
+        }
         started => started?,
     };
     let ready = prober.ready();
@@ -165,11 +182,41 @@ pub fn probe_gpu<T>(
         )?;
     let driver_calls = prober.calls();
     let warning = prober.finish().err().map(|failure| failure.to_string());
-    Ok(Probed { found, context, kept_free, granule: ready.granule, driver_calls, warning })
+    Ok(Probed {
+        found,
+        context,
+        kept_free,
+        granule: ready.granule,
+        driver_calls,
+        warning,
+        untouched: None,
+    })
 }
 
-/// Says that nothing fits, as there is no room for a context.
-fn no_context(free: Bytes, request: &ProbeRequest, driver_calls: u64) -> Probed {
+/// Says what is missing where not even one sample fits by arithmetic: then nothing is to be touched.
+fn too_little<T>(
+    free: Bytes,
+    request: &ProbeRequest,
+    traces: &Traces<T>,
+) -> Result<Option<String>, T> {
+    let trace = traces(MicroBatch::ONE)?;
+    let ProbeRequest { headroom, outside, .. } = request;
+    let capacity = free.saturating_sub(*headroom + *outside);
+    if runs(&trace, capacity) {
+        return Ok(None);
+    }
+    let needs = match min_capacity(&trace) {
+        Ok(least) => least.to_string(),
+        Err(error) => error.to_string(),
+    };
+    Ok(Some(format!(
+        "one sample needs {needs} beside {outside} outside the allocator and {headroom} headroom, and \
+         {free} is free"
+    )))
+}
+
+/// Says that nothing fits, before any replay.
+fn nothing_fits(free: Bytes, request: &ProbeRequest) -> Probed {
     let found = Found {
         largest: None,
         simulated: None,
@@ -184,8 +231,9 @@ fn no_context(free: Bytes, request: &ProbeRequest, driver_calls: u64) -> Probed 
         context: Bytes::ZERO,
         kept_free: request.headroom + request.outside,
         granule: GRANULE,
-        driver_calls,
-        warning: Some(CudaError::NoContext.to_string()),
+        driver_calls: 0,
+        warning: None,
+        untouched: None,
     }
 }
 
@@ -228,5 +276,6 @@ pub fn probe_simulated<T>(
         granule: GRANULE,
         driver_calls: 0,
         warning: None,
+        untouched: None,
     })
 }

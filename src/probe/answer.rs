@@ -59,6 +59,8 @@ pub struct Measured {
     pub driver_calls: u64,
     /// What went wrong once the answer was there.
     pub warning: Option<String>,
+    /// Why nothing was allocated, if so: then the answer is an estimate.
+    pub untouched: Option<String>,
 }
 
 /// Why a GPU has no answer, and what was known by then.
@@ -86,13 +88,24 @@ impl ProbeAnswer {
         self.largest().map(|largest| largest >= wanted.get())
     }
 
-    /// Returns how the answer is known: by allocations only if every GPU is real.
+    /// Returns how the answer is known: by allocations only if that is so on every GPU.
     pub fn method(&self) -> &'static str {
-        if self.gpus.iter().any(|gpu| gpu.simulated) { "estimated" } else { "probed" }
+        if self.gpus.iter().all(GpuAnswer::is_probed) { "probed" } else { "estimated" }
     }
 }
 
 impl GpuAnswer {
+    /// Whether the answer rests on allocations, or would have if there were one.
+    pub fn is_probed(&self) -> bool {
+        let untouched = self.outcome.as_ref().is_ok_and(|measured| measured.untouched.is_some());
+        !self.simulated && !untouched
+    }
+
+    /// Returns how the answer is known.
+    pub fn method(&self) -> &'static str {
+        if self.is_probed() { "probed" } else { "estimated" }
+    }
+
     /// Returns the largest micro-batch, 0 for none; `None` where there is no answer.
     pub fn largest(&self) -> Option<u64> {
         let measured = self.outcome.as_ref().ok()?;

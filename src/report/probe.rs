@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::probe::answer::{GpuAnswer, Measured, NotMeasured, ProbeAnswer};
 use crate::probe::run::Tried;
-use crate::report::text::{Paint, section};
+use crate::report::text::{Paint, labelled, section};
 use crate::units::{Bytes, MicroBatch};
 
 /// What an answer by allocations is worth.
@@ -18,7 +18,7 @@ const SIMULATED: &str = "simulated: nothing was allocated, so this rests on the 
 /// Returns the lines that say what the answer proves.
 fn worth(answer: &ProbeAnswer) -> Vec<String> {
     let mut lines = Vec::new();
-    if answer.gpus.iter().any(|gpu| !gpu.simulated && gpu.outcome.is_ok()) {
+    if answer.gpus.iter().any(|gpu| gpu.is_probed() && gpu.outcome.is_ok()) {
         lines.push(PROVES.to_owned());
     }
     if answer.gpus.iter().any(|gpu| gpu.simulated) {
@@ -85,6 +85,9 @@ fn found(text: &mut String, gpu: &GpuAnswer, measured: &Measured) {
         let _ = write!(text, " and {kernels} for kernels and communication");
     }
     text.push('\n');
+    if let Some(why) = &measured.untouched {
+        text.push_str(&labelled("nothing was allocated: ", why));
+    }
     if let Some(warning) = &measured.warning {
         let _ = writeln!(text, "  warning: {warning}");
     }
@@ -152,7 +155,7 @@ fn gpu(gpu: &GpuAnswer) -> Value {
         "name": gpu.name,
         "uuid": gpu.uuid,
         "simulated": gpu.simulated,
-        "method": if gpu.simulated { "estimated" } else { "probed" },
+        "method": gpu.method(),
         "total_bytes": gpu.total,
         "largest_micro_batch": gpu.largest(),
         "estimated_micro_batch": found.map(|found| found.simulated.map_or(0, MicroBatch::get)),
@@ -176,6 +179,7 @@ fn gpu(gpu: &GpuAnswer) -> Value {
         })).collect::<Vec<_>>(),
         "error": failure.map(|failure| &failure.fact),
         "hint": failure.and_then(|failure| failure.hint.as_ref()),
+        "untouched": measured.and_then(|measured| measured.untouched.as_ref()),
         "warning": measured.and_then(|measured| measured.warning.as_ref()),
     })
 }

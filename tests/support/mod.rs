@@ -146,6 +146,12 @@ impl Scenario {
         machine::notes::parse(&text.unwrap_or_default())
     }
 
+    /// How many GPUs there are.
+    pub fn gpus(&self) -> usize {
+        let machine = machine::Machine::open(&self.path()).expect("the scenario is understood");
+        machine.scenario.gpus.len()
+    }
+
     /// Bytes that live processes hold on the GPU (of index `gpu`), contexts included; what dead
     /// ones held is let go first. Processes that the scenario made up do not count.
     pub fn held(&self, gpu: usize) -> u64 {
