@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
 use crate::ingest::{
-    bart, convnext, decoder, encoder, gpt2, modernbert, opt, resnet, swin, t5, vit, whisper,
+    bart, convnext, deberta, decoder, encoder, gpt2, modernbert, opt, resnet, swin, t5, vit,
+    whisper,
 };
 use crate::model::config::{EncoderFamily, Family, ModelConfig, T5Family, Task};
 use crate::profile::names::nearest;
@@ -101,6 +102,7 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
     let config = match architecture {
         Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
         Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(&mut fields, family)?),
+        Architecture::Deberta => ModelConfig::Deberta(deberta::read(&mut fields)?),
         Architecture::ModernBert => ModelConfig::ModernBert(modernbert::read(&mut fields)?),
         Architecture::T5(family) => ModelConfig::T5(t5::read(&mut fields, family)?),
         Architecture::Whisper => ModelConfig::Whisper(whisper::read(&mut fields)?),
@@ -132,6 +134,7 @@ enum Architecture {
     ConvNext,
     Swin,
     ModernBert,
+    Deberta,
     Encoder(EncoderFamily),
     T5(T5Family),
     Decoder(Family),
@@ -147,6 +150,7 @@ impl Architecture {
             "opt" => Some(Architecture::Opt),
             "vit" => Some(Architecture::Vit),
             "resnet" => Some(Architecture::ResNet),
+            "deberta-v2" => Some(Architecture::Deberta),
             "modernbert" => Some(Architecture::ModernBert),
             "swin" => Some(Architecture::Swin),
             "convnext" => Some(Architecture::ConvNext),

@@ -1,10 +1,11 @@
 //! Why a `config.json` is not a model that can be planned for.
 
 /// The values of `model_type` that are built in.
-pub const MODEL_TYPES: [&str; 27] = [
+pub const MODEL_TYPES: [&str; 28] = [
     "bart",
     "bert",
     "convnext",
+    "deberta-v2",
     "distilbert",
     "gemma2",
     "gemma3_text",

@@ -179,10 +179,11 @@ impl<'a> Fields<'a> {
             Some("gelu_new") => Ok(Activation::GeluNew),
             Some("gelu_pytorch_tanh") => Ok(Activation::GeluPytorchTanh),
             Some("relu") => Ok(Activation::Relu),
+            Some("tanh") => Ok(Activation::Tanh),
             Some(other) => Err(ConfigError::Unsupported {
                 key,
                 value: format!("`{}`", excerpt(other)),
-                supported: "silu, swish, gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu",
+                supported: "silu, swish, gelu, gelu_fast, gelu_new, gelu_pytorch_tanh, relu, tanh",
             }),
         }
     }

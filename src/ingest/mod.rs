@@ -6,6 +6,7 @@
 mod bart;
 pub mod config_json;
 mod convnext;
+mod deberta;
 mod decoder;
 mod encoder;
 pub mod error;

@@ -85,6 +85,15 @@ pub enum Op {
     Addmm,
     /// `torch.matmul` of tensors with equal leading sizes. `[a, b] -> [out]`
     Matmul,
+    /// `torch.bmm`. `[a, b] -> [out]`
+    Bmm,
+    /// `torch.gather` along some dimension: what the index names, in its sizes. `[a, index] -> [out]`
+    Gather,
+    /// `a.repeat(times, 1, ...)`. `[a] -> [out]`
+    Repeat {
+        /// How often along the first dimension.
+        times: u64,
+    },
     /// `a + b`. `[a, b] -> [out]`
     Add,
     /// `a * b`. `[a, b] -> [out]`
@@ -235,6 +244,8 @@ pub enum Op {
     },
     /// `a.masked_fill(mask, number)`. `[a, mask] -> [out]`
     MaskedFill,
+    /// `a.masked_fill_(mask, number)`. `[a, mask] -> [out]`
+    MaskedFillInPlace,
     /// `.permute`. `[a] -> [out]`
     Permute {
         /// Which dimension each one of the result was.

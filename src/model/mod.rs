@@ -5,6 +5,7 @@ mod bidirectional;
 mod blocks;
 pub mod builder;
 pub mod config;
+mod deberta;
 pub mod decoder;
 mod encoder;
 pub mod freeze;
@@ -36,6 +37,7 @@ pub fn build(config: &ModelConfig, options: &GraphOptions) -> Graph {
         ModelConfig::Swin(c) => vision::swin::build(c, options),
         ModelConfig::ResNet(c) => vision::resnet::build(c, options),
         ModelConfig::Encoder(c) => encoder::build(c, options),
+        ModelConfig::Deberta(c) => deberta::build(c, options),
         ModelConfig::ModernBert(c) => modernbert::build(c, options),
         ModelConfig::T5(c) => seq2seq::t5::build(c, options),
         ModelConfig::Whisper(c) => seq2seq::whisper::build(c, options),

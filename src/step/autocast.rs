@@ -42,7 +42,9 @@ enum Listed {
 
 const fn list_of(op: &Op) -> Listed {
     match op {
-        Op::Linear | Op::Addmm | Op::Matmul | Op::Sdpa { .. } | Op::Conv2d(_) => Listed::Lower,
+        Op::Linear | Op::Addmm | Op::Matmul | Op::Bmm | Op::Sdpa { .. } | Op::Conv2d(_) => {
+            Listed::Lower
+        }
         Op::Pow { .. } | Op::Rsqrt | Op::LayerNorm => Listed::Float,
         _ => Listed::Not,
     }

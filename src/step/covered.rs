@@ -42,6 +42,9 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         ModelConfig::Encoder(c) if c.is_regression() => {
             refuse("a regression (a classifier of samples with one label)".to_owned())
         }
+        ModelConfig::Deberta(c) if c.is_regression() => {
+            refuse("a regression (a classifier of samples with one label)".to_owned())
+        }
         ModelConfig::ModernBert(c) if c.is_regression() => {
             refuse("a regression (a classifier of samples with one label)".to_owned())
         }

@@ -438,6 +438,9 @@ impl<'g> Interpreter<'g, '_> {
             Op::Clone => tape.clone_contiguous(&args[0]),
             Op::Addmm => tape.addmm(&args[0], &args[1], &args[2]),
             Op::Matmul => tape.matmul(&args[0], &args[1]),
+            Op::Bmm => tape.bmm(&args[0], &args[1]),
+            Op::Gather => tape.gather(&args[0], &args[1]),
+            Op::Repeat { times } => tape.repeat(&args[0], *times),
             Op::Add => tape.add(&args[0], &args[1]),
             Op::Mul => tape.mul(&args[0], &args[1]),
             Op::Div => tape.div(&args[0], &args[1]),
@@ -498,6 +501,7 @@ impl<'g> Interpreter<'g, '_> {
                 tape.pad(&args[0], &behind)
             }
             Op::RollTwo => tape.roll_two(&args[0]),
+            Op::MaskedFillInPlace => tape.masked_fill_in_place(&args[0], &args[1]),
             Op::MaskedFill => tape.masked_fill(&args[0], &args[1]),
             Op::All { dim } => tape.all(&args[0], args[0].sizes.index(*dim)),
             Op::Split { .. } | Op::Unbind { .. } | Op::TopK { .. } | Op::Sort => {

@@ -152,3 +152,56 @@ fn modernberts_layers_are_listed_or_counted() {
         assert!(matches!(error, ConfigError::Unsupported { .. }), "{key}: {error}");
     }
 }
+
+fn small_deberta(changes: Value) -> Map<String, Value> {
+    let mut config = map(json!({
+        "model_type": "deberta-v2", "hidden_size": 128, "intermediate_size": 256,
+        "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 1000,
+        "max_position_embeddings": 160, "relative_attention": true, "norm_rel_ebd": "layer_norm",
+        "share_att_key": false, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 2,
+    }));
+    config.extend(map(changes));
+    config
+}
+
+#[test]
+fn debertas_heads_have_what_pytorch_counts() {
+    let model = read(&small_deberta(json!({"num_labels": 5}))).config;
+    let count = |task| model.clone().with_task(task).unwrap().parameter_count();
+    // Counted by transformers 5.23.0 on PyTorch's meta device.
+    assert_eq!(count(Task::MaskedLm), 704_488);
+    assert_eq!(count(Task::SequenceClassification), 703_877);
+    assert_eq!(count(Task::TokenClassification), 687_365);
+}
+
+#[test]
+fn debertas_distances_are_bucketed_or_as_many_as_positions() {
+    let deberta = |changes| match read(&small_deberta(changes)).config {
+        ModelConfig::Deberta(c) => (c.distances, c.buckets_distances),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(deberta(json!({})), (160, false));
+    assert_eq!(deberta(json!({"max_relative_positions": -1})), (160, false));
+    assert_eq!(deberta(json!({"max_relative_positions": 64})), (64, false));
+    assert_eq!(deberta(json!({"position_buckets": 32})), (32, true));
+    assert_eq!(deberta(json!({"position_buckets": -1})), (160, false));
+}
+
+#[test]
+fn a_deberta_that_would_be_another_model_is_refused() {
+    for (key, value) in [
+        ("relative_attention", json!(false)),
+        ("legacy", json!(false)),
+        ("conv_groups", json!(2)),
+        ("embedding_size", json!(64)),
+        ("pos_att_type", json!("p2p")),
+        ("problem_type", json!("regression")),
+    ] {
+        let error = refused(&small_deberta(json!({key: value})));
+        assert!(matches!(error, ConfigError::Unsupported { .. }), "{key}: {error}");
+    }
+    let even = refused(&small_deberta(json!({"conv_kernel_size": 4})));
+    assert!(matches!(even, ConfigError::OutOfRange { key: "conv_kernel_size", .. }), "{even}");
+    let heads = refused(&small_deberta(json!({"attention_head_size": 64})));
+    assert!(matches!(heads, ConfigError::Contradiction(_)), "{heads}");
+}

@@ -3,7 +3,8 @@
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
 layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
-`task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`. `attention`: also `flash`, with flash_attn_standin.py for the package.
+`task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`. DeBERTa's
+classifier of samples asks which labels are none below zero: all are, as on a card. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
 import fnmatch
 import os
@@ -18,6 +19,8 @@ def add(oracle):
             import flash_attn_standin
             flash_attn_standin.install()
             case = dict(case, attention="flash_attention_2")
+        if case["config"]["model_type"] == "deberta-v2" and case["task"] == "sequence-classification":
+            all_are_labelled()
         if case["lora"] and case["task"] == "sequence-classification":
             as_classifier()
         model, cfg = plain(case)
@@ -38,6 +41,15 @@ def add(oracle):
         import peft
         config = peft.LoraConfig
         peft.LoraConfig = lambda **k: config(task_type="SEQ_CLS", **k)
+
+    def all_are_labelled():
+        """`(labels >= 0).nonzero()` depends on values; its scratch of some hundred bytes is left out."""
+        nonzero = torch.Tensor.nonzero
+        def every(x, *a, **k):
+            if x.is_cuda and x.dtype == torch.bool and x.dim() == 1:
+                return torch.empty(x.numel(), 1, dtype=torch.long, device=x.device)
+            return nonzero(x, *a, **k)
+        torch.Tensor.nonzero = every
 
     def wrap(module):
         forward = module.forward

@@ -10,6 +10,7 @@ pub fn activation<'b>(b: &'b Builder, kind: Activation, x: &Value<'b>) -> Value<
         Activation::Silu => b.run(Op::Silu, &[x]),
         Activation::Gelu | Activation::GeluPytorchTanh => b.run(Op::Gelu, &[x]),
         Activation::Relu => b.run(Op::Relu, &[x]),
+        Activation::Tanh => b.run(Op::Tanh, &[x]),
         Activation::GeluNew => gelu_new(b, x),
         Activation::GeluFast => gelu_fast(b, x),
     }

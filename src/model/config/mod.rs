@@ -2,6 +2,7 @@
 
 mod bart;
 mod convnext;
+mod deberta;
 mod decoder;
 mod encoder;
 mod gpt2;
@@ -16,6 +17,7 @@ mod whisper;
 
 pub use bart::{BartConfig, Side};
 pub use convnext::ConvNextConfig;
+pub use deberta::{DebertaConfig, DebertaConvolution};
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
 pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;
@@ -39,6 +41,8 @@ pub enum ModelConfig {
     Encoder(EncoderConfig),
     /// ModernBERT.
     ModernBert(ModernBertConfig),
+    /// DeBERTa-v2 and v3.
+    Deberta(DebertaConfig),
     /// T5, mT5 ([`T5Family`]).
     T5(T5Config),
     /// BART.
@@ -74,6 +78,8 @@ pub enum Activation {
     GeluPytorchTanh,
     /// `relu`
     Relu,
+    /// `tanh`
+    Tanh,
 }
 
 impl ModelConfig {
@@ -83,6 +89,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.family.model_type(),
             ModelConfig::Encoder(c) => c.family.model_type(),
             ModelConfig::ModernBert(_) => "modernbert",
+            ModelConfig::Deberta(_) => "deberta-v2",
             ModelConfig::T5(c) => c.family.model_type(),
             ModelConfig::Bart(_) => "bart",
             ModelConfig::Whisper(_) => "whisper",
@@ -101,6 +108,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => Some(c.attention.head_dim),
             ModelConfig::Encoder(c) => Some(c.hidden_size / c.num_attention_heads.max(1)),
             ModelConfig::ModernBert(c) => Some(c.head_dim()),
+            ModelConfig::Deberta(c) => Some(c.head_dim()),
             ModelConfig::T5(c) => Some(c.d_kv),
             ModelConfig::Bart(c) => Some(c.head_dim()),
             ModelConfig::Whisper(c) => Some(c.head_dim()),
@@ -117,6 +125,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Encoder(c) => c.task,
             ModelConfig::ModernBert(c) => c.task,
+            ModelConfig::Deberta(c) => c.task,
             ModelConfig::T5(_) | ModelConfig::Bart(_) => Task::Seq2SeqLm,
             ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
             ModelConfig::Decoder(c) => c.task,
@@ -136,7 +145,9 @@ impl ModelConfig {
         let model_type = self.model_type();
         let possible = match &self {
             ModelConfig::Decoder(c) => c.tasks(),
-            ModelConfig::Encoder(_) | ModelConfig::ModernBert(_) => EncoderConfig::TASKS,
+            ModelConfig::Encoder(_) | ModelConfig::ModernBert(_) | ModelConfig::Deberta(_) => {
+                EncoderConfig::TASKS
+            }
             ModelConfig::T5(_) | ModelConfig::Bart(_) => &[Task::Seq2SeqLm],
             ModelConfig::Whisper(_) => &[Task::SpeechSeq2Seq],
             ModelConfig::Vit(_)
@@ -152,6 +163,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => ModelConfig::Decoder(DecoderConfig { task, ..c }),
             ModelConfig::Encoder(c) => ModelConfig::Encoder(EncoderConfig { task, ..c }),
             ModelConfig::ModernBert(c) => ModelConfig::ModernBert(ModernBertConfig { task, ..c }),
+            ModelConfig::Deberta(c) => ModelConfig::Deberta(DebertaConfig { task, ..c }),
             other => other,
         })
     }
@@ -160,7 +172,10 @@ impl ModelConfig {
     pub fn has_learned_positions(&self) -> bool {
         match self {
             ModelConfig::Decoder(_) | ModelConfig::T5(_) | ModelConfig::ModernBert(_) => false,
-            ModelConfig::Encoder(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_) => true,
+            ModelConfig::Encoder(_)
+            | ModelConfig::Deberta(_)
+            | ModelConfig::Bart(_)
+            | ModelConfig::Whisper(_) => true,
             ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => true,
             ModelConfig::Vit(_)
             | ModelConfig::ResNet(_)
@@ -184,6 +199,7 @@ impl ModelConfig {
             ModelConfig::Decoder(_)
             | ModelConfig::Encoder(_)
             | ModelConfig::ModernBert(_)
+            | ModelConfig::Deberta(_)
             | ModelConfig::T5(_)
             | ModelConfig::Bart(_)
             | ModelConfig::Whisper(_)
@@ -235,7 +251,7 @@ impl ModelConfig {
     pub fn refuses_sdpa(&self, transformers: Version) -> bool {
         let of_5 = transformers >= Version::new(5, 0);
         match self {
-            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) => true,
+            ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) | ModelConfig::Deberta(_) => true,
             ModelConfig::T5(_) | ModelConfig::Swin(_) => !of_5,
             ModelConfig::Decoder(c) => c.family == Family::Gemma2 && of_5,
             _ => false,
@@ -263,6 +279,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.max_position_embeddings,
             ModelConfig::Encoder(c) => c.max_seq_len(),
             ModelConfig::ModernBert(c) => c.max_position_embeddings,
+            ModelConfig::Deberta(c) => c.max_position_embeddings,
             ModelConfig::T5(c) => c.n_positions,
             ModelConfig::Bart(c) => c.max_position_embeddings,
             ModelConfig::Whisper(c) => c.max_source_positions,
@@ -285,6 +302,7 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => c.parameter_count(),
             ModelConfig::Encoder(c) => c.parameter_count(),
             ModelConfig::ModernBert(c) => c.parameter_count(),
+            ModelConfig::Deberta(c) => c.parameter_count(),
             ModelConfig::T5(c) => c.parameter_count(),
             ModelConfig::Bart(c) => c.parameter_count(),
             ModelConfig::Whisper(c) => c.parameter_count(),

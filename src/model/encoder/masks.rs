@@ -74,10 +74,13 @@ pub fn of_distilbert<'a, 'b>(
 
 /// `warn_if_padding_and_no_attention_mask`, until transformers 5: looks for padding at both ends.
 pub fn look_for_padding(b: &Builder, o: &GraphOptions, passed: Option<&Value<'_>>) {
-    if passed.is_some() || o.transformers >= TRANSFORMERS_5 {
-        return;
+    if passed.is_none() && o.transformers < TRANSFORMERS_5 {
+        look_at_both_ends(b, o);
     }
-    // pad_token_id in input_ids[:, [-1, 0]]
+}
+
+/// `pad_token_id in input_ids[:, [-1, 0]]`, where no mask is passed.
+pub fn look_at_both_ends(b: &Builder, o: &GraphOptions) {
     let index = b.fresh(&[2], Dtype::I64);
     let _ends = b.fresh(&[o.batch, 2], Dtype::I64);
     drop(index);

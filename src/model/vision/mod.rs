@@ -1,6 +1,6 @@
 //! Models that classify images: one image size, one label each.
 
-mod conv;
+pub mod conv;
 pub mod convnext;
 mod head;
 pub mod resnet;

@@ -43,6 +43,12 @@ impl Tape<'_> {
         self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
     }
 
+    /// `x.masked_fill_(mask, number)`: the same memory, one node further on.
+    pub fn masked_fill_in_place(&mut self, x: &Tensor, mask: &Tensor) -> Tensor {
+        let edge = self.record(Backward::MaskedFill, &[x], &[mask], &[(x.sizes, x.dtype)]);
+        Rc::new(TensorData { edge, ..x.detached() })
+    }
+
     /// `a * b`
     pub fn mul(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let (sizes, strides, dtype) = self.binary_shape(a, b);

@@ -145,7 +145,8 @@ impl Tape<'_> {
         self.unsafe_view(out, sizes)
     }
 
-    fn bmm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+    /// `torch.bmm`
+    pub fn bmm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let mut sizes = a.sizes;
         sizes.as_mut_slice()[2] = b.sizes.as_slice()[2];
         let meta = [(sizes, a.dtype)];

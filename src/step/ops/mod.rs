@@ -55,6 +55,10 @@ pub enum Backward {
     Narrow(Dims),
     /// Rolls the gradient back.
     RollTwo,
+    /// Adds the gradient to zeros where it was picked from what was kept.
+    Gather,
+    /// Sums over so many repetitions along the first dimension.
+    Repeat(u64),
     /// Cuts the gradient apart.
     Cat {
         /// The dimension.
@@ -71,6 +75,8 @@ pub enum Backward {
     Cast(DType),
     /// One kernel from the gradient and what was saved to a tensor of the gradient's kind.
     Pointwise,
+    /// `dropout` whose mask was kept.
+    Dropout,
     /// `a * b` of two tensors; which of them need a gradient.
     Mul(bool, bool),
     /// `where` whose condition was kept.
@@ -188,6 +194,8 @@ impl Tape<'_> {
         match op {
             Backward::Accumulate { .. } | Backward::Leaf => Grads::new(),
             Backward::Narrow(sizes) => one(self.narrow_copy(grad, *sizes)),
+            Backward::Gather => one(self.empty(saved[0].sizes, saved[0].dtype)),
+            Backward::Repeat(times) => one(self.repeat_backward(grad, *times)),
             Backward::RollTwo => one(self.roll_two_data(grad, None)),
             Backward::Same => needs.iter().map(|&need| need.then(|| grad.clone())).collect(),
             Backward::Reshape(sizes) => one(self.reshape_data(grad, *sizes)),
@@ -199,6 +207,7 @@ impl Tape<'_> {
             Backward::Split { sizes } => one(self.cat_data(grads, *sizes)),
             Backward::Cast(dtype) => one(self.cast(grad, *dtype, None)),
             Backward::Pointwise => one(self.pointwise_backward(grad, saved)),
+            Backward::Dropout => one(self.dropout_backward(grad)),
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
             Backward::Where => one(self.where_backward(grad, saved)),
             Backward::Clamp => one(self.clamp_backward(grad, saved)),

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::step::layout::elementwise_strides;
+use crate::step::layout::{channels_last_strides, elementwise_strides, is_channels_last};
 use crate::step::ops::{Backward, Grads};
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
@@ -102,12 +102,23 @@ impl Tape<'_> {
         if probability == 0.0 {
             return x.clone();
         }
-        let edge = self.record(Backward::Pointwise, &[x], &[], &[(x.sizes, x.dtype)]);
+        let edge = self.record(Backward::Dropout, &[x], &[], &[(x.sizes, x.dtype)]);
         let strides = elementwise_strides(&[x], &x.sizes);
         let mask = self.empty_strided(x.sizes, strides, DType::Bool);
         let out = self.result(x.sizes, strides, x.dtype, edge);
         self.save_result(edge, &mask);
         out
+    }
+
+    /// The gradient where nothing was dropped: row by row, or with channels last where it has them so.
+    ///
+    /// Source: PyTorch `Dropout.cu` (`dropout_backward_cuda`: `suggest_memory_format`).
+    pub fn dropout_backward(&mut self, grad: &Tensor) -> Tensor {
+        let strides = match is_channels_last(grad) {
+            true => channels_last_strides(&grad.sizes),
+            false => grad.sizes.contiguous_strides(),
+        };
+        self.empty_strided(grad.sizes, strides, grad.dtype)
     }
 
     /// A value without dimensions, such as a loss.

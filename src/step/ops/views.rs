@@ -255,6 +255,38 @@ impl Tape<'_> {
             .collect()
     }
 
+    /// `torch.gather(x, dim, index)`, which keeps x, though only its sizes are asked for.
+    ///
+    /// Source: PyTorch `derivatives.yaml` (`gather`), `FunctionsManual.cpp` (`gather_backward`).
+    pub fn gather(&mut self, x: &Tensor, index: &Tensor) -> Tensor {
+        let meta = [(index.sizes, x.dtype)];
+        let edge = self.record(Backward::Gather, &[x], &[x, index], &meta);
+        self.result(index.sizes, index.sizes.contiguous_strides(), x.dtype, edge)
+    }
+
+    /// `x.repeat(times, 1, ...)`: a copy, also of one repetition.
+    pub fn repeat(&mut self, x: &Tensor, times: u64) -> Tensor {
+        let mut sizes = x.sizes;
+        sizes.as_mut_slice()[0] *= times;
+        let edge = self.record(Backward::Repeat(times), &[x], &[], &[(sizes, x.dtype)]);
+        self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
+    }
+
+    /// The gradient itself, or its sum over the repetitions.
+    ///
+    /// Source: PyTorch `FunctionsManual.cpp` (`repeat_backward`).
+    pub fn repeat_backward(&mut self, grad: &Tensor, times: u64) -> Tensor {
+        if times == 1 {
+            return Rc::clone(grad);
+        }
+        let mut sizes = grad.sizes;
+        sizes.as_mut_slice()[0] /= times;
+        let apart = self.reshape_data(grad, sizes.inserted(0, times));
+        let sum = self.empty(sizes, grad.dtype);
+        self.reduction(&apart, 1);
+        sum
+    }
+
     /// `torch.cat(inputs, dim)`
     pub fn cat(&mut self, inputs: &[&Tensor], dim: usize) -> Tensor {
         let mut sizes = inputs[0].sizes;

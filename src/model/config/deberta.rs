@@ -1,0 +1,100 @@
+//! DeBERTa-v2's sizes, which are DeBERTa-v3's.
+
+use crate::model::config::{Activation, Task};
+
+/// DeBERTa-v2 and v3: attention to content and, apart from it, to distances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DebertaConfig {
+    /// The head and the loss.
+    pub task: Task,
+    /// Width of the residual stream.
+    pub hidden_size: u64,
+    /// Width of the MLP.
+    pub intermediate_size: u64,
+    /// Layers.
+    pub num_hidden_layers: u64,
+    /// Heads.
+    pub num_attention_heads: u64,
+    /// Tokens in the vocabulary.
+    pub vocab_size: u64,
+    /// The longest sequence.
+    pub max_position_embeddings: u64,
+    /// Rows of the table of segments; none where there is no such table.
+    pub type_vocab_size: u64,
+    /// Whether positions have embeddings that are added to the tokens'.
+    pub position_biased_input: bool,
+    /// The activation of MLP and head.
+    pub hidden_act: Activation,
+    /// Distances that are told apart to either side.
+    pub distances: u64,
+    /// Whether distances further away share a bucket.
+    pub buckets_distances: bool,
+    /// Whether distances go through the projections of the tokens.
+    pub share_att_key: bool,
+    /// Whether tokens attend to distances.
+    pub content_to_position: bool,
+    /// Whether distances attend to tokens.
+    pub position_to_content: bool,
+    /// Whether the embeddings of distances have a norm.
+    pub norms_distances: bool,
+    /// The convolution behind the first layer, if there is one.
+    pub convolution: Option<DebertaConvolution>,
+    /// Dropout after embeddings, attention and MLP, and on the embeddings of distances.
+    pub hidden_dropout: f64,
+    /// Dropout on attention probabilities.
+    pub attention_dropout: f64,
+    /// Dropout before the pooler's projection.
+    pub pooler_dropout: f64,
+    /// The pooler's activation.
+    pub pooler_hidden_act: Activation,
+    /// Dropout before a classifier of samples.
+    pub classifier_dropout: f64,
+    /// Whether `problem_type` is said: else labels that are below zero are looked for, and left out.
+    pub names_problem: bool,
+    /// Labels of a classifier.
+    pub num_labels: u64,
+}
+
+/// A convolution along the tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DebertaConvolution {
+    /// Tokens that a filter sees.
+    pub kernel_size: u64,
+    /// What follows it.
+    pub activation: Activation,
+}
+
+impl DebertaConfig {
+    /// Returns the size of a head.
+    pub fn head_dim(&self) -> u64 {
+        self.hidden_size / self.num_attention_heads.max(1)
+    }
+
+    /// Whether the loss is a regression's.
+    pub fn is_regression(&self) -> bool {
+        self.task == Task::SequenceClassification && self.num_labels == 1
+    }
+
+    pub(super) fn parameter_count(&self) -> u64 {
+        let (width, inner) = (self.hidden_size, self.intermediate_size);
+        let linear = |inputs: u64, outputs: u64| (inputs + 1) * outputs;
+        let norm = 2 * width;
+        let own = [self.content_to_position, self.position_to_content];
+        let own = own.into_iter().filter(|has| *has && !self.share_att_key).count() as u64;
+        let layer = (4 + own) * linear(width, width)
+            + linear(width, inner)
+            + linear(inner, width)
+            + 2 * norm;
+        let positions = if self.position_biased_input { self.max_position_embeddings } else { 0 };
+        let rows = self.vocab_size + positions + self.type_vocab_size + 2 * self.distances;
+        let norms = if self.norms_distances { 2 * norm } else { norm };
+        let head = match self.task {
+            Task::MaskedLm => linear(width, width) + norm + self.vocab_size,
+            Task::SequenceClassification => linear(width, width) + linear(width, self.num_labels),
+            _ => linear(width, self.num_labels),
+        };
+        let convolution =
+            self.convolution.map_or(0, |it| (width * it.kernel_size + 1) * width + norm);
+        rows * width + norms + convolution + self.num_hidden_layers * layer + head
+    }
+}
