@@ -163,6 +163,21 @@ fn parts_that_are_frozen_or_recomputed_need_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// OPT's masks with padding and where none is passed, and frozen input embeddings under checkpointing;
+/// small cases of our own, and two at sizes that were not looked at (`held_out`).
+#[test]
+fn masks_of_opt_and_frozen_embeddings_need_what_pytorch_needs() {
+    let new = include_str!("data/masks_and_frozen_torch2.15.jsonl");
+    let mut out = errors("OPT's masks, frozen embeddings, torch 2.15", new, NEW.0, NEW.1);
+    let old = include_str!("data/masks_and_frozen_torch2.8.jsonl");
+    out.extend(errors("OPT's masks, frozen embeddings, torch 2.8", old, OLD.0, OLD.1));
+    let new = include_str!("data/masks_and_frozen_held_out_torch2.15.jsonl");
+    out.extend(errors("the same, held out, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/masks_and_frozen_held_out_torch2.8.jsonl");
+    out.extend(errors("the same, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Liger's fused loss, on small cases of our own for each family that it patches, and at sizes that
 /// were not looked at while the code was written (`held_out`); reported, not worked on. Most have no
 /// `min_capacity`.

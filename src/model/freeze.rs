@@ -1,7 +1,9 @@
 //! Frozen parameters: a transformation of a finished graph, as a loop over `named_parameters()` that
 //! takes `requires_grad` away.
 
-use crate::model::graph::Graph;
+use smallvec::SmallVec;
+
+use crate::model::graph::{Graph, Op, Statement, ValueId};
 
 /// Patterns of parameters' names: `*` is any text, `?` any character, `[ab]` one of these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +61,31 @@ pub fn freeze(graph: &mut Graph, frozen: &Frozen) {
         weights[index as usize].trained = !freezes;
         !freezes
     });
+}
+
+/// Asks for a gradient of what the embeddings return, as `enable_input_require_grads` does.
+pub fn require_input_gradient(graph: &mut Graph) {
+    let Some((embedded, leave)) = graph.embedded() else { return };
+    let frozen = ValueId(graph.value_count);
+    graph.value_count += 1;
+    for statement in &mut graph.statements[..leave] {
+        if let Statement::Run { outputs, .. } = statement
+            && outputs[0] == embedded
+        {
+            outputs[0] = frozen;
+        }
+    }
+    let asks = Statement::Run {
+        op: Op::RequireGrad,
+        inputs: SmallVec::from_iter([frozen]),
+        outputs: SmallVec::from_iter([embedded]),
+    };
+    let added = [asks, Statement::Drop(frozen)];
+    let moved = added.len();
+    graph.statements.splice(leave..leave, added);
+    for layer in graph.layers.iter_mut().filter(|layer| layer.statements.start > leave) {
+        layer.statements = layer.statements.start + moved..layer.statements.end + moved;
+    }
 }
 
 /// Freezes the parameters of a graph that match, where each of its weights has the name given.

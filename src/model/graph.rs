@@ -327,7 +327,7 @@ pub enum Op {
     GroupedMm,
     /// `mask.sum()` of a boolean mask: counted in int64. `[mask] -> [out]`
     CountTrue,
-    /// `torch.cumsum` of integers over the last dimension. `[a] -> [out]`
+    /// `torch.cumsum` over the last dimension, without a gradient. `[a] -> [out]`
     CumulativeSum,
     /// `mask.all()`. `[mask] -> [out]`
     AllTrue,
@@ -445,6 +445,21 @@ impl Graph {
             _ => None,
         });
         table.is_some_and(|table| !self.weights[table.0 as usize].trained)
+    }
+
+    /// Returns the output of the module that holds the first embedding, and the statement that ends it.
+    pub fn embedded(&self) -> Option<(ValueId, usize)> {
+        let is_embedding = |s: &Statement| matches!(s, Statement::Run { op: Op::Embedding, .. });
+        let first = self.statements.iter().position(is_embedding)?;
+        let mut last = None;
+        for (index, statement) in self.statements.iter().enumerate().skip(first) {
+            match statement {
+                Statement::Run { outputs, .. } => last = outputs.first().copied(),
+                Statement::Leave(_) => return Some((last?, index)),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Returns the names of the trained parameters in the optimizer's order, as `named_parameters()`

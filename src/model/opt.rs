@@ -121,13 +121,21 @@ fn decoder<'b>(
         b.run(Op::Embedding, &[&w.tokens, ids])
     };
     // The mask is made after the positions from transformers 5 on, before them until then.
-    let (positions, causal, cache_positions) = if o.transformers >= TRANSFORMERS_5 {
+    let of_5 = o.transformers >= TRANSFORMERS_5;
+    let mut ones = None;
+    let (positions, causal, cache_positions) = if of_5 {
         let positions = counted_positions(b, o, mask);
         (positions, masks::causal_mask(b, o, mask, None), None)
     } else {
         let cache_positions = b.fresh(&[o.seq_len], Dtype::I64);
+        // Where no mask is passed, one of ones is made, in float32.
+        ones = mask.is_none().then(|| b.fresh(&[o.batch, o.seq_len], Dtype::F32));
         let causal = mask_of_4(b, o);
-        (counted_positions(b, o, mask), causal, Some(cache_positions))
+        let positions = match &ones {
+            Some(ones) => positions_of_ones(b, o, ones),
+            None => counted_positions(b, o, mask),
+        };
+        (positions, causal, Some(cache_positions))
     };
     let position_embedded = {
         let _m = b.enter("embed_positions");
@@ -148,10 +156,24 @@ fn decoder<'b>(
     if let Some(norm) = &w.final_norm {
         hidden = norm.run(b, &hidden);
     }
-    match &w.project_out {
+    let out = match &w.project_out {
         Some(project) => project.run(b, &hidden),
         None => hidden,
-    }
+    };
+    drop(ones);
+    out
+}
+
+/// The same of a mask of ones in float32.
+fn positions_of_ones<'b>(b: &'b Builder, o: &GraphOptions, ones: &Value<'b>) -> Value<'b> {
+    let fresh = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
+    let sums = b.run(Op::CumulativeSum, &[ones]);
+    let masked = fresh(Dtype::F32);
+    let shifted = fresh(Dtype::F32);
+    drop(masked);
+    let positions = fresh(Dtype::I64);
+    drop((shifted, sums));
+    positions
 }
 
 /// `(torch.cumsum(mask, dim=1) * mask - 1).long()`; a mask of ones is made where there is none.
@@ -168,10 +190,14 @@ fn counted_positions<'b>(b: &'b Builder, o: &GraphOptions, mask: Option<&Value<'
 /// OPT's own `_update_causal_mask` of transformers 4.
 fn mask_of_4<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
     let (batch, seq) = (o.batch, o.seq_len);
-    if o.attention == Attention::Sdpa && o.attention_mask != AttentionMask::Padded {
+    let sdpa = o.attention == Attention::Sdpa;
+    if sdpa {
         let ones = b.fresh(&[batch, seq], Dtype::Bool);
         drop(b.run(Op::AllTrue, &[&ones]));
-        return None;
+        drop(ones);
+        if o.attention_mask != AttentionMask::Padded {
+            return None;
+        }
     }
     let square = || b.fresh(&[seq, seq], Dtype::Model);
     let causal = {
@@ -185,12 +211,28 @@ fn mask_of_4<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
     let whole = |dtype| b.fresh(&[batch, 1, seq, seq], dtype);
     let mask = whole(Dtype::Model);
     drop(causal);
-    let sum = whole(Dtype::Model);
-    let is_padding = whole(Dtype::Bool);
-    drop(sum);
-    let _filled = whole(Dtype::Model);
-    drop(is_padding);
-    Some(mask)
+    let is_padding = {
+        // Ones that were made are in float32, and so is what they are added to.
+        let passed = o.attention_mask != AttentionMask::None;
+        let _sum = whole(if passed { Dtype::Model } else { Dtype::F32 });
+        whole(Dtype::Bool)
+    };
+    let filled = whole(Dtype::Model);
+    drop((is_padding, filled));
+    if !sdpa {
+        return Some(mask);
+    }
+    // `_unmask_unattended`: rows that see nothing see all.
+    let row = || b.fresh(&[batch, 1, seq, 1], Dtype::Bool);
+    let sees_nothing = {
+        let _is_hidden = whole(Dtype::Bool);
+        row()
+    };
+    let sees_some = row();
+    drop(sees_nothing);
+    let unmasked = whole(Dtype::Model);
+    drop((sees_some, mask));
+    Some(unmasked)
 }
 
 struct Layer<'a, 'b> {

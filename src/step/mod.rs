@@ -21,7 +21,7 @@ mod tensor;
 
 use crate::model::adapters::{self, Lora};
 use crate::model::config::{ModelConfig, Task};
-use crate::model::freeze::{Frozen, freeze, freeze_named};
+use crate::model::freeze::{Frozen, freeze, freeze_named, require_input_gradient};
 use crate::model::graph::Graph;
 use crate::model::options::GraphOptions;
 use crate::model::quantize::quantize;
@@ -136,10 +136,13 @@ fn frozen_graph(graph: &mut Graph, frozen: &Frozen, setup: &Setup) -> Result<(),
         return Err(StepError::NothingFrozen { pattern, names });
     }
     freeze(graph, frozen);
-    // transformers may ask for a gradient of what frozen embeddings return, so that layers recompute.
-    if setup.checkpointing.recomputes_layers() && graph.first_embedding_is_frozen() {
-        let what = format!("frozen input embeddings with checkpointing {}", setup.checkpointing);
-        return Err(StepError::NotYet(what));
+    // From transformers 5 on `gradient_checkpointing_enable` asks for a gradient of what the embeddings
+    // return, whoever trains what.
+    if setup.checkpointing.recomputes_layers()
+        && setup.transformers >= Version::new(5, 0)
+        && graph.first_embedding_is_frozen()
+    {
+        require_input_gradient(graph);
     }
     if graph.trained.is_empty() { Err(StepError::NothingTrained) } else { Ok(()) }
 }

@@ -122,25 +122,10 @@ pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool, autocast: bool) 
     if sites.is_empty() {
         return None;
     }
-    let embedded = if input_gradients { embedding(graph) } else { None };
+    let embedded = if input_gradients { graph.embedded() } else { None };
     let mut adapting = Adapting::new(graph, lora, sites, embedded);
     adapting.autocast = autocast;
     Some(adapting.run())
-}
-
-/// The output of the module that holds the first embedding, and the statement that ends it.
-fn embedding(graph: &Graph) -> Option<(ValueId, usize)> {
-    let is_embedding = |s: &Statement| matches!(s, Statement::Run { op: Op::Embedding, .. });
-    let first = graph.statements.iter().position(is_embedding)?;
-    let mut last = None;
-    for (index, statement) in graph.statements.iter().enumerate().skip(first) {
-        match statement {
-            Statement::Run { outputs, .. } => last = outputs.first().copied(),
-            Statement::Leave(_) => return Some((last?, index)),
-            _ => {}
-        }
-    }
-    None
 }
 
 /// Finds linear layers: modules without others in them that run one matrix product with a weight.

@@ -271,15 +271,16 @@ impl Tape<'_> {
         answer
     }
 
-    /// `torch.cumsum` of integers over the last dimension: one row alone is a CUB scan.
+    /// `torch.cumsum` over the last dimension: one row alone is a CUB scan.
     ///
     /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).
     pub fn cumulative_sum(&mut self, x: &Tensor) -> Tensor {
-        let out = self.empty(x.sizes, DType::I64);
         // Booleans and integers are summed in 64 bits.
-        let wide = (x.dtype != DType::I64).then(|| self.empty(x.sizes, DType::I64));
+        let dtype = if x.dtype.is_float() { x.dtype } else { DType::I64 };
+        let out = self.empty(x.sizes, dtype);
+        let wide = (x.dtype != dtype).then(|| self.empty(x.sizes, dtype));
         if x.sizes.as_slice().last() == Some(&x.numel()) {
-            self.transient(scan_bytes(x.numel(), DType::I64.bytes(), self.setup.torch));
+            self.transient(scan_bytes(x.numel(), dtype.bytes(), self.setup.torch));
         }
         drop(wide);
         out

@@ -89,11 +89,12 @@ impl Tape<'_> {
         let (need_x, need_weight) = (x.edge.is_some(), weight.edge.is_some());
         let inputs = [bias, x, weight];
         let meta = [(sizes, x.dtype)];
+        let op = Backward::Addmm { turned: !weight.is_contiguous() };
         let edge = match (need_x, need_weight) {
-            (true, true) => self.record(Backward::Addmm, &inputs, &[weight, x], &meta),
-            (true, false) => self.record(Backward::Addmm, &inputs, &[weight], &meta),
-            (false, true) => self.record(Backward::Addmm, &inputs, &[x], &meta),
-            (false, false) => self.record(Backward::Addmm, &inputs, &[], &meta),
+            (true, true) => self.record(op, &inputs, &[weight, x], &meta),
+            (true, false) => self.record(op, &inputs, &[weight], &meta),
+            (false, true) => self.record(op, &inputs, &[x], &meta),
+            (false, false) => self.record(op, &inputs, &[], &meta),
         };
         let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
         let workspace = self.cublaslt_workspace();
@@ -102,16 +103,22 @@ impl Tape<'_> {
         out
     }
 
-    /// `mat1`, then `mat2`; the bias' gradient is the gradient, summed when it is handed on.
-    pub fn addmm_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+    /// `mat1`, then `mat2`, whose gradient lies as it did (`turned`: a transpose); the bias' gradient is
+    /// the gradient, summed when it is handed on.
+    pub fn addmm_backward(
+        &mut self,
+        grad: &Tensor,
+        saved: &[Tensor],
+        needs: &[bool],
+        turned: bool,
+    ) -> Grads {
         let grad_x = needs[1].then(|| {
             let turned = self.transposed(&saved[0], 0, 1, None);
             self.product(grad, &turned)
         });
         let grad_weight = needs[2].then(|| {
             let x = &saved[usize::from(needs[1])];
-            let weight_is_turned = needs[1] && !saved[0].is_contiguous();
-            if weight_is_turned {
+            if turned {
                 let turned_grad = self.transposed(grad, 0, 1, None);
                 let out = self.product(&turned_grad, x);
                 self.transposed(&out, 0, 1, None)

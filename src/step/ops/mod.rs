@@ -103,7 +103,10 @@ pub enum Backward {
     /// `bmm`
     Bmm,
     /// `addmm`
-    Addmm,
+    Addmm {
+        /// Whether the weight was the transpose of a contiguous one.
+        turned: bool,
+    },
     /// `softmax` of an input of that dtype.
     Softmax(DType),
     /// Mean over height and width, kept or not.
@@ -221,7 +224,7 @@ impl Tape<'_> {
             }
             Backward::Mm => self.mm_backward(grad, saved, needs),
             Backward::Bmm => self.bmm_backward(grad, saved, needs),
-            Backward::Addmm => self.addmm_backward(grad, saved, needs),
+            Backward::Addmm { turned } => self.addmm_backward(grad, saved, needs, *turned),
             Backward::Softmax(dtype) => one(self.softmax_backward(grad, saved, *dtype)),
             Backward::MeanSpatial { sizes } => one(self.mean_spatial_backward(grad, *sizes)),
             Backward::Conv2d(call) => self.conv2d_backward(call, grad, saved, needs),
