@@ -1,19 +1,21 @@
 #!/usr/bin/env python3
-"""Kills runs of a PyTorch program at random moments, and looks for what is left; then runs two at once.
+"""Kills runs at random moments, and looks for what is left; then runs two at once.
 
-    kills.py --python VENV/bin/python [--oomph target/debug/oomph] [--kills 200] [--every 20] [--pairs 3]
+    kills.py --python VENV/bin/python [--oomph target/debug/oomph] [--kills 200] [--share 5] [--every 20] [--pairs 3]
              [--seed 1] [--out docs/simulated-gpu-kills.md]
 
-The program is loop.py: it has DataLoader workers, pinned memory and shared memory. A kill hits oomph, its guard, the
-program, one of its workers, oomph and its guard at the same time, or oomph by SIGTERM or SIGINT, at a moment between
-the start and a little after the end. After each, no process of the run may be there, and no file of it once the next
-run has begun. Every 20th run is left alone and has to have the peaks of the first. Exit code 1: something was left.
+The program is quick.py, or, each fifth time (`--share`), loop.py, which is PyTorch's: both have workers, pinned memory
+and shared memory. A kill hits oomph, its guard, the program, one of its workers, oomph and its guard at the same time, or
+oomph by SIGTERM or SIGINT, at a moment between the start and a little after the end. After each, no process of the run
+may be there, and no file of it once the next run has begun. Every 20th run is left alone and has to have the peaks of the
+first. Exit code 1: something was left.
 """
 import argparse, collections, fcntl, json, os, pathlib, random, signal, subprocess, sys, tempfile, time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MARK = "OOMPH_KILLS_MARK"
+QUICK, TORCH = "quick.py", "loop.py"
 VICTIMS = ["oomph", "guard", "program", "a worker", "oomph and guard", "oomph, SIGTERM", "oomph, SIGINT"]
 # How long an end may take: a guard asks before it kills (8 s for the command), an orphan's death is the kernel's.
 PATIENCE = 15
@@ -43,12 +45,12 @@ class Runs:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
 
-    def start(self, gpu="sim:a100-80gb", program=("loop.py",), wanted=False):
+    def start(self, program, gpu="sim:a100-80gb", wanted=False):
         """Starts a run; returns it and the word that its processes carry."""
         self.count += 1
         mark = f"{os.getpid()}-{self.count}"
         environment = dict(os.environ, TMPDIR=str(self.temporary), OMP_NUM_THREADS="1", **{MARK: mark})
-        command = [self.oomph, "run", "--json", "--gpu", gpu, "--", self.python, str(HERE / program[0]), *program[1:]]
+        command = [self.oomph, "run", "--json", "--gpu", gpu, "--", self.python, str(HERE / program)]
         out = subprocess.PIPE if wanted else subprocess.DEVNULL
         return subprocess.Popen(command, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out,
                                 stderr=subprocess.DEVNULL, text=True), mark
@@ -105,25 +107,30 @@ def main():
     a.add_argument("--python", required=True), a.add_argument("--oomph", default=str(ROOT / "target/debug/oomph"))
     a.add_argument("--kills", type=int, default=200), a.add_argument("--every", type=int, default=20)
     a.add_argument("--pairs", type=int, default=3), a.add_argument("--seed", type=int, default=1)
+    a.add_argument("--share", type=int, default=5)
     a.add_argument("--out", type=pathlib.Path)
     a = a.parse_args()
     chance, bad, hits, slowest, orphaned = random.Random(a.seed), [], collections.Counter(), 0.0, 0
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(os.path.abspath(a.oomph), a.python, pathlib.Path(folder))
-        begun = time.monotonic()
-        first = runs.finish(runs.start(wanted=True)[0])
-        whole = time.monotonic() - begun
-        shared, clean = set(os.listdir("/dev/shm")), 0
-        print(f"alone: {first}, {whole:.1f} s", flush=True)
-        if first[0] != "ran":
-            sys.exit("the program does not run when it is left alone")
+        first, whole = {}, {}
+        for program in (QUICK, TORCH):
+            begun = time.monotonic()
+            first[program] = runs.finish(runs.start(program, wanted=True)[0])
+            whole[program] = time.monotonic() - begun
+            print(f"{program} alone: {first[program]}, {whole[program]:.1f} s", flush=True)
+            if first[program][0] != "ran":
+                sys.exit("the program does not run when it is left alone")
+        shared, clean, with_torch = set(os.listdir("/dev/shm")), 0, 0
         for number in range(a.kills):
-            run, mark = runs.start()
-            time.sleep(chance.uniform(0, whole * 1.1))
+            program = TORCH if number % a.share == a.share - 1 else QUICK
+            with_torch += program == TORCH
+            run, mark = runs.start(program)
+            time.sleep(chance.uniform(0, whole[program] * 1.1))
             hits[kill(run, mark, VICTIMS[number % len(VICTIMS)])] += 1
             ended = time.monotonic()
             # A worker's end is the program's to notice; should it go on instead, it ends by itself.
-            run.wait(timeout=whole * 4 + PATIENCE)
+            run.wait(timeout=whole[program] * 4 + PATIENCE)
             if stay := gone(mark):
                 bad.append(f"kill {number}: {stay}")
             slowest = max(slowest, time.monotonic() - ended)
@@ -132,17 +139,18 @@ def main():
             if any(held for _, held in left):
                 bad.append(f"kill {number}: a lock is held: {left}")
             if number % a.every == a.every - 1:
-                again = runs.finish(runs.start(wanted=True)[0])
-                clean += again == first
-                if again != first or runs.left():
+                program = (QUICK, TORCH)[number // a.every % 2]
+                again = runs.finish(runs.start(program, wanted=True)[0])
+                clean += again == first[program]
+                if again != first[program] or runs.left():
                     bad.append(f"after kill {number}: {again}, left {runs.left()}")
                 print(f"{number + 1} kills, {clean} runs after them as the first, {len(bad)} bad; {dict(hits)}", flush=True)
         if new := set(os.listdir("/dev/shm")) - shared:
-            print(f"shared memory of PyTorch's own that is left: {sorted(new)[:5]}", flush=True)
+            print(f"shared memory of the programs' own that is left: {sorted(new)[:5]}", flush=True)
         # Each has room alone, and the two together would not (846 MiB each).
         pairs, room = 0, "sim:1500MiB"
         for _ in range(a.pairs):
-            both = [runs.start(gpu=room, wanted=True)[0] for _ in range(2)]
+            both = [runs.start(TORCH, gpu=room, wanted=True)[0] for _ in range(2)]
             came = [runs.finish(run) for run in both]
             pairs += came[0] == came[1] and came[0][0] == "ran"
             if came[0] != came[1] or came[0][0] != "ran":
@@ -156,8 +164,9 @@ def main():
         who = ", ".join(f"{who} {count}" for who, count in sorted(hits.items()))
         a.out.write_text("\n".join([
             "# Runs that are killed", "",
-            f"`tests/programs/kills.py`: {a.kills} runs of `tests/programs/loop.py` (PyTorch, DataLoader workers, pinned and shared",
-            "memory) under `oomph run`, each hit by SIGKILL (or as said) at a random moment of its life.", "",
+            f"`tests/programs/kills.py --kills {a.kills} --seed {a.seed}`: {a.kills - with_torch} runs of `tests/programs/{QUICK}`",
+            f"and {with_torch} of `{TORCH}` (PyTorch), with workers, pinned and shared memory, under `oomph run`, each hit by SIGKILL",
+            "(or as said) at a random moment of its life.", "",
             f"- Hit: {who}.",
             f"- Processes of a run left, held locks, and files left once the next run had begun: {len(bad)}. The last process was gone",
             f"  {slowest:.1f} s after the hit at most. Folders that oomph and its guard, killed at the same moment, left for the next run",

@@ -27,7 +27,10 @@ elif kind == "fsdp1":
     from torch.distributed.fsdp.wrap import ModuleWrapPolicy
     model = FullyShardedDataParallel(model, auto_wrap_policy=ModuleWrapPolicy({nn.Sequential}), use_orig_params=True)
 elif kind == "fsdp2":
-    from torch.distributed.fsdp import fully_shard
+    try:
+        from torch.distributed.fsdp import fully_shard
+    except ImportError:  # torch 2.4
+        from torch.distributed._composable.fsdp import fully_shard
     for layer in model:
         fully_shard(layer)
     fully_shard(model)

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Compares the micro-batch that `oomph trial` finds with the one that brute force finds: a run for each size.
+
+    brute_force.py --python VENV/bin/python [--oomph target/debug/oomph] [--out docs/simulated-gpu-trials.md]
+
+Six programs at three capacities each, without headroom, two micro-steps. The capacities are set between the peaks of two
+sizes, from the peaks of one and of four samples. Brute force runs 1, 2, 3, ... until memory runs out. Exit code 1: they differ.
+"""
+import argparse, json, os, pathlib, statistics, subprocess, sys, tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# Arguments with the placeholders of a trial; without any, the program looks into the environment.
+GPT = ["train_tiny_gpt.py", "--batch-size", "{micro_batch}", "--accumulate", "{accumulation_steps}"]
+KINDS = ("convolutions", "checkpointed", "lengths", "pictures")
+PROGRAMS = [GPT, [*GPT, "--amp"], *[["sized.py", kind] for kind in KINDS]]
+AIMS = [3, 6, 9]
+
+
+class Tool:
+    def __init__(self, oomph, python):
+        self.oomph, self.python = oomph, python
+
+    def ask(self, words, program, environment=()):
+        command = [self.oomph, *words, "--json", "--", self.python, str(HERE / program[0]), *program[1:]]
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(command, cwd=folder, env=dict(os.environ, OMP_NUM_THREADS="1", **dict(environment)),
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return json.loads(done.stdout)
+
+    def run(self, gpu, program, size):
+        sizes = {"micro_batch": size, "accumulation_steps": 2}
+        filled = [word.format(**sizes) for word in program]
+        answer = self.ask(["run", "--gpu", gpu], filled, {f"OOMPH_{name.upper()}": str(value) for name, value in sizes.items()})
+        if answer["verdict"] not in ("ran", "out_of_memory"):
+            sys.exit(f"{filled} on {gpu}: {answer['verdict']}")
+        return answer
+
+    def peak(self, program, size):
+        return self.run("sim:a100-80gb", program, size)["gpus"][0]["peak_bytes"]
+
+    def brute_force(self, gpu, program):
+        size = 0
+        while self.run(gpu, program, size + 1)["verdict"] == "ran":
+            size += 1
+        return size
+
+    def trial(self, gpu, program):
+        words = ["trial", "--gpu", gpu, "--headroom", "0%", "--effective-batch", "4096"]
+        answer = self.ask(words, program)
+        return answer["largest_micro_batch"], len(answer["runs"])
+
+
+def main():
+    a = argparse.ArgumentParser()
+    a.add_argument("--python", required=True), a.add_argument("--oomph", default=str(ROOT / "target/debug/oomph"))
+    a.add_argument("--out", type=pathlib.Path)
+    a = a.parse_args()
+    tool = Tool(os.path.abspath(a.oomph), a.python)
+    rows, counts, equal = [], [], 0
+    for program in PROGRAMS:
+        one, four = tool.peak(program, 1), tool.peak(program, 4)
+        for aim in AIMS:
+            gpu = f"sim:{(one + (four - one) * (2 * aim - 1) // 6) >> 20}MiB"
+            wanted = tool.brute_force(gpu, program)
+            found, runs = tool.trial(gpu, program)
+            equal += found == wanted
+            counts.append(runs)
+            name = " ".join([program[0], *(word for word in program[1:] if word in ("--amp", *KINDS))])
+            rows.append(f"| `{name}` | {gpu[4:]} | {wanted} | {found} | {runs} |")
+            print(rows[-1], flush=True)
+    median = statistics.median(counts)
+    print(f"{equal} of {len(rows)} equal, {median} runs in the median")
+    if a.out:
+        a.out.write_text("\n".join([
+            "# Trials against brute force", "",
+            "The largest micro-batch by `oomph trial`, and by a run of each size from one sample on until memory runs out, on",
+            "simulated GPUs of that capacity, without headroom, two micro-steps. Made by `tests/programs/brute_force.py`.", "",
+            f"Equal: {equal} of {len(rows)}. Runs of a trial: {median:g} in the median, {max(counts)} at most.", "",
+            "| program | capacity | brute force | trial | runs of the trial |", "|---|---|---|---|---|", *rows, ""]))
+    sys.exit(0 if equal == len(rows) and median <= 5 else 1)
+
+
+if __name__ == "__main__":
+    main()
