@@ -24,6 +24,7 @@ pub mod lora;
 pub mod output;
 pub mod plan;
 pub mod probe;
+pub mod probe_failure;
 pub mod probing;
 pub mod profiles;
 pub mod run;

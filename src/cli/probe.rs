@@ -9,11 +9,11 @@ use crate::cli::exit;
 use crate::cli::fits::most_at_once;
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style, write_stderr};
+use crate::cli::probe_failure::{explain, first_of, interrupted};
 use crate::cli::setup::ModelArgs;
-use crate::cli::target::{ChosenGpu, code_of};
+use crate::cli::target::ChosenGpu;
 use crate::cli::values::Headroom;
-use crate::device::cuda::CudaError;
-use crate::device::failure::{Limits, ProbeFailure};
+use crate::device::failure::Limits;
 use crate::device::interrupt::Interrupt;
 use crate::device::lock;
 use crate::device::prober::SELF;
@@ -146,12 +146,6 @@ fn all(
     Ok((job.gpus.iter().enumerate().filter_map(answer).collect(), code))
 }
 
-/// Returns the code that comes first where two apply (see [`exit`]).
-fn first_of(one: u8, other: u8) -> u8 {
-    const ORDER: [u8; 4] = [exit::NO_GPU, exit::BROKEN, exit::NOT_MEASURED, exit::DOES_NOT_FIT];
-    ORDER.into_iter().find(|code| [one, other].contains(code)).unwrap_or(one)
-}
-
 /// Decides on the micro-steps: an effective batch will need at least two of them, and then the
 /// gradients stay alive through the forward pass.
 fn accumulation(job: &mut Job) -> Result<AccumulationSteps, CliError> {
@@ -235,51 +229,6 @@ fn measured(probed: Probed) -> Measured {
     Measured { found, context, kept_free, granule, driver_calls, warning, untouched }
 }
 
-/// Returns what happened, what to do, and the exit code; an error where all else is off.
-pub(crate) fn explain(
-    error: ProbeError<StepError>,
-) -> Result<(String, Option<String>, u8), CliError> {
-    let fact = error.to_string();
-    let (hint, code) = match error {
-        ProbeError::Trace(error) => return Err(error.into()),
-        ProbeError::Failed(ProbeFailure::Interrupted { signal }) => {
-            return Err(interrupted(signal));
-        }
-        ProbeError::Inventory(failure) => return Err(failure.into()),
-        ProbeError::Gone { .. } => (Some("see what `nvidia-smi` says".to_owned()), exit::NO_GPU),
-        ProbeError::Obstacle(obstacle) => (Some(obstacle.hint()), code_of(&obstacle)),
-        ProbeError::Failed(ProbeFailure::Driver(error)) => {
-            let code = if error.is_absent() { exit::NO_GPU } else { exit::NOT_MEASURED };
-            (Some(error.hint()), code)
-        }
-        ProbeError::Failed(ProbeFailure::NoContext { .. }) => {
-            (Some(CudaError::NoContext.hint()), exit::DOES_NOT_FIT)
-        }
-        ProbeError::Failed(ProbeFailure::Lock(_)) => {
-            (Some("--lock-timeout 1m waits for it".to_owned()), exit::NOT_MEASURED)
-        }
-        ProbeError::Failed(ProbeFailure::Hung { .. } | ProbeFailure::Deadline { .. }) => (
-            Some("a driver that hangs: see `dmesg | grep -i xid`; --timeout and --call-timeout wait longer".to_owned()),
-            exit::NOT_MEASURED,
-        ),
-        ProbeError::Failed(ProbeFailure::Died { .. }) => {
-            (Some("see `dmesg | grep -i xid`, or plan with --probe never".to_owned()), exit::NOT_MEASURED)
-        }
-        ProbeError::Failed(ProbeFailure::Process { .. } | ProbeFailure::Protocol(_)) => {
-            (None, exit::BROKEN)
-        }
-    };
-    Ok((fact, hint, code))
-}
-
-fn interrupted(signal: i32) -> CliError {
-    let code = match signal {
-        signal_hook::consts::SIGTERM => exit::TERMINATED,
-        _ => exit::INTERRUPTED,
-    };
-    CliError::new(code, "interrupted; everything was given back")
-}
-
 /// Shows on a terminal what is going on, and remembers what is known should it break.
 pub(crate) struct Watch {
     gpu: u32,
@@ -326,12 +275,5 @@ mod tests {
         for bad in ["5", "-1s", "m", "1.5s", "99999999h", "18446744073709551615h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_missing_driver_comes_before_an_error_and_that_before_a_misfit() {
-        assert_eq!(first_of(exit::OK, exit::DOES_NOT_FIT), exit::DOES_NOT_FIT);
-        assert_eq!(first_of(exit::NOT_MEASURED, exit::DOES_NOT_FIT), exit::NOT_MEASURED);
-        assert_eq!(first_of(exit::NOT_MEASURED, exit::NO_GPU), exit::NO_GPU);
     }
 }

@@ -4,7 +4,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::{OnAll, OnDevice};
 use crate::cli::job::Job;
-use crate::cli::probe::{Watch, explain};
+use crate::cli::probe::Watch;
+use crate::cli::probe_failure::explain;
 use crate::cli::target::ChosenGpu;
 use crate::cli::values::Headroom;
 use crate::device::failure::{Limits, ProbeFailure};
@@ -51,44 +52,60 @@ impl<'a, 'b> Probing<'a, 'b> {
         Ok(Probing { estimated, job, sharing, interrupt, given_up, probed, warnings })
     }
 
-    fn request(&self, gpu: &ChosenGpu, gradients: Bytes) -> ProbeRequest {
-        let settings = &self.job.settings;
-        ProbeRequest {
-            headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
-            outside: self.job.outside(Some(gpu), gradients).total(),
-            limit: settings.search_limit(),
-            sharing: self.sharing,
-            limits: Limits::default(),
-            lock_timeout: std::time::Duration::ZERO,
-            lock_folder: lock::default_folder(),
-            program: SELF.into(),
-        }
-    }
-
-    /// Probes one GPU; `None` when it is in use and that is no error (`--probe auto`).
-    fn probe(
-        &mut self,
-        gpu: &ChosenGpu,
+    /// Probes every GPU at the same time: each has a thread, since a child ends with the thread that
+    /// started it.
+    fn probe_all(
+        &self,
         gradients: Bytes,
         accumulation: AccumulationSteps,
-    ) -> Result<Option<(ProbeRequest, Probed)>, CliError> {
-        let request = self.request(gpu, gradients);
-        let job = self.job;
-        let settings = &job.settings;
-        let traces = |micro_batch: MicroBatch| {
-            let at = settings.at(micro_batch, accumulation);
-            job.trace(&step::setup::Setup { gpu: gpu.arch, ..at })
+    ) -> Vec<(&'a ChosenGpu, ProbeRequest, Result<Probed, ProbeError<StepError>>)> {
+        let (job, interrupt) = (self.job, &self.interrupt);
+        let probe = |gpu: &ChosenGpu, request: &ProbeRequest| {
+            let settings = &job.settings;
+            let traces = |micro_batch: MicroBatch| {
+                let at = settings.at(micro_batch, accumulation);
+                job.trace(&step::setup::Setup { gpu: gpu.arch, ..at })
+            };
+            let mut watch = Watch::new(gpu.index);
+            let result = probe_gpu(&gpu.uuid, request, interrupt, &traces, &mut |p| watch.see(p));
+            watch.clear();
+            result
         };
-        let mut watch = Watch::new(gpu.index);
-        let result =
-            probe_gpu(&gpu.uuid, &request, &self.interrupt, &traces, &mut |p| watch.see(p));
-        watch.clear();
+        let requests = job.gpus.iter().map(|gpu| (gpu, request(job, self.sharing, gpu, gradients)));
+        std::thread::scope(|scope| {
+            let started: Vec<_> = requests
+                .map(|(gpu, request)| {
+                    scope.spawn(move || {
+                        let result = probe(gpu, &request);
+                        (gpu, request, result)
+                    })
+                })
+                .collect();
+            let ended = started.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            ended.collect()
+        })
+    }
+
+    /// Returns what a probe has found; `None` when the GPU is in use and that is no error
+    /// (`--probe auto`).
+    fn judge(
+        &mut self,
+        gpu: &ChosenGpu,
+        result: Result<Probed, ProbeError<StepError>>,
+    ) -> Result<Option<Probed>, CliError> {
         match result {
             Ok(probed) => {
                 self.probed |= probed.untouched.is_none();
-                self.warnings
-                    .extend(probed.warning.clone().into_iter().chain(probed.untouched.clone()));
-                Ok(Some((request, probed)))
+                for said in [&probed.warning, &probed.untouched].into_iter().flatten() {
+                    let line = format!("GPU {}: {said}", gpu.index);
+                    if !self.warnings.contains(&line) {
+                        self.warnings.push(line);
+                    }
+                }
+                Ok(Some(probed))
             }
             Err(error) if self.sharing == Sharing::Refused && is_in_use(&error) => {
                 self.given_up = Some(format!("GPU {} was not probed: {error}", gpu.index));
@@ -126,8 +143,12 @@ impl Fits for Probing<'_, '_> {
     fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
         let gradients = self.estimated.kinds.first().map_or(Bytes::ZERO, |kind| kind.gradients);
         let mut smallest: Option<u64> = None;
-        for gpu in self.job.gpus.iter().filter(|_| self.given_up.is_none()).collect::<Vec<_>>() {
-            let Some((request, probed)) = self.probe(gpu, gradients, accumulation)? else { break };
+        let probes = match self.given_up {
+            Some(_) => Vec::new(),
+            None => self.probe_all(gradients, accumulation),
+        };
+        for (gpu, request, result) in probes {
+            let Some(probed) = self.judge(gpu, result)? else { break };
             let largest = probed.found.largest.map_or(0, MicroBatch::get);
             if smallest.is_none_or(|smallest| largest < smallest) {
                 smallest = Some(largest);
@@ -146,6 +167,20 @@ impl Fits for Probing<'_, '_> {
         accumulation: AccumulationSteps,
     ) -> Result<bool, CliError> {
         self.estimated.runs(micro_batch, accumulation)
+    }
+}
+
+fn request(job: &Job, sharing: Sharing, gpu: &ChosenGpu, gradients: Bytes) -> ProbeRequest {
+    let settings = &job.settings;
+    ProbeRequest {
+        headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
+        outside: job.outside(Some(gpu), gradients).total(),
+        limit: settings.search_limit(),
+        sharing,
+        limits: Limits::default(),
+        lock_timeout: std::time::Duration::ZERO,
+        lock_folder: lock::default_folder(),
+        program: SELF.into(),
     }
 }
 
