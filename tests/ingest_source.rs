@@ -146,7 +146,7 @@ fn a_file_that_is_no_model_says_what_it_is() {
     let error = refused("./config.json", here.path());
     assert!(error.to_string().ends_with("config.json` is not a model that oomph can plan for"));
     assert_eq!(error.cause().unwrap(), "model_type `pegasus` is not built in");
-    assert!(error.hint().contains("llama, mistral, mixtral, mt5, olmo2"));
+    assert!(error.hint().contains("llama, mistral, mixtral, modernbert, mt5, olmo2"));
     let ModelError::Config { problem, .. } = refused("cut.json", here.path()) else { panic!() };
     assert!(matches!(problem, ConfigError::Truncated { .. }));
 }

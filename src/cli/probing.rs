@@ -35,6 +35,9 @@ pub struct Probing<'a, 'b> {
     pub warnings: Vec<String>,
 }
 
+/// A GPU, what was asked of it, and what came of that.
+type ProbedGpu<'a> = (&'a ChosenGpu, ProbeRequest, Result<Probed, ProbeError<StepError>>);
+
 impl<'a, 'b> Probing<'a, 'b> {
     /// Gets ready; nothing is allocated before an answer is asked for.
     ///
@@ -54,11 +57,7 @@ impl<'a, 'b> Probing<'a, 'b> {
 
     /// Probes every GPU at the same time: each has a thread, since a child ends with the thread that
     /// started it.
-    fn probe_all(
-        &self,
-        gradients: Bytes,
-        accumulation: AccumulationSteps,
-    ) -> Vec<(&'a ChosenGpu, ProbeRequest, Result<Probed, ProbeError<StepError>>)> {
+    fn probe_all(&self, gradients: Bytes, accumulation: AccumulationSteps) -> Vec<ProbedGpu<'a>> {
         let (job, interrupt) = (self.job, &self.interrupt);
         let probe = |gpu: &ChosenGpu, request: &ProbeRequest| {
             let settings = &job.settings;
