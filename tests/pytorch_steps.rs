@@ -18,10 +18,10 @@ use oomph::ingest::config_json;
 use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
 use oomph::model::adapters::{Lora, Targets};
-use oomph::model::config::Task;
 use oomph::model::tuning::Tuning;
 use oomph::step::setup::Version;
 use oomph::units::Bytes;
+use oracle_case::rows::{all_rows, model_of, transformers_of};
 use oracle_case::setup;
 use serde_json::Value;
 
@@ -48,16 +48,9 @@ fn errors(name: &str, rows: &str, torch: Version, transformers: Version) -> Vec<
     let mut out = Vec::new();
     for line in rows.lines() {
         let case: Value = serde_json::from_str(line).unwrap();
-        let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
-        let task = Task::ALL.into_iter().find(|task| task.name() == case["task"]).unwrap();
-        let model = model.with_task(task).unwrap();
-        // The last rows of the older file were made with transformers 5.12.
+        let model = model_of(&case);
         let id = case["id"].as_str().unwrap().to_owned();
-        let newer = ["llama-3.2-3b", "tinyllama", "qwen2.5-1.5b", "mistral", "gpt2-large"];
-        let transformers = match newer.iter().any(|n| id.starts_with(n)) {
-            true => transformers.max(Version::new(5, 12)),
-            false => transformers,
-        };
+        let transformers = transformers_of(&id, transformers);
         let setup = setup(&case, torch, transformers);
         let trace = oracle_case::trace(&case, &model, &setup);
         let footprint = Footprint::of(&trace).unwrap();
@@ -133,6 +126,26 @@ fn steps_on_torch_2_8_need_what_pytorch_needs() {
     let out = errors("torch 2.8, transformers 4.56", rows, OLD.0, OLD.1);
     assert!(out.len() >= 20, "only {} rows were compared", out.len());
     assert_equal(&out);
+}
+
+/// The seven questions that other tools were asked too (docs/accuracy.md).
+#[test]
+fn the_questions_that_others_were_asked_are_answered_to_the_byte() {
+    let rows = include_str!("data/questions_torch2.15.jsonl");
+    let out = errors("questions, torch 2.15, transformers 5.23", rows, NEW.0, NEW.1);
+    assert_eq!(out.len(), 7);
+    assert_equal(&out);
+}
+
+/// docs/accuracy.md is made by an example; it is of all rows that are there, not of some before.
+#[test]
+fn the_page_of_errors_is_of_all_rows() {
+    let page = include_str!("../docs/accuracy.md");
+    let rows = all_rows();
+    let unseen = rows.iter().filter(|row| row.held_out).count();
+    let expected = format!("| all | {} | {unseen} |", rows.len());
+    let how = "run `cargo run --release --example accuracy > docs/accuracy.md`";
+    assert!(page.contains(&expected), "no `{expected}` in docs/accuracy.md: {how}");
 }
 
 #[test]

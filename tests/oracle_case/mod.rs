@@ -1,5 +1,8 @@
 //! A case of the memory oracle (shared/oracle/README.md) as our setup; for the tests and the tools.
 
+#[allow(dead_code, reason = "every test and tool uses a part of this")]
+pub mod rows;
+
 use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::ModelConfig;
 use oomph::model::quantize::Quantize;

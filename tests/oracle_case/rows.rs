@@ -1,0 +1,72 @@
+//! The recorded rows: `tests/data/*_torch*.jsonl`.
+
+use std::path::Path;
+
+use oomph::ingest::config_json;
+use oomph::model::config::{ModelConfig, Task};
+use oomph::step::setup::Version;
+use serde_json::Value;
+
+/// A case with the oracle's answer.
+#[derive(Debug)]
+pub struct Row {
+    /// The file's name.
+    pub file: String,
+    /// Whether the case was chosen when the code was finished, and not worked on.
+    pub held_out: bool,
+    /// The oracle's PyTorch.
+    pub torch: Version,
+    /// The oracle's transformers.
+    pub transformers: Version,
+    /// The case and, under `result`, its answer.
+    pub case: Value,
+}
+
+impl Row {
+    /// Returns the case's name.
+    pub fn id(&self) -> &str {
+        self.case["id"].as_str().unwrap()
+    }
+}
+
+/// Returns the transformers that a row of the older files was made with: its last ones were made
+/// with 5.12.
+pub fn transformers_of(id: &str, of_file: Version) -> Version {
+    let newer = ["llama-3.2-3b", "tinyllama", "qwen2.5-1.5b", "mistral", "gpt2-large"];
+    match newer.iter().any(|name| id.starts_with(name)) {
+        true => of_file.max(Version::new(5, 12)),
+        false => of_file,
+    }
+}
+
+/// Returns the model of a case, for the case's task.
+pub fn model_of(case: &Value) -> ModelConfig {
+    let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
+    let task = Task::ALL.into_iter().find(|task| task.name() == case["task"]).unwrap();
+    model.with_task(task).unwrap()
+}
+
+/// Returns all rows, in the order of the files' names.
+pub fn all_rows() -> Vec<Row> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let names = std::fs::read_dir(&folder).unwrap();
+    let mut names: Vec<String> =
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let mut rows = Vec::new();
+    for file in names {
+        let (torch, of_file) = match file.split_once("_torch") {
+            Some((_, "2.15.jsonl")) => (Version::new(2, 15), Version::new(5, 23)),
+            Some((_, "2.8.jsonl")) => (Version::new(2, 8), Version::new(4, 56)),
+            _ => continue,
+        };
+        // The optimizers' sizes were chosen once the code was finished.
+        let held_out = file.contains("held_out") || file.starts_with("optimizers");
+        for line in std::fs::read_to_string(folder.join(&file)).unwrap().lines() {
+            let case: Value = serde_json::from_str(line).unwrap();
+            let transformers = transformers_of(case["id"].as_str().unwrap(), of_file);
+            rows.push(Row { file: file.clone(), held_out, torch, transformers, case });
+        }
+    }
+    rows
+}
