@@ -316,10 +316,7 @@ fn published() {
         let case: Value = serde_json::from_str(text).unwrap();
         let model = model_of(&case);
         let setup = oracle_case::setup(&case, Version::new(2, 8), Version::new(4, 56));
-        let setup = Setup {
-            gpu: GpuArch { compute_capability: (7, 0), sm_count: 80, ..setup.gpu },
-            ..setup
-        };
+        let setup = Setup { gpu: GpuArch { compute_capability: (7, 0), sm_count: 80 }, ..setup };
         let trace = oracle_case::trace(&case, &model, &setup);
         let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
         let ours = mib(Footprint::of(&trace).unwrap().peak_reserved.get());
