@@ -95,6 +95,9 @@ impl Interpreter<'_, '_> {
         let saved = self.unpack(node);
         let needs: SmallVec<[bool; 3]> =
             self.tape.nodes[node as usize].next.iter().map(Option::is_some).collect();
+        if let (Some(count), Some(grad)) = (&mut self.count, inputs.iter().flatten().next()) {
+            count.node(&op, &saved, grad, &needs);
+        }
         let mut outputs = self.tape.apply(&op, &saved, &inputs, &needs);
         // Recomputed tensors had no other owner; what the node itself kept goes further down.
         drop(saved);

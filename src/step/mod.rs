@@ -18,6 +18,7 @@ mod sort;
 mod stretch;
 mod tape;
 mod tensor;
+pub mod work;
 
 use crate::model::adapters::{self, Lora};
 use crate::model::config::{ModelConfig, Task};
@@ -29,6 +30,7 @@ use crate::model::tuning::Tuning;
 use crate::trace::Trace;
 use covered::{covered, quantize_covered};
 use setup::{Checkpointing, Loss, Precision, Setup, Version};
+use work::Work;
 
 /// What the step's model does not cover.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +98,19 @@ pub fn trace_tuned(
     tuning: &Tuning,
     setup: &Setup,
 ) -> Result<Trace, StepError> {
+    Ok(traced(tuned(model, tuning, setup)?, setup))
+}
+
+/// Returns the arithmetic of one micro-step.
+///
+/// # Errors
+/// As [`trace_tuned`].
+pub fn work(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Work, StepError> {
+    Ok(work::of(&tuned(model, tuning, setup)?, setup))
+}
+
+/// Returns the graph of a model as it is trained.
+fn tuned(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Graph, StepError> {
     covered(model, setup)?;
     let mut graph = graph(model, setup);
     if let Some(how) = tuning.quantized {
@@ -103,7 +118,7 @@ pub fn trace_tuned(
         quantize(&mut graph, how);
     }
     match (&tuning.lora, &tuning.frozen) {
-        (None, None) => Ok(traced(graph, setup)),
+        (None, None) => Ok(graph),
         (None, Some(_)) if !is_causal_decoder(model) => {
             Err(StepError::NotYet(format!("freezing parameters of {}", model.model_type())))
         }
@@ -113,9 +128,9 @@ pub fn trace_tuned(
         }
         (None, Some(frozen)) => {
             frozen_graph(&mut graph, frozen, setup)?;
-            Ok(traced(graph, setup))
+            Ok(graph)
         }
-        (Some(lora), None) => Ok(traced(adapted(model, &graph, lora, setup)?, setup)),
+        (Some(lora), None) => adapted(model, &graph, lora, setup),
         (Some(_), Some(_)) if !is_causal_decoder(model) => {
             Err(StepError::NotYet("lora on a classifier beside frozen parameters".to_owned()))
         }
@@ -123,7 +138,7 @@ pub fn trace_tuned(
             let mut graph = adapted(model, &graph, lora, setup)?;
             let names = adapters::parameter_names(&graph);
             frozen_beside(&mut graph, frozen, names)?;
-            Ok(traced(graph, setup))
+            Ok(graph)
         }
     }
 }

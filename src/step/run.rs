@@ -14,6 +14,7 @@ use crate::step::optimizer::OptimizerState;
 use crate::step::setup::{Precision, Setup};
 use crate::step::tape::{Checkpoint, Parameter, Tape};
 use crate::step::tensor::{DType, Dims, Recorder, Tensor, TensorData};
+use crate::step::work::Count;
 use crate::trace::{Phase, Trace};
 
 /// Optimizer steps in a trace: the first makes the optimizer's state, the second is like all others.
@@ -33,6 +34,8 @@ pub struct Interpreter<'g, 's> {
     /// Where in the autograd graph each of them begins.
     layers_of_nodes: Vec<(u32, Option<u8>)>,
     layers_of_parameters: Vec<Option<u8>>,
+    /// Arithmetic, where it is counted.
+    pub count: Option<Count>,
 }
 
 /// Runs two optimizer steps and returns their trace.
@@ -67,16 +70,7 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Option<Trace> {
         Repeat::Recorded(alike) => alike,
         Repeat::Run => None,
     };
-    let mut run = Interpreter {
-        graph,
-        tape,
-        values: vec![None; graph.value_count as usize],
-        weights_changed: false,
-        alike,
-        layers_of_nodes: Vec::new(),
-        layers_of_parameters: alike
-            .map_or(Vec::new(), |alike| alike.layers_of_parameters(graph.trained.len())),
-    };
+    let mut run = Interpreter::new(graph, tape, alike);
     run.load();
     let mut state = OptimizerState::default();
     let mut first = None;
@@ -103,7 +97,22 @@ fn run_with(graph: &Graph, setup: &Setup, repeat: Repeat) -> Option<Trace> {
     Some(trace)
 }
 
-impl<'g> Interpreter<'g, '_> {
+impl<'g, 's> Interpreter<'g, 's> {
+    /// Gets ready to run a graph, or only some of the layers that are alike.
+    pub fn new(graph: &'g Graph, tape: Tape<'s>, alike: Option<&'g Alike>) -> Interpreter<'g, 's> {
+        Interpreter {
+            graph,
+            tape,
+            values: vec![None; graph.value_count as usize],
+            weights_changed: false,
+            alike,
+            layers_of_nodes: Vec::new(),
+            layers_of_parameters: alike
+                .map_or(Vec::new(), |alike| alike.layers_of_parameters(graph.trained.len())),
+            count: None,
+        }
+    }
+
     fn dtype(&self, dtype: Dtype) -> DType {
         match dtype {
             Dtype::Model if self.graph.quantized.is_some() => DType::F32,
@@ -134,7 +143,8 @@ impl<'g> Interpreter<'g, '_> {
         }
     }
 
-    fn load(&mut self) {
+    /// Moves the model to the device.
+    pub fn load(&mut self) {
         self.tape.begin(Phase::Load);
         for weight in &self.graph.weights {
             self.tape.recorder.set_module(weight.module.0);
@@ -242,13 +252,13 @@ impl<'g> Interpreter<'g, '_> {
 
     fn begin_layer(&mut self, layer: Option<u8>) {
         if self.alike.is_some() {
-            self.tape.recorder.set_layer(layer);
+            self.set_layer(layer);
             self.layers_of_nodes.push((self.tape.nodes.len() as u32, layer));
         }
     }
 
     /// Says whose backward runs now, where that is watched.
-    pub fn note_layer(&self, node: u32) {
+    pub fn note_layer(&mut self, node: u32) {
         if self.alike.is_none() {
             return;
         }
@@ -259,7 +269,14 @@ impl<'g> Interpreter<'g, '_> {
                 begun.checked_sub(1).and_then(|last| self.layers_of_nodes[last].1)
             }
         };
+        self.set_layer(layer);
+    }
+
+    fn set_layer(&mut self, layer: Option<u8>) {
         self.tape.recorder.set_layer(layer);
+        if let Some(count) = &mut self.count {
+            count.set_layer(layer, self.alike);
+        }
     }
 
     /// Runs statements; stops early when a recomputed layer has delivered all it must.
@@ -386,6 +403,11 @@ impl<'g> Interpreter<'g, '_> {
             }
             _ => self.single(op, &args),
         };
+        // PyTorch stops at what saves the last tensor, before its kernel runs.
+        if let Some(count) = self.count.as_mut().filter(|_| !self.tape.recomputation_is_complete())
+        {
+            count.operator(op, &args, &made, self.tape.in_backward);
+        }
         self.values[outputs[0].0 as usize] = Some(made);
     }
 

@@ -21,6 +21,20 @@ pub struct FlashShape {
     head_dim: u64,
 }
 
+impl FlashShape {
+    /// Returns the multiplications of queries by keys, or of probabilities by values.
+    pub fn product(&self) -> u64 {
+        self.batch * self.heads * self.queries * self.keys * self.head_dim
+    }
+}
+
+impl EfficientShape {
+    /// As [`FlashShape::product`].
+    pub fn product(&self) -> u64 {
+        self.shape.product()
+    }
+}
+
 /// Sizes of one memory-efficient attention, and whether it drops out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EfficientShape {
