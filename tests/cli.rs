@@ -128,7 +128,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
     ("wait --min-free 101%", 2, &["--min-free", "at most 100%"]),
     ("wait", 2, &["--min-free"]),
-    ("advise gpt2", 2, &["not yet", "oomph plan"]),
     ("check job.yaml", 2, &["cannot read `job.yaml`", "FILE"]),
     ("capture model.py:make", 2, &["not yet"]),
     ("schema plan", 2, &["not yet"]),

@@ -2,7 +2,9 @@
 
 use clap::{ColorChoice, Parser, Subcommand};
 
-use crate::cli::{check, estimate, gpus, later, plan, probe, profiles, run, shell, trial, wait};
+use crate::cli::{
+    advise, check, estimate, gpus, later, plan, probe, profiles, run, shell, trial, wait,
+};
 
 /// Plan GPU memory before a training job starts
 ///
@@ -44,6 +46,8 @@ pub enum Command {
     Probe(probe::Args),
     /// Plan micro-batch and accumulation for an effective batch
     Plan(plan::Args),
+    /// Advise what to change when it does not fit, or could fit better
+    Advise(Box<advise::Args>),
     /// Gate a job: does it fit, and is its batch what it says? Reads frameworks' configurations
     Check(Box<check::Args>),
     /// Plan with the training command itself as the judge, on real or simulated GPUs
@@ -58,9 +62,6 @@ pub enum Command {
     Completions(shell::CompletionsArgs),
     /// Print the manual page of oomph, or of one of its commands
     Man(shell::ManArgs),
-    /// (not yet) Advise what to change
-    #[command(hide = true, disable_help_flag = true)]
-    Advise(later::Args),
     /// (not yet) Capture the trace of a PyTorch model
     #[command(hide = true, disable_help_flag = true)]
     Capture(later::Args),

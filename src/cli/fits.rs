@@ -7,18 +7,19 @@ use std::rc::Rc;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::job::Job;
-use crate::cli::support::BF16_SINCE;
 use crate::cli::target::ChosenGpu;
 use crate::memory::fit::{BeyondAnyDevice, Need, need_on, runs};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::largest_micro_batch;
 use crate::memory::trace::{Category, Event, Trace};
 use crate::parallel::both;
+use crate::plan::advise::change::{Change, Way};
+use crate::plan::advise::lattice::Lattice;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
 use crate::step::StepError;
-use crate::step::setup::{Checkpointing, GpuArch, Optimizer, Precision, Setup};
+use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// From this many micro-steps on, more of them change nothing.
@@ -250,30 +251,18 @@ impl<'a> OnDevice<'a> {
         (first, hints.into_iter().collect())
     }
 
-    /// Returns what takes less memory than a setup, with the flag that asks for it.
+    /// Returns what takes less memory than a setup, with the flag that asks for it: what `oomph advise`
+    /// would look at first.
     fn remedies(&self, setup: Setup) -> Vec<(String, Setup)> {
-        let mut remedies = Vec::new();
-        let mut add = |flag: &str, setup: Setup| remedies.push((flag.to_owned(), setup));
-        if setup.micro_batch > MicroBatch::ONE {
-            add("--micro-batch 1", Setup { micro_batch: MicroBatch::ONE, ..setup });
-        }
-        let model = &self.job.model.config;
-        if setup.checkpointing == Checkpointing::None && !model.refuses_checkpointing() {
-            add("--checkpointing full", Setup { checkpointing: Checkpointing::Full, ..setup });
-        }
-        if setup.optimizer == Optimizer::AdamW {
-            let fused = Setup { optimizer: Optimizer::AdamWFused, ..setup };
-            add("--optimizer adamw-fused", fused);
-        }
-        let whole = matches!(setup.precision, Precision::Bf16 | Precision::Fp16);
-        if !whole && self.gpu.is_none_or(|gpu| gpu.arch.compute_capability >= BF16_SINCE) {
-            add("--precision bf16", Setup { precision: Precision::Bf16, ..setup });
-        }
-        if setup.seq_len > 512 && model.image_size().is_none() {
-            let half = Setup { seq_len: setup.seq_len / 2, ..setup };
-            add(&format!("--seq-len {}", half.seq_len), half);
-        }
-        remedies
+        let base = Way { setup, tuning: self.job.settings.tuning.clone() };
+        let first = Lattice::of(&self.job.model.config, &base).first_aid();
+        let remedy = |change: Change| match change {
+            Change::MicroBatch(micro_batch, _) => {
+                (format!("--micro-batch {micro_batch}"), Setup { micro_batch, ..setup })
+            }
+            _ => (change.typed(), change.applied(&base).setup),
+        };
+        first.into_iter().map(remedy).collect()
     }
 
     /// Returns the bytes that the caching allocator may take; nothing where no capacity is known.

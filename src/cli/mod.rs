@@ -2,6 +2,8 @@
 //!
 //! Each command is a file with `Args` and `run(&Args, Style) -> Result<Answer, CliError>`.
 
+pub mod advise;
+pub mod advising;
 pub mod args;
 pub mod check;
 pub mod check_memory;
@@ -22,6 +24,7 @@ pub mod later;
 mod lengths;
 pub mod lora;
 pub mod output;
+pub mod pasted;
 pub mod plan;
 pub mod probe;
 pub mod probe_failure;
@@ -141,9 +144,7 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
         Command::Wait(args) => wait::run(args, style),
         Command::Completions(args) => Ok(shell::completions(args)),
         Command::Man(args) => shell::man(args),
-        Command::Advise(_) => {
-            Err(later::not_yet("advise", "try `oomph plan MODEL --checkpointing full`"))
-        }
+        Command::Advise(args) => advise::run(args, style),
         Command::Check(args) => check::run(args, style),
         Command::Trial(args) => trial::run(args, style),
         Command::Capture(_) => {

@@ -314,7 +314,8 @@ fn refused_at(
     }
 }
 
-fn plan_gpu(gpu: &ChosenGpu, capacity: Capacity) -> PlanGpu {
+/// Returns a GPU as an answer shows it.
+pub fn plan_gpu(gpu: &ChosenGpu, capacity: Capacity) -> PlanGpu {
     PlanGpu {
         index: gpu.index,
         name: gpu.name.clone(),

@@ -14,11 +14,6 @@ use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Version, ZeroGrad,
 };
 
-/// The oldest compute capability with bfloat16 in hardware (Ampere).
-///
-/// Source: CUDA C Programming Guide, table of arithmetic instructions by compute capability.
-pub const BF16_SINCE: (u32, u32) = (8, 0);
-
 /// The PyTorch version that is assumed when none is installed or named: the newest known.
 pub const NEWEST_TORCH: Version = Version::new(2, 15);
 /// The transformers version that is assumed when none is installed or named.
@@ -29,7 +24,7 @@ const MAX_IMAGE_SIZE: u64 = 1 << 14;
 
 /// Returns the precision that DESIGN.md names as the default on a GPU.
 pub fn default_precision(gpu: GpuArch) -> PrecisionArg {
-    if gpu.compute_capability < BF16_SINCE { PrecisionArg::AmpFp16 } else { PrecisionArg::AmpBf16 }
+    if gpu.has_bf16() { PrecisionArg::AmpBf16 } else { PrecisionArg::AmpFp16 }
 }
 
 /// The oldest compute capability that any build of PyTorch 2.15 has kernels for (Turing).

@@ -80,6 +80,33 @@ pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> 
     }
 }
 
+/// Returns what a step takes of `capacity` where it runs on it and on every 2 MiB step above; in one
+/// replay where that is refused nothing, or runs out.
+///
+/// Goes up from the capacity, interval by interval as `scan_down` goes down: where a larger one fails,
+/// it is mostly not far.
+pub fn taken_of(trace: &Trace, capacity: Bytes) -> Option<Bytes> {
+    let mut copies = Vec::new();
+    let mut run = Run::new(trace, Capacity::new(capacity));
+    let mut taken = None;
+    loop {
+        let outcome = drive(&mut run, &mut copies, |_, _| {});
+        if outcome != Outcome::Ran {
+            return None;
+        }
+        taken = taken.or(Some(run.result(outcome).peak_reserved));
+        let Some(refused) = run.source().smallest_refused() else { return taken };
+        let would_grant = |copy: &Run<Capacity>| {
+            copy.source().smallest_refused().is_some_and(|smallest| smallest <= refused)
+        };
+        while copies.last().is_some_and(would_grant) {
+            copies.pop();
+        }
+        run = copies.last().cloned().unwrap_or_else(|| Run::new(trace, Capacity::unlimited()));
+        run.source_mut().change_to(refused);
+    }
+}
+
 /// Returns the replay on an endless device, and the smallest capacity from which on all run; tells
 /// `taken` what each allocation takes on the endless device.
 ///
@@ -153,5 +180,56 @@ fn never_fails<T>(result: Result<T, Infallible>) -> T {
     match result {
         Ok(value) => value,
         Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::trace::{Block, Category, Event, Phase};
+
+    /// Blocks of so many MiB, named by their order, that come (+) and go (-).
+    fn trace(sizes: &[u64], events: &[i32]) -> Trace {
+        let block = |&mib: &u64| Block {
+            bytes: Bytes::mib(mib),
+            category: Category::Activations,
+            phase: Phase::Forward,
+            module: 0,
+        };
+        let event = |&event: &i32| match event {
+            born if born > 0 => Event::Alloc(BlockId(born as u32 - 1)),
+            gone => Event::Free(BlockId((-gone) as u32 - 1)),
+        };
+        Trace {
+            blocks: sizes.iter().map(block).collect(),
+            events: events.iter().map(event).collect(),
+            ..Trace::default()
+        }
+    }
+
+    /// By its definition: every step of 2 MiB from the capacity on.
+    fn runs_from(trace: &Trace, capacity: Bytes) -> bool {
+        let most = replay_on(trace, Capacity::UNLIMITED).peak_reserved;
+        let steps = (0..).map(|n| capacity + Bytes::mib(2 * n));
+        steps.take_while(|step| *step <= most + GRANULE).all(|step| runs(trace, step))
+    }
+
+    #[test]
+    fn what_is_taken_is_known_exactly_where_every_larger_capacity_runs() {
+        let traces = [
+            trace(&[40, 30, 60, 20], &[1, 2, -1, 3, 4, -2, -3, -4]),
+            trace(&[24, 24, 24, 50, 30, 70], &[1, 2, 3, -1, -3, 4, -2, 5, -4, 6, -5, -6]),
+            trace(&[100, 64, 30, 28, 90], &[1, -1, 2, 3, 4, -2, -3, 5]),
+        ];
+        for trace in traces {
+            let least = min_capacity(&trace).expect("small");
+            for mib in (2..260).step_by(2) {
+                let capacity = Bytes::mib(mib);
+                let taken = taken_of(&trace, capacity);
+                assert_eq!(taken.is_some(), runs_from(&trace, capacity), "{mib}");
+                assert_eq!(taken.is_some(), capacity >= least, "{mib}");
+                assert!(taken.is_none_or(|taken| taken <= capacity), "{mib}");
+            }
+        }
     }
 }

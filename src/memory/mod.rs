@@ -3,6 +3,7 @@
 //!
 //! No I/O, no device: where segments come from is behind [`allocator::SegmentSource`].
 
+pub mod alive;
 pub mod allocator;
 pub mod fit;
 pub mod footprint;

@@ -13,6 +13,17 @@ pub enum Attention {
     Flash,
 }
 
+impl Attention {
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Attention::Sdpa => "sdpa",
+            Attention::Eager => "eager",
+            Attention::Flash => "flash",
+        }
+    }
+}
+
 /// How the loss of a causal decoder is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {

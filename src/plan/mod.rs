@@ -1,6 +1,7 @@
 //! What follows from what fits: the solver, the capacity, the reasons, the plan. Pure data and
 //! arithmetic: knows no device.
 
+pub mod advise;
 pub mod capacity;
 pub mod equation;
 pub mod finding;

@@ -4,7 +4,7 @@ use crate::model::tuning::Tuning;
 use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::text::{Paint, grouped, labelled, section};
-use crate::step::setup::{Attention, Loss, Optimizer, Precision, ZeroGrad};
+use crate::step::setup::{Loss, Optimizer, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
@@ -112,11 +112,11 @@ pub fn describe(estimate: &Estimate) -> String {
     let fused = if setup.loss == Loss::Fused { ", fused loss" } else { "" };
     format!(
         "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention{fused}",
-        precision_name(setup.precision),
+        setup.precision.name(),
         trained(estimate),
         optimizer_words(setup.optimizer),
         setup.checkpointing,
-        attention_name(setup.attention),
+        setup.attention.name(),
     )
 }
 
@@ -146,25 +146,5 @@ const fn optimizer_words(optimizer: Optimizer) -> &'static str {
         Optimizer::Sgd => "SGD",
         Optimizer::SgdMomentum => "SGD with momentum",
         Optimizer::Adafactor => "Adafactor",
-    }
-}
-
-/// Returns the precision as the flag spells it.
-pub const fn precision_name(precision: Precision) -> &'static str {
-    match precision {
-        Precision::Fp32 => "fp32",
-        Precision::Bf16 => "bf16",
-        Precision::Fp16 => "fp16",
-        Precision::AmpBf16 => "amp-bf16",
-        Precision::AmpFp16 => "amp-fp16",
-    }
-}
-
-/// Returns the attention as the flag spells it.
-pub const fn attention_name(attention: Attention) -> &'static str {
-    match attention {
-        Attention::Sdpa => "sdpa",
-        Attention::Eager => "eager",
-        Attention::Flash => "flash",
     }
 }

@@ -10,9 +10,9 @@ use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::plan::sync::When;
-use crate::report::estimate::{NOT_COVERED, attention_name, precision_name};
+use crate::report::estimate::NOT_COVERED;
 use crate::report::unequal;
-use crate::step::setup::{AttentionMask, Version, ZeroGrad};
+use crate::step::setup::{AttentionMask, Version};
 
 /// Renders an estimate (`oomph.estimate/1`).
 pub fn estimate(estimate: &Estimate) -> String {
@@ -113,12 +113,9 @@ fn setup(estimate: &Estimate) -> Value {
     json!({
         "seq_len": setup.seq_len,
         "label_len": setup.label_len,
-        "precision": precision_name(setup.precision),
+        "precision": setup.precision.name(),
         "optimizer": setup.optimizer.name(),
-        "zero_grad": match setup.zero_grad {
-            ZeroGrad::None => "none",
-            ZeroGrad::Zero => "zero",
-        },
+        "zero_grad": setup.zero_grad.name(),
         "clip": setup.clip,
         "lora": estimate.tuning.lora.as_ref().map(|lora| json!({
             "r": lora.rank,
@@ -128,7 +125,7 @@ fn setup(estimate: &Estimate) -> Value {
         "quantize": estimate.tuning.quantized.map(Quantize::name),
         "freeze": estimate.tuning.frozen.as_ref().map(Frozen::to_string),
         "checkpointing": setup.checkpointing.to_string(),
-        "attention": attention_name(setup.attention),
+        "attention": setup.attention.name(),
         "attention_mask": match setup.attention_mask {
             AttentionMask::Ones => "ones",
             AttentionMask::Padded => "padded",

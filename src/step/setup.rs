@@ -20,6 +20,17 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Precision::Fp32 => "fp32",
+            Precision::Bf16 => "bf16",
+            Precision::Fp16 => "fp16",
+            Precision::AmpBf16 => "amp-bf16",
+            Precision::AmpFp16 => "amp-fp16",
+        }
+    }
+
     /// Whether activations are in 16 bits.
     pub const fn is_half(self) -> bool {
         !matches!(self, Precision::Fp32)
@@ -70,6 +81,16 @@ pub enum ZeroGrad {
     None,
     /// They are zeroed and kept (`set_to_none=False`).
     Zero,
+}
+
+impl ZeroGrad {
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ZeroGrad::None => "none",
+            ZeroGrad::Zero => "zero",
+        }
+    }
 }
 
 /// Which activations are recomputed in backward instead of kept.
@@ -141,6 +162,13 @@ impl GpuArch {
 impl GpuArch {
     /// The GPU that an estimate assumes when none is named.
     pub const A100: GpuArch = GpuArch { compute_capability: (8, 0), sm_count: 108 };
+
+    /// Whether it has bfloat16 in hardware: Ampere and later.
+    ///
+    /// Source: CUDA C Programming Guide, table of arithmetic instructions by compute capability.
+    pub const fn has_bf16(self) -> bool {
+        self.compute_capability.0 >= 8
+    }
 }
 
 /// How one training step is run on one device.

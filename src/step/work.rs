@@ -120,7 +120,7 @@ fn backward(op: &Backward, saved: &[Tensor], grad: &Tensor, needs: &[bool]) -> u
         Backward::Mm | Backward::Bmm => {
             saved.first().map_or(0, |factor| of_pair(factor, needs[0], products))
         }
-        Backward::Addmm => {
+        Backward::Addmm { .. } => {
             let products = needs[1..].iter().filter(|need| **need).count() as u64;
             saved.first().map_or(0, |factor| of_pair(factor, needs[1], products))
         }

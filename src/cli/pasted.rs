@@ -1,0 +1,114 @@
+//! The command line that was typed, with some of its flags changed: to be pasted.
+
+use crate::plan::advise::change::Change;
+
+/// What was typed after the command's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed(pub Vec<String>);
+
+/// Flags of the answer, not of the job: they go.
+const OF_THE_ANSWER: [(&str, bool); 2] = [("--json", false), ("--color", true)];
+
+impl Typed {
+    /// Reads what this process was called with, after the name of the command.
+    pub fn of_process(command: &str) -> Typed {
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        let mut words: Vec<String> = words.skip(1).collect();
+        // Flags that all commands share may stand before it.
+        if let Some(at) = words.iter().position(|word| word == command) {
+            words.remove(at);
+        }
+        Typed(words)
+    }
+
+    /// Returns a command with changes made; `None` where a flag is to go that was not typed.
+    ///
+    /// With `keeps_equation`, the effective batch is among what was typed, and the accumulation is
+    /// left for `oomph plan` to solve.
+    pub fn with(&self, command: &str, changes: &[Change], keeps_equation: bool) -> Option<String> {
+        let mut words = self.0.clone();
+        for (flag, has_value) in OF_THE_ANSWER {
+            remove(&mut words, flag, has_value);
+        }
+        for (flag, value) in changes.iter().flat_map(Change::flags) {
+            let was_there = remove(&mut words, flag, true);
+            match value {
+                Some(_) if flag == "--accumulation" && keeps_equation => {}
+                Some(value) => words.extend([flag.to_owned(), value]),
+                None if was_there => {}
+                None => return None,
+            }
+        }
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        Some(format!("oomph {command} {}", words.join(" ")))
+    }
+}
+
+/// Removes a flag, with its value if it has one; says whether it was there.
+fn remove(words: &mut Vec<String>, flag: &str, has_value: bool) -> bool {
+    let with_value = format!("{flag}=");
+    let Some(at) = words.iter().position(|word| word == flag || word.starts_with(&with_value))
+    else {
+        return false;
+    };
+    let alone = words.remove(at) == flag;
+    if alone && has_value && at < words.len() {
+        words.remove(at);
+    }
+    true
+}
+
+/// Quotes a word for a shell where it needs it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+,./:@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::setup::{Checkpointing, Precision};
+    use crate::units::{AccumulationSteps, MicroBatch};
+
+    fn typed(line: &str) -> Typed {
+        Typed(line.split(' ').map(str::to_owned).collect())
+    }
+
+    #[test]
+    fn flags_are_replaced_in_both_forms_and_others_stay() {
+        let typed = typed("gpt2 --json --precision=fp32 --checkpointing none --gpu sim:l4*2");
+        let changes = [
+            Change::Precision(Precision::Bf16),
+            Change::Checkpointing(Checkpointing::Full),
+            Change::SeqLen(512),
+        ];
+        assert_eq!(
+            typed.with("estimate", &changes, false).as_deref(),
+            Some(
+                "oomph estimate gpt2 --gpu 'sim:l4*2' --precision bf16 --checkpointing full \
+                 --seq-len 512"
+            )
+        );
+    }
+
+    #[test]
+    fn an_effective_batch_keeps_its_equation() {
+        let typed = typed("gpt2 --micro-batch 8 --effective-batch 64");
+        let two = AccumulationSteps::new(32).expect("not zero");
+        let changes = [Change::MicroBatch(MicroBatch::new(2).expect("not zero"), two)];
+        assert_eq!(
+            typed.with("plan", &changes, true).as_deref(),
+            Some("oomph plan gpt2 --effective-batch 64 --micro-batch 2")
+        );
+    }
+
+    #[test]
+    fn what_was_not_typed_cannot_be_left_out() {
+        assert_eq!(typed("gpt2").with("estimate", &[Change::Lora(None)], false), None);
+        let with = typed("gpt2 --lora r=8").with("estimate", &[Change::Lora(None)], false);
+        assert_eq!(with.as_deref(), Some("oomph estimate gpt2"));
+    }
+}

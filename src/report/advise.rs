@@ -1,0 +1,235 @@
+//! Advice as text for people: what would fit, what each change saves by itself, the cards.
+
+use crate::plan::advise::advice::{Advice, Smallest, Suggestion};
+use crate::plan::advise::change::{Change, Reach};
+use crate::report::estimate::{closing, describe};
+use crate::report::plan::gpus;
+use crate::report::text::{Paint, grouped, labelled, section};
+use crate::units::Bytes;
+
+/// The most suggestions that are shown; JSON has all.
+const SHOWN: usize = 5;
+
+/// Where the flags of a row begin.
+const FLAGS: usize = 51;
+
+/// Renders advice; `pasted` makes a command of changes.
+pub fn render(
+    advice: &Advice,
+    pasted: &dyn Fn(&[Change]) -> Option<String>,
+    paint: Paint,
+) -> String {
+    let estimate = &advice.estimate;
+    let mut text = format!("{}\n\n", paint.bold(&headline(advice)));
+    if let Some(gpu) = &advice.gpu {
+        text.push_str(&labelled("on", &gpus(std::slice::from_ref(gpu))));
+    }
+    text.push_str(&labelled("setup", &describe(estimate)));
+    text.push_str(&labelled("takes", &takes(advice)));
+    if let Some(largest) = estimate.largest_micro_batch {
+        text.push_str(&labelled("largest", &format!("micro-batch {} fits", grouped(largest))));
+    }
+    if !advice.fits() {
+        text.push_str(&labelled("looked", &tally(advice)));
+    }
+    text.push_str(&labelled("card", &card("as it is", &advice.card)));
+    if let Some(with) = &advice.card_with {
+        let whose = if advice.to_fit.is_empty() { "with what comes nearest" } else { "with 1" };
+        text.push_str(&labelled("", &card(whose, with)));
+    }
+    let mut shown: Vec<&Suggestion> = Vec::new();
+    if !advice.fits() {
+        text.push_str(&to_fit(advice, pasted, paint));
+        shown.extend(advice.to_fit.iter().take(SHOWN).chain(&advice.nearest));
+    }
+    if !advice.back.is_empty() {
+        text.push_str(&heading("The room that is left would do for", paint));
+        text.extend(advice.back.iter().map(|one| row(advice, one)));
+        shown.extend(&advice.back);
+    }
+    if !advice.alone.is_empty() {
+        text.push_str(&heading("One change at a time", paint));
+        text.extend(advice.alone.iter().map(|one| row(advice, one)));
+        shown.extend(&advice.alone);
+    }
+    text.push_str(&section("What they mean", &meanings(advice, &shown), paint));
+    text.push_str(&closing(estimate, paint));
+    text
+}
+
+fn headline(advice: &Advice) -> String {
+    let estimate = &advice.estimate;
+    let fits = if advice.fits() { "fits" } else { "does not fit" };
+    format!("{} at micro-batch {} {fits}", estimate.model, estimate.setup.micro_batch)
+}
+
+fn takes(advice: &Advice) -> String {
+    let (taken, room) = (advice.taken(), advice.capacity.bytes);
+    if advice.fits() {
+        return format!("{taken} of {room}: {} is left", room.saturating_sub(taken));
+    }
+    let need = advice.estimate.need();
+    format!("{taken}, and {need} at the least; {room} is there")
+}
+
+fn tally(advice: &Advice) -> String {
+    let t = &advice.tally;
+    let count = |n: usize| grouped(n as u64);
+    let refused = match t.refused {
+        0 => String::new(),
+        n => format!("; {} are refused by the model or not known, and left out", count(n)),
+    };
+    format!(
+        "at {} setups: {} fit with nothing that could be left out, {} more with what could; {} do \
+         not{refused}",
+        count(t.setups),
+        count(t.fit),
+        count(t.milder_fits),
+        count(t.too_much + t.ruled_out),
+    )
+}
+
+fn card(whose: &str, smallest: &Smallest) -> String {
+    let many = smallest.looked_at;
+    match &smallest.card {
+        Some(card) => format!(
+            "{whose}: {} ({}, sim:{}) is the smallest of {many} built-in cards that fits",
+            card.product, card.total, card.name
+        ),
+        None => format!("{whose}: none of the {many} built-in cards is large enough"),
+    }
+}
+
+fn to_fit(advice: &Advice, pasted: &dyn Fn(&[Change]) -> Option<String>, paint: Paint) -> String {
+    let size = advice.estimate.setup.micro_batch;
+    if let Some(nearest) = &advice.nearest {
+        let mut text = heading("Nothing that is known would make it fit; nearest comes", paint);
+        text.push_str(&row(advice, nearest));
+        return text;
+    }
+    let in_place = format!("Fits in place of micro-batch {size}, what changes least first");
+    let mut text = heading(&in_place, paint);
+    let front = advice.to_fit.iter().take_while(|one| !one.beaten).count();
+    for (number, one) in (1..).zip(advice.to_fit.iter().take(SHOWN)) {
+        if number == front + 1 {
+            text.push_str("   One above costs no more than these, in any respect:\n");
+        }
+        text.push_str(&format!("{number:>2} {}\n", numbers(advice, one).trim_end()));
+        match pasted(&one.changes) {
+            Some(command) => text.push_str(&wrapped_command(&command)),
+            None => text.push_str(&format!("   {}\n", flags(one))),
+        }
+    }
+    let hidden = advice.to_fit.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        text.push_str(&format!("   and {hidden} more: --json lists all\n"));
+    }
+    text
+}
+
+/// Returns a heading, with what the columns below it are.
+fn heading(words: &str, paint: Paint) -> String {
+    format!(
+        "\n{}\n   {:>9} {:>10} {:>5} {:>8}  numbers\n",
+        paint.bold(words),
+        "takes",
+        "saves",
+        "up to",
+        "compute"
+    )
+}
+
+/// Returns a row: numbers, then the flags, on a line of their own where there are many.
+fn row(advice: &Advice, one: &Suggestion) -> String {
+    let (numbers, flags) = (numbers(advice, one), flags(one));
+    if FLAGS + flags.len() <= 80 {
+        format!("   {numbers} {flags}\n")
+    } else {
+        format!("   {}\n       {flags}\n", numbers.trim_end())
+    }
+}
+
+fn numbers(advice: &Advice, one: &Suggestion) -> String {
+    let saved = advice.saved(one);
+    let size = Bytes::new(saved.unsigned_abs());
+    let saved = if saved < 0 { format!("-{size}") } else { size.to_string() };
+    let largest = match one.largest {
+        None => String::new(),
+        Some(0) => "-".to_owned(),
+        Some(largest) => grouped(largest),
+    };
+    let compute = match format!("{:+.0} %", one.cost.compute_percent()).as_str() {
+        "+0 %" | "-0 %" => "as much".to_owned(),
+        percent => percent.to_owned(),
+    };
+    let reach = match one.cost.departure.reach() {
+        Reach::AnotherTraining => "differ",
+        other => other.words(),
+    };
+    let taken = one.taken.to_string();
+    format!("{taken:>9} {saved:>10} {largest:>5} {compute:>8}  {reach:<10}")
+}
+
+fn flags(one: &Suggestion) -> String {
+    one.changes.iter().map(Change::typed).collect::<Vec<_>>().join(" ")
+}
+
+/// Breaks a command between its flags at 80 columns, so that it can be pasted as it stands.
+fn wrapped_command(command: &str) -> String {
+    let mut text = String::from("   ");
+    let mut column = 3;
+    let mut words = command.split(' ').peekable();
+    while let Some(word) = words.next() {
+        let mut piece = word.to_owned();
+        if word.starts_with("--")
+            && let Some(value) = words.next_if(|next| !next.starts_with("--"))
+        {
+            piece = format!("{word} {value}");
+        }
+        let width = piece.chars().count();
+        if column > 3 && column + 1 + width > 78 {
+            text.push_str(" \\\n       ");
+            column = 7;
+        } else if column > 3 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(&piece);
+        column += width;
+    }
+    text.push('\n');
+    text
+}
+
+/// Explains each change that is shown once, and the columns.
+fn meanings(advice: &Advice, shown: &[&Suggestion]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut explained: Vec<&Change> = Vec::new();
+    for change in shown.iter().flat_map(|one| &one.changes) {
+        if explained.contains(&change) {
+            continue;
+        }
+        explained.push(change);
+        let meaning = change.meaning(&advice.estimate.setup);
+        let there = change.in_transformers();
+        let there = there.map_or(String::new(), |there| format!("; in transformers {there}"));
+        lines.push(format!("{}: {meaning}{there}", change.typed()));
+    }
+    let paged = shown.iter().map(|one| one.cost.host).max().filter(|host| *host > Bytes::ZERO);
+    if let Some(host) = paged {
+        lines.push(format!(
+            "a paged optimizer moves up to {host} a step over the link to the host, when the GPU \
+             is full"
+        ));
+    }
+    if !shown.is_empty() {
+        lines.push(
+            "takes: of what is there, and of more where that is too little; up to: the largest \
+             micro-batch that fits with it; compute: operations a token, of matrix products, beside now; \
+             numbers: the same bit for bit, the same but for rounding, in fewer bits, or they \
+             differ since something else is trained"
+                .to_owned(),
+        );
+    }
+    lines
+}

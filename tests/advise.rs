@@ -1,0 +1,189 @@
+//! `oomph advise`: what it finds fits, with nothing to spare, and is found by looking at everything.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output, Stdio};
+
+use clap::Parser;
+use oomph::cli::advising::Bench;
+use oomph::cli::args::{Cli, Command as Asked};
+use oomph::cli::error::CliError;
+use oomph::cli::fits::OnDevice;
+use oomph::cli::job::{Job, WithoutGpu};
+use oomph::plan::advise::lattice::{Lattice, Point};
+use oomph::plan::advise::search::{Seen, search};
+use oomph::units::{AccumulationSteps, MicroBatch};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn run(words: &[&str]) -> Output {
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_clear();
+    command.output().unwrap()
+}
+
+fn oomph(line: &str) -> Output {
+    run(&line.split(' ').collect::<Vec<_>>())
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Runs a command of an answer, which is written for a shell.
+fn pasted(suggestion: &Value) -> Output {
+    let command = suggestion["command"].as_str().unwrap().strip_prefix("oomph ").unwrap();
+    let words: Vec<&str> = command.split(' ').map(|word| word.trim_matches('\'')).collect();
+    run(&[&words[..], &["--json"]].concat())
+}
+
+fn flags(suggestion: &Value) -> Vec<String> {
+    let changes = suggestion["changes"].as_array().unwrap();
+    changes.iter().map(|change| change["flags"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The top five are each put to the estimator, with all of their changes and with one left out.
+#[test]
+fn llama_8b_on_a_card_of_24_gib_gets_five_ways_to_fit_and_each_is_verified() {
+    let asked = "llama-3.1-8b --gpu sim:24GiB";
+    let output = oomph(&format!("advise {asked} --json"));
+    assert_eq!(output.status.code(), Some(3), "what was asked for does not fit");
+    let advice = json(&output);
+    assert_eq!(advice["schema"], "oomph.advise/1");
+    assert_eq!(advice["fits"], false);
+    assert_eq!(advice["setups"]["all"], 2688);
+    let suggestions = advice["to_fit"].as_array().unwrap();
+    assert!(suggestions.len() >= 5, "{advice}");
+    let capacity = advice["capacity_bytes"].as_u64().unwrap();
+    for suggestion in &suggestions[..5] {
+        let estimated = pasted(suggestion);
+        assert_eq!(estimated.status.code(), Some(0), "{suggestion}");
+        let estimate = json(&estimated);
+        assert_eq!(estimate["fits"], true, "{suggestion}");
+        let (taken, reserved) = (&suggestion["taken_bytes"], &estimate["peak_reserved_bytes"]);
+        let is_tight = reserved.as_u64().unwrap() > capacity;
+        assert!(taken == reserved || is_tight, "{suggestion}: {reserved}");
+        assert!(taken.as_u64().unwrap() <= capacity, "{suggestion}");
+        let flags = flags(suggestion);
+        for left_out in &flags {
+            // Weights in fewer bits are only there with adapters on them.
+            if left_out.starts_with("--lora") && flags.iter().any(|f| f.starts_with("--quantize")) {
+                continue;
+            }
+            let rest: Vec<&str> =
+                flags.iter().filter(|flag| *flag != left_out).map(String::as_str).collect();
+            let without = oomph(format!("estimate {asked} {}", rest.join(" ")).trim_end());
+            assert_eq!(without.status.code(), Some(3), "{suggestion} without {left_out}");
+        }
+    }
+    let smallest = advice["smallest_card"]["gpu"].as_str().unwrap();
+    let on_card = oomph(&format!("estimate llama-3.1-8b --gpu {smallest}"));
+    assert_eq!(on_card.status.code(), Some(0), "{smallest}");
+}
+
+const TOY: &str = r#"{"model_type": "llama", "hidden_size": 128, "intermediate_size": 352,
+    "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 4000,
+    "max_position_embeddings": 1024}"#;
+
+/// Looks at every point; those that fit while none milder does are what a search must find.
+fn brute_force(lattice: &Lattice, bench: &Bench) -> Vec<Point> {
+    let points = lattice.points();
+    let fits = |point: &&Point| matches!(bench.look(&lattice.way(point)), Seen::Fits(_));
+    let all: Vec<&Point> = points.iter().filter(fits).collect();
+    let least = |point: &&&Point| {
+        !all.iter().any(|other| other != *point && lattice.is_milder(other, point))
+    };
+    all.iter().filter(least).map(|point| **point).collect()
+}
+
+#[test]
+fn the_search_finds_what_looking_at_everything_finds() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("config.json");
+    std::fs::write(&path, TOY).unwrap();
+    let model = path.to_str().unwrap();
+    let mut ruled_out = 0;
+    for (rest, capacities) in [
+        ("--precision bf16 --micro-batch 4", [45, 100]),
+        ("--precision fp32 --optimizer adamw-fused --world-size 2", [60, 130]),
+    ] {
+        for capacity in capacities {
+            let capacity = format!("{capacity}MiB");
+            let line = ["oomph", "advise", model, "--capacity", &capacity, "--seq-len", "600"];
+            let words = line.into_iter().chain(rest.split(' '));
+            let Asked::Advise(args) = Cli::parse_from(words).command else { unreachable!() };
+            let job = Job::prepare(&args.model, WithoutGpu::AskDriver).unwrap();
+            let device = OnDevice::new(&job, None).unwrap();
+            let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
+            let bench = Bench::new(&device, (micro_batch, AccumulationSteps::ONE));
+            let lattice = Lattice::of(&job.model.config, &bench.base);
+            let found = search(&lattice, |way| Ok::<_, CliError>(bench.look(way))).unwrap();
+            let fitting: Vec<Point> = found.fitting.iter().map(|(point, _)| *point).collect();
+            assert_eq!(fitting, brute_force(&lattice, &bench), "{rest} on {capacity}");
+            let tally = found.tally;
+            let sum = tally.fit + tally.milder_fits + tally.too_much + tally.ruled_out;
+            assert_eq!(sum + tally.refused, tally.setups, "{tally:?}");
+            ruled_out += tally.ruled_out;
+        }
+    }
+    assert!(ruled_out > 500, "{ruled_out}");
+}
+
+#[test]
+fn room_that_is_left_is_offered_and_each_offer_fits() {
+    let line = "gpt2 --checkpointing full --optimizer adamw-8bit --micro-batch 4 --accumulation 8 \
+                --seq-len 256 --gpu sim:l4 --json";
+    let output = oomph(&format!("advise {line}"));
+    assert_eq!(output.status.code(), Some(0));
+    let advice = json(&output);
+    assert_eq!(advice["to_fit"], Value::Array(Vec::new()));
+    let offers = advice["room_for"].as_array().unwrap();
+    let offered: Vec<String> = offers.iter().flat_map(flags).collect();
+    assert!(offered.contains(&"--micro-batch 32 --accumulation 1".to_owned()), "{offered:?}");
+    assert!(offered.contains(&"--checkpointing none".to_owned()), "{offered:?}");
+    assert!(offered.contains(&"--optimizer adamw-fused".to_owned()), "{offered:?}");
+    for offer in offers {
+        assert_eq!(json(&pasted(offer))["fits"], true, "{offer}");
+        let percent = offer["compute_percent"].as_f64().unwrap();
+        let recomputes_less = flags(offer).iter().any(|flag| flag.starts_with("--checkpointing"));
+        assert_eq!(percent < -5.0, recomputes_less, "{offer}");
+    }
+    assert!(advice["largest_micro_batch"].as_u64().unwrap() >= 32);
+}
+
+#[test]
+fn where_nothing_would_fit_the_nearest_is_named() {
+    let output = oomph("advise gpt2 --capacity 100MiB --json");
+    assert_eq!(output.status.code(), Some(3));
+    let advice = json(&output);
+    assert_eq!(advice["to_fit"], Value::Array(Vec::new()));
+    let nearest = &advice["nearest"];
+    assert_eq!(nearest["fits"], false);
+    assert!(nearest["taken_bytes"].as_u64() < advice["taken_bytes"].as_u64());
+    assert!(advice["smallest_card"]["gpu"].is_string());
+}
+
+#[test]
+fn an_effective_batch_is_reached_by_what_is_advised() {
+    let output = oomph("advise gpt2 --micro-batch 16 --effective-batch 64 --gpu sim:6GiB --json");
+    let advice = json(&output);
+    assert_eq!(advice["accumulation_steps"], 4);
+    let first = &advice["to_fit"][0];
+    let plan = json(&pasted(first));
+    assert_eq!((&plan["schema"], &plan["fits"]), (&"oomph.plan/1".into(), &true.into()), "{first}");
+    assert_eq!(plan["effective_batch"], 64);
+    assert_eq!(plan["exact"], true);
+}
+
+#[test]
+fn the_table_reads_on_80_columns_and_names_what_is_simulated() {
+    let output = oomph("advise gpt2 --micro-batch 16 --gpu sim:6GiB");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in text.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    for part in ["(simulated)", "does not fit", "One change at a time", "oomph estimate gpt2"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
