@@ -191,6 +191,34 @@ fn masks_of_opt_and_frozen_embeddings_need_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Classifiers of samples whose labels are a number, several numbers, or several classes at once; small
+/// cases of our own, the last at sizes that were not looked at (`held_out`).
+#[test]
+fn regressions_and_several_labels_need_what_pytorch_needs() {
+    let new = include_str!("data/problems_torch2.15.jsonl");
+    let mut out = errors("problem types, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/problems_torch2.8.jsonl");
+    out.extend(errors("problem types, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    let new = include_str!("data/problems_held_out_torch2.15.jsonl");
+    out.extend(errors("problem types, held out, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/problems_held_out_torch2.8.jsonl");
+    out.extend(errors("problem types, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
+/// PyTorch 2.8 fails at the gradient of labels in float32 and logits in bfloat16.
+#[test]
+fn a_regression_in_16_bits_is_refused_where_pytorch_fails() {
+    let row = include_str!("data/problems_torch2.8.jsonl").lines().next().unwrap();
+    let mut case: Value = serde_json::from_str(row).unwrap();
+    case["precision"] = "bf16".into();
+    let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
+    let model = model.with_task(Task::SequenceClassification).unwrap();
+    let trace = |torch| oomph::step::trace(&model, &setup(&case, torch, OLD.1));
+    assert!(matches!(trace(OLD.0), Err(oomph::step::StepError::HalfRegression)));
+    assert!(trace(NEW.0).is_ok());
+}
+
 /// Liger's fused loss, on small cases of our own for each family that it patches, and at sizes that
 /// were not looked at while the code was written (`held_out`); reported, not worked on. Most have no
 /// `min_capacity`.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::ingest::encoder::task;
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit, wrong_type};
-use crate::ingest::labels::{num_labels, single_label};
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, DebertaConfig, DebertaConvolution};
 
 /// Reads the keys of a DeBERTa-v2 or v3.
@@ -68,6 +68,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<DebertaConfig, ConfigError
             None => hidden_dropout,
         },
         names_problem: fields.get("problem_type").is_some(),
+        problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
     })
 }
@@ -137,5 +138,5 @@ fn refuse_what_differs(fields: &Fields<'_>) -> Result<(), ConfigError> {
             return unsupported(key, &excerpt(&size.to_string()), "as wide as `hidden_size`");
         }
     }
-    single_label(fields)
+    Ok(())
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::ingest::error::ConfigError;
 use crate::ingest::experts;
 use crate::ingest::fields::{Fields, limit};
-use crate::ingest::labels::{num_labels, single_label};
+use crate::ingest::labels::{num_labels, problem};
 use crate::ingest::windows;
 use crate::model::config::{Activation, AttentionConfig, DecoderConfig, Family, MlpConfig, Task};
 
@@ -118,6 +118,7 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
     };
     let config = DecoderConfig {
         task: Task::CausalLm,
+        problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
         family,
         hidden_size,
@@ -153,7 +154,6 @@ fn task(fields: &mut Fields<'_>, config: &DecoderConfig) -> Result<Task, ConfigE
     if task != Some(Task::SequenceClassification) {
         return Ok(Task::CausalLm);
     }
-    single_label(fields)?;
     if fields.get("pad_token_id").is_none() {
         let note = "`pad_token_id` is not in config.json: transformers classifies one sample at a \
                     time until it is set";

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit};
-use crate::ingest::labels::{num_labels, single_label};
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, EncoderConfig, EncoderFamily, Task};
 
 /// Reads the keys of an encoder.
@@ -59,6 +59,7 @@ fn bert(fields: &mut Fields<'_>, family: EncoderFamily) -> Result<EncoderConfig,
         attention_dropout: fields.dropout("attention_probs_dropout_prob", 0.1)?,
         sequence_dropout: classifier_dropout,
         token_dropout: classifier_dropout,
+        problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
     })
 }
@@ -86,6 +87,7 @@ fn distilbert(fields: &mut Fields<'_>) -> Result<EncoderConfig, ConfigError> {
         attention_dropout: fields.dropout("attention_dropout", 0.1)?,
         sequence_dropout: fields.dropout("seq_classif_dropout", 0.2)?,
         token_dropout: dropout,
+        problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
     })
 }
@@ -119,7 +121,6 @@ pub(super) fn refuse_what_differs(fields: &Fields<'_>) -> Result<(), ConfigError
         let supported = "absolute";
         return unsupported("position_embedding_type", &format!("`{}`", excerpt(kind)), supported);
     }
-    single_label(fields)?;
     match fields.get("pruned_heads") {
         Some(Value::Object(heads)) if !heads.is_empty() => {
             unsupported("pruned_heads", "set", "all heads")

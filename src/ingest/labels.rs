@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit, wrong_type};
+use crate::model::config::Problem;
 
 /// Labels where nothing is said about them.
 const DEFAULT_LABELS: u64 = 2;
@@ -16,6 +17,23 @@ pub(super) fn single_label(fields: &Fields<'_>) -> Result<(), ConfigError> {
             key: "problem_type",
             value: format!("`{}`", excerpt(other)),
             supported: "single_label_classification",
+        }),
+    }
+}
+
+/// Returns what a classifier of samples has as labels; where nothing is said, one label is a number.
+pub(super) fn problem(fields: &Fields<'_>, labels: u64) -> Result<Problem, ConfigError> {
+    match fields.text("problem_type")? {
+        None if labels == 1 => Ok(Problem::Numbers),
+        None => Ok(Problem::OneLabel),
+        Some("single_label_classification") if labels > 1 => Ok(Problem::OneLabel),
+        Some("regression") => Ok(Problem::Numbers),
+        Some("multi_label_classification") if labels > 1 => Ok(Problem::SeveralLabels),
+        Some(other) => Err(ConfigError::Unsupported {
+            key: "problem_type",
+            value: format!("`{}` of {labels}", excerpt(other)),
+            supported: "regression, and of several labels single_label_classification or \
+                        multi_label_classification",
         }),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::ingest::encoder::task;
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit};
-use crate::ingest::labels::{num_labels, single_label};
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, ModernBertConfig, Pooling};
 
 /// Reads the keys of a ModernBERT.
@@ -31,7 +31,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<ModernBertConfig, ConfigEr
     if fields.switch("sparse_prediction", false)? {
         return unsupported("sparse_prediction", "true", "false: scores of all tokens");
     }
-    single_label(fields)?;
     plain_rotary(fields)?;
     let layers = fields.size("num_hidden_layers", limit::LAYERS)?;
     let every = fields.optional_size("global_attn_every_n_layers", limit::LAYERS)?.unwrap_or(3);
@@ -74,6 +73,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<ModernBertConfig, ConfigEr
         reference_compile: fields
             .get("reference_compile")
             .is_none_or(|on| *on != Value::Bool(false)),
+        problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
     })
 }

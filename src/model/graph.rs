@@ -272,6 +272,10 @@ pub enum Op {
     },
     /// `log_softmax` and `nll_loss` over classes, mean. `[logits (rows, classes), labels] -> [loss]`
     CrossEntropy,
+    /// `mse_loss`, mean. `[a, b] -> [loss]`
+    MseLoss,
+    /// `binary_cross_entropy_with_logits`, mean. `[logits, labels] -> [loss]`
+    BceLoss,
     /// Liger's fused linear cross-entropy over classes, mean.
     /// `[x (rows, inputs), weight (classes, inputs), labels] -> [loss]`
     FusedCrossEntropy,

@@ -4,6 +4,7 @@ pub mod adapters;
 mod bidirectional;
 mod blocks;
 pub mod builder;
+mod classify;
 pub mod config;
 mod deberta;
 pub mod decoder;

@@ -45,7 +45,7 @@ const fn list_of(op: &Op) -> Listed {
         Op::Linear | Op::Addmm | Op::Matmul | Op::Bmm | Op::Sdpa { .. } | Op::Conv2d(_) => {
             Listed::Lower
         }
-        Op::Pow { .. } | Op::Rsqrt | Op::LayerNorm => Listed::Float,
+        Op::Pow { .. } | Op::Rsqrt | Op::LayerNorm | Op::MseLoss | Op::BceLoss => Listed::Float,
         _ => Listed::Not,
     }
 }

@@ -75,6 +75,9 @@ pub enum StepError {
         "the fused loss reads the weight of lm_head alone: adapters on it would not be trained"
     )]
     HeadIsFused,
+    /// A regression of a model in 16 bits, at whose gradient PyTorch fails.
+    #[error("PyTorch before 2.15 fails at a regression in 16 bits: its labels are in float32")]
+    HalfRegression,
     /// A `model_type` of which transformers does not load all in fp16.
     #[error("{0} in fp16 is not supported: transformers keeps a part of it in float32")]
     KeptInFloat32(&'static str),

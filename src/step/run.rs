@@ -541,6 +541,8 @@ impl<'g, 's> Interpreter<'g, 's> {
                 tape.softmax(&args[0], in_f32)
             }
             Op::CrossEntropy => tape.cross_entropy(&args[0], &args[1]),
+            Op::MseLoss => tape.mse_loss(&args[0], &args[1]),
+            Op::BceLoss => tape.bce_loss(&args[0], &args[1]),
             Op::FusedCrossEntropy => tape.fused_cross_entropy(&args[0], &args[1], &args[2]),
             Op::Dropout { probability } => tape.dropout(&args[0], *probability),
             Op::LayerNorm => tape.layer_norm(&args[0], &args[1], args.get(2)),

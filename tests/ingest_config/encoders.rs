@@ -1,7 +1,7 @@
 //! Encoders' own keys and defaults, and the task that they are read for.
 
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::{EncoderConfig, ModelConfig, Task};
+use oomph::model::config::{EncoderConfig, ModelConfig, Problem, Task};
 use serde_json::{Map, Value, json};
 
 use super::{map, read, refused, small};
@@ -104,7 +104,7 @@ fn what_would_be_another_model_is_refused() {
         ("tie_word_embeddings", json!(false)),
         ("chunk_size_feed_forward", json!(64)),
         ("position_embedding_type", json!("relative_key")),
-        ("problem_type", json!("regression")),
+        ("problem_type", json!("ranking")),
         ("pruned_heads", json!({"0": [1]})),
     ] {
         let error = refused(&small_encoder("bert", json!({key: value})));
@@ -195,7 +195,7 @@ fn a_deberta_that_would_be_another_model_is_refused() {
         ("conv_groups", json!(2)),
         ("embedding_size", json!(64)),
         ("pos_att_type", json!("p2p")),
-        ("problem_type", json!("regression")),
+        ("problem_type", json!("ranking")),
     ] {
         let error = refused(&small_deberta(json!({key: value})));
         assert!(matches!(error, ConfigError::Unsupported { .. }), "{key}: {error}");
@@ -204,4 +204,18 @@ fn a_deberta_that_would_be_another_model_is_refused() {
     assert!(matches!(even, ConfigError::OutOfRange { key: "conv_kernel_size", .. }), "{even}");
     let heads = refused(&small_deberta(json!({"attention_head_size": 64})));
     assert!(matches!(heads, ConfigError::Contradiction(_)), "{heads}");
+}
+
+#[test]
+fn one_label_is_a_number_unless_it_is_said() {
+    let problem = |changes| encoder(&small_encoder("bert", changes)).problem;
+    assert_eq!(problem(json!({})), Problem::OneLabel);
+    assert_eq!(problem(json!({"num_labels": 1})), Problem::Numbers);
+    assert_eq!(problem(json!({"num_labels": 3, "problem_type": "regression"})), Problem::Numbers);
+    let several = json!({"num_labels": 3, "problem_type": "multi_label_classification"});
+    assert_eq!(problem(several), Problem::SeveralLabels);
+    for kind in ["single_label_classification", "multi_label_classification"] {
+        let one = small_encoder("bert", json!({"num_labels": 1, "problem_type": kind}));
+        assert!(matches!(refused(&one), ConfigError::Unsupported { key: "problem_type", .. }));
+    }
 }

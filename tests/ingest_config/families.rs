@@ -189,10 +189,10 @@ fn a_decoder_classifies_where_the_config_or_the_caller_says_so() {
     // Without a token that pads only one sample at a time is classified.
     let unpadded = json!({"architectures": ["LlamaForSequenceClassification"]});
     assert!(read(&small("llama", unpadded)).notes[0].contains("pad_token_id"));
-    let regression = json!({
-        "architectures": ["LlamaForSequenceClassification"], "problem_type": "regression",
+    let unknown = json!({
+        "architectures": ["LlamaForSequenceClassification"], "problem_type": "ranking",
     });
-    let error = refused(&small("llama", regression));
+    let error = refused(&small("llama", unknown));
     assert!(matches!(error, ConfigError::Unsupported { key: "problem_type", .. }), "{error}");
     // OLMo 2 has no such class in transformers 4.
     let olmo = read(&small("olmo2", json!({}))).config;

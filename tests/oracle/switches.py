@@ -3,7 +3,8 @@
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
 layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
-`task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`. DeBERTa's
+`task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`; labels of a regression or of several labels
+are float32. DeBERTa's
 classifier of samples asks which labels are none below zero: all are, as on a card. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
 import fnmatch
@@ -58,8 +59,21 @@ def add(oracle):
     oracle.build = build
     oracle.AUTO["token-classification"] = "AutoModelForTokenClassification"
     batch = oracle.make_batch
-    oracle.make_batch = lambda case, cfg: batch(
-        dict(case, task="masked-lm") if case["task"] == "token-classification" else case, cfg)
+
+    def make_batch(case, cfg):
+        if case["task"] == "token-classification":
+            return batch(dict(case, task="masked-lm"), cfg)
+        problem = case["config"].get("problem_type")
+        number = problem == "regression" or cfg.num_labels == 1
+        if case["task"] != "sequence-classification" or not (number or problem == "multi_label_classification"):
+            return batch(case, cfg)
+        samples, tokens = case["micro_batch"], case["seq_len"]
+        ids = lambda: torch.empty(samples, tokens, dtype=torch.long).to("cuda")
+        mask = {} if case["attention_mask"] == "none" else dict(attention_mask=ids())
+        sizes = (samples,) if cfg.num_labels == 1 else (samples, cfg.num_labels)
+        return dict(input_ids=ids(), labels=torch.empty(*sizes).to("cuda"), **mask)
+
+    oracle.make_batch = make_batch
     return oracle
 
 

@@ -1,6 +1,6 @@
 //! DeBERTa-v2's sizes, which are DeBERTa-v3's.
 
-use crate::model::config::{Activation, Task};
+use crate::model::config::{Activation, Problem, Task};
 
 /// DeBERTa-v2 and v3: attention to content and, apart from it, to distances.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,8 +49,10 @@ pub struct DebertaConfig {
     pub pooler_hidden_act: Activation,
     /// Dropout before a classifier of samples.
     pub classifier_dropout: f64,
-    /// Whether `problem_type` is said: else labels that are below zero are looked for, and left out.
+    /// Whether `problem_type` is said; else samples are left out whose label is below zero.
     pub names_problem: bool,
+    /// What the labels of a classifier of samples are.
+    pub problem: Problem,
     /// Labels of a classifier.
     pub num_labels: u64,
 }
@@ -68,11 +70,6 @@ impl DebertaConfig {
     /// Returns the size of a head.
     pub fn head_dim(&self) -> u64 {
         self.hidden_size / self.num_attention_heads.max(1)
-    }
-
-    /// Whether the loss is a regression's.
-    pub fn is_regression(&self) -> bool {
-        self.task == Task::SequenceClassification && self.num_labels == 1
     }
 
     pub(super) fn parameter_count(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! The sizes of decoders that are built out of the shared blocks; what differs in code between
 //! their families is `model::decoder::architecture`.
 
-use crate::model::config::{Activation, Task};
+use crate::model::config::{Activation, Problem, Task};
 use crate::model::decoder::architecture::{Architecture, Mlp, NormKind, QkNorm, Residuals};
 
 /// The families: each is one `model_type`.
@@ -81,6 +81,8 @@ impl Family {
 pub struct DecoderConfig {
     /// The head and the loss.
     pub task: Task,
+    /// What the labels of a classifier of samples are.
+    pub problem: Problem,
     /// Labels of a classifier.
     pub num_labels: u64,
     /// Which family, and with it everything that is code and not a size.
@@ -185,11 +187,6 @@ impl DecoderConfig {
             | Family::Starcoder2 => &[Task::CausalLm, Task::SequenceClassification],
             _ => &[Task::CausalLm],
         }
-    }
-
-    /// Whether the loss is a regression's: transformers takes one label of a sample for a number.
-    pub fn is_regression(&self) -> bool {
-        self.task == Task::SequenceClassification && self.num_labels == 1
     }
 
     /// Returns what is code of the family.

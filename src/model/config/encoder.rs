@@ -1,6 +1,6 @@
 //! Sizes of encoders with learned positions: BERT and its kin.
 
-use crate::model::config::{Activation, Task};
+use crate::model::config::{Activation, Problem, Task};
 
 /// An architecture of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub struct EncoderConfig {
     pub sequence_dropout: f64,
     /// Dropout before a classifier of tokens.
     pub token_dropout: f64,
+    /// What the labels of a classifier of samples are.
+    pub problem: Problem,
     /// Labels of a classifier.
     pub num_labels: u64,
 }
@@ -91,11 +93,6 @@ impl EncoderConfig {
     pub fn max_seq_len(&self) -> u64 {
         let unused = if self.family.counts_positions() { self.pad_token_id + 1 } else { 0 };
         self.max_position_embeddings.saturating_sub(unused)
-    }
-
-    /// Whether the loss is a regression's: transformers takes one label of a sample for a number.
-    pub fn is_regression(&self) -> bool {
-        self.task == Task::SequenceClassification && self.num_labels == 1
     }
 
     pub(super) fn parameter_count(&self) -> u64 {

@@ -26,7 +26,7 @@ pub use opt::OptConfig;
 pub use resnet::{ResNetConfig, ResNetLayer};
 pub use swin::SwinConfig;
 pub use t5::{T5Config, T5Family};
-pub use task::{NoSuchTask, Task};
+pub use task::{NoSuchTask, Problem, Task};
 pub use vit::VitConfig;
 pub use whisper::WhisperConfig;
 
@@ -166,6 +166,18 @@ impl ModelConfig {
             ModelConfig::Deberta(c) => ModelConfig::Deberta(DebertaConfig { task, ..c }),
             other => other,
         })
+    }
+
+    /// Returns what the labels of a classifier of samples are; `None` for what else it is trained for.
+    pub fn problem(&self) -> Option<Problem> {
+        let problem = match self {
+            ModelConfig::Decoder(c) => c.problem,
+            ModelConfig::Encoder(c) => c.problem,
+            ModelConfig::ModernBert(c) => c.problem,
+            ModelConfig::Deberta(c) => c.problem,
+            _ => return None,
+        };
+        (self.task() == Task::SequenceClassification).then_some(problem)
     }
 
     /// Whether positions are learned, so that none beyond the last is possible.

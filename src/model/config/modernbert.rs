@@ -1,6 +1,6 @@
 //! ModernBERT's sizes.
 
-use crate::model::config::{Activation, Task};
+use crate::model::config::{Activation, Problem, Task};
 
 /// ModernBERT: rotary embeddings, gated MLPs, and windows of attention in all but every n-th layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +49,8 @@ pub struct ModernBertConfig {
     pub pooling: Pooling,
     /// Whether transformers 4 compiles parts of it: always, unless config.json says no.
     pub reference_compile: bool,
+    /// What the labels of a classifier of samples are.
+    pub problem: Problem,
     /// Labels of a classifier.
     pub num_labels: u64,
 }
@@ -76,11 +78,6 @@ impl ModernBertConfig {
     /// How far a local layer sees to either side.
     pub fn window(&self) -> u64 {
         self.local_attention / 2
-    }
-
-    /// Whether the loss is a regression's.
-    pub fn is_regression(&self) -> bool {
-        self.task == Task::SequenceClassification && self.num_labels == 1
     }
 
     pub(super) fn parameter_count(&self) -> u64 {

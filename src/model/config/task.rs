@@ -60,6 +60,17 @@ impl Task {
     }
 }
 
+/// What a classifier of samples has as labels (`problem_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// One of several classes: cross-entropy.
+    OneLabel,
+    /// Numbers, of which one label alone is taken for one: mean square error.
+    Numbers,
+    /// Each class is there or not: binary cross-entropy.
+    SeveralLabels,
+}
+
 /// A task that transformers has no class for, or that is not built in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{model_type} is not trained for {} here", task.name())]

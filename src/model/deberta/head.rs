@@ -4,7 +4,8 @@ use crate::model::blocks::activation::activation;
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
-use crate::model::config::{DebertaConfig, Task};
+use crate::model::classify;
+use crate::model::config::{DebertaConfig, Problem, Task};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks;
@@ -88,9 +89,20 @@ impl<'b> Head<'b> {
                 pooled = b.dropout(&pooled, c.classifier_dropout);
                 let logits = out.run(b, &pooled);
                 if c.names_problem {
-                    return cross_entropy(b, &logits, labels, [o.batch, c.num_labels]);
+                    return classify::loss(b, o, c.problem, [&logits, labels], c.num_labels);
                 }
-                labelled(b, c, o, &logits, labels)
+                match c.problem {
+                    Problem::Numbers => {
+                        // logits.view(-1).to(labels.dtype)
+                        let flat = b.view(&logits, &[-1]);
+                        drop(logits);
+                        let numbers = b.run(Op::ToLike, &[&flat, labels]);
+                        drop(flat);
+                        b.mark_logits(o.batch, 1);
+                        b.run(Op::MseLoss, &[&numbers, labels])
+                    }
+                    _ => labelled(b, c, o, &logits, labels),
+                }
             }
         }
     }

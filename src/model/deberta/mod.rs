@@ -15,6 +15,7 @@ use layer::LayerWeights;
 
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{DebertaConfig, Task};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::encoder::look_at_both_ends;
@@ -80,7 +81,7 @@ fn forward(b: &Builder, c: &DebertaConfig, o: &GraphOptions) -> ValueId {
     let passed = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
     let labels = match c.task {
-        Task::SequenceClassification => b.batch(&[o.batch], Dtype::I64),
+        Task::SequenceClassification => classify::labels(b, o, c.problem, c.num_labels),
         _ => b.batch(&[o.batch, o.seq_len], Dtype::I64),
     };
     let hidden = {

@@ -12,6 +12,7 @@ use crate::model::blocks::attention::softcap;
 use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{DecoderConfig, Task};
 use crate::model::fused_loss;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
@@ -98,7 +99,7 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     let mask = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
     let labels = match classifies {
-        true => b.batch(&[o.batch], Dtype::I64),
+        true => classify::labels(b, o, c.problem, c.num_labels),
         false => b.batch(&[o.batch, o.seq_len], Dtype::I64),
     };
     let hidden = {
@@ -153,10 +154,7 @@ fn classifier_loss<'b>(
         let samples = b.fresh(&[o.batch], Dtype::I64);
         b.run(Op::IndexPairs, &[&scores, &samples, &last])
     };
-    let flat = b.view(&pooled, &[-1, c.num_labels as i64]);
-    let flat_labels = b.view(labels, &[-1]);
-    b.mark_logits(o.batch, c.num_labels);
-    let loss = b.run(Op::CrossEntropy, &[&flat, &flat_labels]);
+    let loss = classify::loss(b, o, c.problem, [&pooled, labels], c.num_labels);
     drop((is_token, indices, last, pooled, scores));
     loss
 }

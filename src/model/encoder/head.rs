@@ -4,6 +4,7 @@ use crate::model::blocks::activation::activation;
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{Activation, EncoderConfig, EncoderFamily, Task};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::Op;
@@ -93,8 +94,11 @@ impl<'b> Head<'b> {
         o: &GraphOptions,
         x: &Ends<'_, 'b>,
     ) -> Value<'b> {
+        if c.task == Task::SequenceClassification {
+            let logits = self.logits(b, c, x);
+            return classify::loss(b, o, c.problem, [&logits, x.labels], c.num_labels);
+        }
         let (rows, classes) = match c.task {
-            Task::SequenceClassification => (o.batch, c.num_labels),
             Task::TokenClassification => (o.batch * o.seq_len, c.num_labels),
             _ => (o.batch * o.seq_len, c.vocab_size),
         };

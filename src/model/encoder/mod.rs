@@ -16,6 +16,7 @@ use head::{Ends, Head};
 use layer::{Layer, LayerWeights};
 
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{EncoderConfig, EncoderFamily, Task};
 use crate::model::graph::{Dtype, Graph, ValueId};
 use crate::model::masks::TRANSFORMERS_5;
@@ -81,12 +82,13 @@ fn forward(b: &Builder, c: &EncoderConfig, o: &GraphOptions) -> ValueId {
     let mask = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
     let labels = match c.task {
-        Task::SequenceClassification => b.batch(&[o.batch], Dtype::I64),
+        Task::SequenceClassification => classify::labels(b, o, c.problem, c.num_labels),
         _ => b.batch(&[o.batch, o.seq_len], Dtype::I64),
     };
     let (hidden, pooled) = {
         let _model = b.enter(encoder_name(c.family));
-        let hidden = encoder(b, c, o, &w, &ids, mask.as_ref());
+        // The model's function has a name for the embeddings until it returns.
+        let (hidden, _embedded) = encoder(b, c, o, &w, &ids, mask.as_ref());
         let pooled = w.head.pooled(b, c, &hidden);
         (hidden, pooled)
     };
@@ -102,7 +104,7 @@ fn encoder<'b>(
     w: &Weights<'b>,
     ids: &Value<'b>,
     mask: Option<&Value<'b>>,
-) -> Value<'b> {
+) -> (Value<'b>, Option<Value<'b>>) {
     masks::look_for_padding(b, o, mask);
     let embedded = {
         let _m = b.enter("embeddings");
@@ -113,7 +115,6 @@ fn encoder<'b>(
         _ => masks::of_bert(b, o, mask),
     };
     let _stack = b.enter(stack_name(c.family));
-    // `embedding_output` stays a name.
     let mut hidden: Option<Value<'b>> = None;
     // Until transformers 5 a layer returned its probabilities too: they go when the next returns.
     let mut returned: Option<Value<'b>> = None;
@@ -129,5 +130,8 @@ fn encoder<'b>(
         drop(std::mem::replace(&mut returned, probabilities));
         hidden = Some(out);
     }
-    hidden.unwrap_or(embedded)
+    match hidden {
+        Some(hidden) => (hidden, Some(embedded)),
+        None => (embedded, None),
+    }
 }

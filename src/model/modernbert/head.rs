@@ -4,6 +4,7 @@ use crate::model::blocks::activation::activation;
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{ModernBertConfig, Pooling, Task};
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks;
@@ -77,9 +78,12 @@ impl<'b> Head<'b> {
                 let dropped = b.dropout(&transformed, c.classifier_dropout);
                 drop(transformed);
                 let logits = classifier.run(b, &dropped);
+                if pools {
+                    return classify::loss(b, o, c.problem, [&logits, labels], c.num_labels);
+                }
                 let flat = b.view(&logits, &[-1, c.num_labels as i64]);
                 let flat_labels = b.view(labels, &[-1]);
-                b.mark_logits(if pools { o.batch } else { rows }, c.num_labels);
+                b.mark_logits(rows, c.num_labels);
                 b.run(Op::CrossEntropy, &[&flat, &flat_labels])
             }
         }

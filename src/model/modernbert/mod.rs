@@ -14,6 +14,7 @@ use masks::Masks;
 use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{ModernBertConfig, Task};
 use crate::model::encoder::look_for_padding;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
@@ -67,7 +68,7 @@ fn forward(b: &Builder, c: &ModernBertConfig, o: &GraphOptions) -> ValueId {
     let passed = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
     let labels = match c.task {
-        Task::SequenceClassification => b.batch(&[o.batch], Dtype::I64),
+        Task::SequenceClassification => classify::labels(b, o, c.problem, c.num_labels),
         _ => b.batch(&[o.batch, o.seq_len], Dtype::I64),
     };
     let classifies_4 = c.task == Task::SequenceClassification && o.transformers < TRANSFORMERS_5;

@@ -84,6 +84,8 @@ impl Tape<'_> {
     }
 
     /// `torch.addmm(bias, x, weight)`: one product with the bias in its epilogue.
+    ///
+    /// Source: PyTorch `cuda/Blas.cpp` (`addmm_out_cuda_impl`).
     pub fn addmm(&mut self, bias: &Tensor, x: &Tensor, weight: &Tensor) -> Tensor {
         let sizes = Dims::new(&[x.sizes.as_slice()[0], weight.sizes.as_slice()[1]]);
         let (need_x, need_weight) = (x.edge.is_some(), weight.edge.is_some());
@@ -97,6 +99,11 @@ impl Tape<'_> {
             (false, false) => self.record(op, &inputs, &[], &meta),
         };
         let out = self.result(sizes, sizes.contiguous_strides(), x.dtype, edge);
+        if sizes.as_slice()[1] == 1 {
+            // cuBLASLt is not asked for one column: the bias is copied, and added to.
+            self.cublas_workspace();
+            return out;
+        }
         let workspace = self.cublaslt_workspace();
         self.cublas_handle();
         drop(workspace);

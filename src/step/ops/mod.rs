@@ -167,8 +167,8 @@ pub enum Backward {
     Efficient(attention::EfficientShape),
     /// `log_softmax` of an input of this dtype
     LogSoftmax(DType),
-    /// `nll_loss`
-    NllLoss,
+    /// A loss, whose gradient looks like the first tensor that was kept.
+    Loss,
     /// `Linear4bit` with a weight of these sizes.
     Linear4bit([u64; 2]),
     /// `Linear8bitLt`.
@@ -254,7 +254,7 @@ impl Tape<'_> {
                 one(self.linear_8bit_backward(grad, *sizes, *dtype))
             }
             Backward::FusedCrossEntropy => self.fused_cross_entropy_backward(saved, needs),
-            Backward::NllLoss => one(self.empty(saved[0].sizes, saved[0].dtype)),
+            Backward::Loss => one(self.empty(saved[0].sizes, saved[0].dtype)),
         }
     }
 }
