@@ -20,6 +20,7 @@ RANKS = ["-m", "torch.distributed.run", "--nproc-per-node", "4"]
 PROGRAMS = [
     ("loop", "DataLoader workers, pinned memory, autocast fp16, GradScaler, convolutions, a checkpoint", 1, ["loop.py"], {}, []),
     ("trainer", "HF Trainer with LoRA: bf16, accumulation, fused AdamW, evaluation, checkpoint", 1, ["trainer.py"], {}, ["peft", "accelerate"]),
+    ("seven-billion", "LoRA on a Llama of 7 billion parameters from a safetensors file; asserts that host memory stays below its weights", 1, ["seven_billion.py"], {}, ["peft", "accelerate"]),
     ("qlora", "QLoRA: bitsandbytes nf4, paged 8-bit AdamW", 1, ["qlora.py"], {}, ["bitsandbytes", "peft"]),
     ("liger", "Liger kernels (Triton) in a Llama", 1, ["liger.py"], {}, ["liger_kernel"]),
     ("lightning", "Lightning: `16-mixed`, accumulation, clipping, validation, a checkpoint", 1, ["lightning_mixed.py"], {}, ["lightning"]),
