@@ -18,6 +18,7 @@ use oomph::ingest::config_json;
 use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
 use oomph::model::adapters::{Lora, Targets};
+use oomph::model::config::Task;
 use oomph::model::tuning::Tuning;
 use oomph::step::setup::Version;
 use oomph::units::Bytes;
