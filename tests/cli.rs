@@ -633,6 +633,38 @@ fn version_and_help_go_to_stdout() {
 }
 
 #[test]
+fn an_estimate_explains_who_holds_the_bytes_at_the_peak_and_when() {
+    let line = "estimate gpt2 --precision fp32 --seq-len 512 --timeline --by";
+    for by in ["layer", "module", "phase", "tensor"] {
+        let value = json(&oomph(&format!("{line} {by} --json")));
+        let peak = value["peak_allocated_bytes"].as_u64().unwrap();
+        assert_eq!(value["at_peak_by"]["by"], by);
+        let parts = value["at_peak_by"]["parts"].as_array().unwrap();
+        let bytes = |part: &Value| part["bytes"].as_u64().unwrap();
+        assert_eq!(parts.iter().map(bytes).sum::<u64>(), peak, "{by}");
+        assert!(parts.is_sorted_by_key(|part| std::cmp::Reverse(bytes(part))), "{by}");
+        let timeline = &value["timeline"];
+        let curve = timeline["allocated_bytes"].as_array().unwrap();
+        assert_eq!(curve.iter().filter_map(Value::as_u64).max(), Some(peak));
+        let phases = timeline["phases"].as_array().unwrap();
+        let peaks = phases.iter().map(|span| span["peak_allocated_bytes"].as_u64().unwrap());
+        assert_eq!(peaks.max(), Some(peak));
+        assert_eq!((&phases[0]["phase"], phases.len()), (&"load".into(), 11));
+        let last = phases.last().unwrap();
+        assert_eq!(last["reserved_bytes"], value["peak_reserved_bytes"]);
+        let text = text(&oomph(&format!("{line} {by}")).stdout);
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains(&format!("Alive at the peak, by {by}")), "{text}");
+    }
+    let layers = text(&oomph(&format!("{line} layer")).stdout);
+    for part in ["(the optimizer)", "transformer.h.11 ", "transformer.wte ", "llfff", "bbbooo"] {
+        assert!(layers.contains(part), "no `{part}` in\n{layers}");
+    }
+    let plain = json(&oomph("estimate gpt2 --precision fp32 --seq-len 512 --json"));
+    assert!(plain.get("timeline").is_none() && plain.get("at_peak_by").is_none());
+}
+
+#[test]
 fn every_shell_completes_every_command_and_the_manual_has_a_page_for_each() {
     let help = text(&oomph("--help").stdout);
     let (_, commands) = help.split_once("Commands:\n").unwrap();

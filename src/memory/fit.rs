@@ -24,6 +24,16 @@ pub struct BeyondAnyDevice {
     pub requested: Bytes,
 }
 
+impl BeyondAnyDevice {
+    /// Fails where a replay on an endless device ran out of memory.
+    pub(crate) fn unless_ran(replayed: Result<Outcome, Infallible>) -> Result<(), BeyondAnyDevice> {
+        match never_fails(replayed) {
+            Outcome::Ran => Ok(()),
+            Outcome::OutOfMemory { requested, .. } => Err(BeyondAnyDevice { requested }),
+        }
+    }
+}
+
 /// Replays a trace on a simulated device of `capacity` bytes.
 pub fn replay_on(trace: &Trace, capacity: Bytes) -> Replay {
     replay_in(trace, &mut Capacity::new(capacity))

@@ -90,11 +90,9 @@ pub fn live_at_peak(trace: &Trace) -> Result<Vec<LiveBlock>, BeyondAnyDevice> {
 fn endless(trace: &Trace) -> Result<(Replay, Vec<Bytes>), BeyondAnyDevice> {
     let mut sizes = vec![Bytes::ZERO; trace.blocks.len()];
     let mut run = Run::new(trace, Capacity::unlimited());
-    match run.advance(trace.events.len(), |id, bytes| sizes[id.0 as usize] = bytes) {
-        Ok(Outcome::Ran) => Ok((run.result(Outcome::Ran), sizes)),
-        Ok(Outcome::OutOfMemory { requested, .. }) => Err(BeyondAnyDevice { requested }),
-        Err(never) => match never {},
-    }
+    let replayed = run.advance(trace.events.len(), |id, bytes| sizes[id.0 as usize] = bytes);
+    BeyondAnyDevice::unless_ran(replayed)?;
+    Ok((run.result(Outcome::Ran), sizes))
 }
 
 /// Returns the blocks that are alive after an event, in the order of their ids.

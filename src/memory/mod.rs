@@ -5,6 +5,7 @@
 
 pub mod alive;
 pub mod allocator;
+pub mod explain;
 pub mod fit;
 pub mod footprint;
 pub mod largest;

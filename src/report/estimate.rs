@@ -3,14 +3,15 @@
 use crate::model::tuning::Tuning;
 use crate::plan::result::Estimate;
 use crate::report::bar;
+use crate::report::explain::Explained;
 use crate::report::text::{Paint, grouped, labelled, section};
 use crate::step::setup::{Loss, Optimizer, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
 
-/// Renders an estimate: the answer, the memory bar, assumptions and notes.
-pub fn render(estimate: &Estimate, paint: Paint) -> String {
+/// Renders an estimate: the answer, the memory bar, what is explained of it, assumptions and notes.
+pub fn render(estimate: &Estimate, explained: &Explained, paint: Paint) -> String {
     let footprint = &estimate.footprint;
     let setup = &estimate.setup;
     let mut text = format!("{}\n", paint.bold(&headline(estimate)));
@@ -42,6 +43,7 @@ pub fn render(estimate: &Estimate, paint: Paint) -> String {
         outside_words(estimate),
     ));
     text.push_str(&memory(estimate, paint));
+    text.push_str(&explained.render(paint));
     text.push_str(&closing(estimate, paint));
     text
 }

@@ -11,12 +11,15 @@ use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::plan::sync::When;
 use crate::report::estimate::NOT_COVERED;
+use crate::report::explain::Explained;
 use crate::report::unequal;
 use crate::step::setup::{AttentionMask, Version};
 
 /// Renders an estimate (`oomph.estimate/1`).
-pub fn estimate(estimate: &Estimate) -> String {
-    format!("{:#}\n", estimate_value(estimate))
+pub fn estimate(estimate: &Estimate, explained: &Explained) -> String {
+    let mut value = estimate_value(estimate);
+    explained.add_to(&mut value);
+    format!("{value:#}\n")
 }
 
 /// Renders a plan (`oomph.plan/1`).

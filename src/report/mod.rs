@@ -6,6 +6,7 @@ pub mod apportion;
 pub mod bar;
 pub mod check;
 pub mod estimate;
+pub mod explain;
 pub mod github;
 pub mod gpus;
 pub mod json;

@@ -168,6 +168,12 @@ impl<'t, S: SegmentSource> Run<'t, S> {
         self.next_event
     }
 
+    /// Returns the bytes of live blocks and of segments at this moment.
+    pub fn holds(&self) -> (Bytes, Bytes) {
+        let statistics = self.allocator.statistics();
+        (statistics.allocated, statistics.reserved)
+    }
+
     /// Returns where the segments come from.
     pub fn source(&self) -> &S {
         self.allocator.source()
