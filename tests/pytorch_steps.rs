@@ -18,7 +18,6 @@ use oomph::ingest::config_json;
 use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
 use oomph::model::adapters::{Lora, Targets};
-use oomph::model::config::Task;
 use oomph::model::tuning::Tuning;
 use oomph::step::setup::Version;
 use oomph::units::Bytes;
@@ -213,8 +212,7 @@ fn a_regression_in_16_bits_is_refused_where_pytorch_fails() {
     let row = include_str!("data/problems_torch2.8.jsonl").lines().next().unwrap();
     let mut case: Value = serde_json::from_str(row).unwrap();
     case["precision"] = "bf16".into();
-    let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
-    let model = model.with_task(Task::SequenceClassification).unwrap();
+    let model = model_of(&case);
     let trace = |torch| oomph::step::trace(&model, &setup(&case, torch, OLD.1));
     assert!(matches!(trace(OLD.0), Err(oomph::step::StepError::HalfRegression)));
     assert!(trace(NEW.0).is_ok());
