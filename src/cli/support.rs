@@ -173,7 +173,9 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
         ),
     ];
     if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
-        return Err(refused(flag, value, &leave_out(flag)));
+        let error = refused(flag, value, &leave_out(flag));
+        let is_sharded = *flag == "--parallel" && args.parallel != Some(ParallelArg::Ddp);
+        return Err(if is_sharded { error.cause(UNSHARDED) } else { error });
     }
     let counted = [
         ("--tensor-parallel", args.tensor_parallel.filter(|n| *n > 1)),
@@ -240,6 +242,10 @@ pub fn refuse_lengths_of_audio(args: &SetupArgs) -> Result<(), CliError> {
             .hint(format!("leave {flag} out; --label-len says how much is written"))),
     }
 }
+
+/// Why no answer is given for sharded states.
+const UNSHARDED: &str = "what each device holds of a sharded model is not worked out: an answer without \
+                         it would be that of a whole replica";
 
 fn refused(flag: &str, value: &str, instead: &str) -> CliError {
     CliError::not_yet(format!("{flag} {value}")).hint(instead)
