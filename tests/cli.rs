@@ -633,6 +633,15 @@ fn version_and_help_go_to_stdout() {
 }
 
 #[test]
+fn where_no_single_change_helps_the_hints_name_what_looks_at_several() {
+    let line = "plan llama-3.1-8b --precision bf16 --effective-batch 64 --gpu";
+    let far = text(&oomph(&format!("{line} sim:rtx-4090")).stdout);
+    assert!(far.contains("too much as well") && far.contains("oomph advise"), "{far}");
+    let near = text(&oomph(&format!("{line} sim:h100-80gb")).stdout);
+    assert!(near.contains(", fits") && !near.contains("oomph advise"), "{near}");
+}
+
+#[test]
 fn an_estimate_explains_who_holds_the_bytes_at_the_peak_and_when() {
     let line = "estimate gpt2 --precision fp32 --seq-len 512 --timeline --by";
     for by in ["layer", "module", "phase", "tensor"] {

@@ -237,18 +237,25 @@ impl<'a> OnDevice<'a> {
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
         let remedies = self.remedies(self.setup(micro_batch, accumulation.min(settled)));
         let (job, capacity) = (self.job, self.capacity_bytes());
-        let hint = |(flag, setup): &(String, Setup)| -> Result<String, CliError> {
+        let hint = |(flag, setup): &(String, Setup)| -> Result<(bool, String), CliError> {
             Ok(match need_on(&job.trace(setup)?, capacity)? {
-                Need::Takes(bytes) => format!("{flag}: takes {bytes}, fits"),
-                Need::AtLeast(bytes) => format!("{flag}: needs over {bytes}, too much as well"),
-                Need::From(bytes) => format!("{flag}: needs {bytes}, too much as well"),
+                Need::Takes(bytes) => (true, format!("{flag}: takes {bytes}, fits")),
+                Need::AtLeast(bytes) => {
+                    (false, format!("{flag}: needs over {bytes}, too much as well"))
+                }
+                Need::From(bytes) => (false, format!("{flag}: needs {bytes}, too much as well")),
             })
         };
         let (some, others) = remedies.split_at(remedies.len() / 2);
         let all = |remedies: &[_]| remedies.iter().map(hint).collect::<Vec<Result<_, _>>>();
         let ((first, mut hints), more) = both(|| (first(), all(some)), || all(others));
         hints.extend(more);
-        (first, hints.into_iter().collect())
+        let hints = hints.into_iter().collect::<Result<Vec<_>, _>>().map(|hints| {
+            let none = !hints.iter().any(|(fits, _)| *fits);
+            let together = none.then(|| "oomph advise: several changes together".to_owned());
+            hints.into_iter().map(|(_, hint)| hint).chain(together).collect()
+        });
+        (first, hints)
     }
 
     /// Returns what takes less memory than a setup, with the flag that asks for it: what `oomph advise`
