@@ -18,5 +18,6 @@ pub mod profile;
 pub mod report;
 pub mod step;
 pub mod trace;
+#[cfg(unix)]
 pub mod trial;
 pub mod units;

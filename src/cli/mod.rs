@@ -21,14 +21,14 @@ pub mod gpus_pick;
 pub mod gpus_watch;
 pub mod job;
 pub mod later;
+#[cfg_attr(not(unix), path = "not_here.rs")]
+mod launching;
 mod lengths;
 pub mod lora;
 pub mod output;
 pub mod pasted;
 pub mod plan;
 pub mod probe;
-pub mod probe_failure;
-pub mod probing;
 pub mod profiles;
 pub mod run;
 pub mod settings;
@@ -37,9 +37,6 @@ pub mod shell;
 pub mod support;
 pub mod target;
 pub mod trial;
-pub mod trial_notes;
-pub mod trial_place;
-pub mod trying;
 pub mod usage;
 pub mod values;
 pub mod versions;
@@ -55,8 +52,6 @@ use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use crate::cli::args::{Cli, Command};
 use crate::cli::error::CliError;
 use crate::cli::output::{Answer, Style};
-use crate::device::child;
-use crate::trial::guard;
 
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
@@ -70,13 +65,7 @@ pub fn main() -> ExitCode {
     }));
     let code = panic::catch_unwind(|| {
         let arguments: Vec<OsString> = std::env::args_os().collect();
-        match child::arguments(&arguments) {
-            Some(arguments) => child::main(&arguments),
-            None => match guard::arguments(&arguments) {
-                Some(arguments) => guard::main(&arguments),
-                None => run(arguments),
-            },
-        }
+        launching::helper(&arguments).unwrap_or_else(|| run(arguments))
     });
     ExitCode::from(code.unwrap_or(exit::BROKEN))
 }
@@ -137,16 +126,16 @@ fn dispatch(command: &Command, style: Style) -> Result<Answer, CliError> {
     match command {
         Command::Gpus(args) => gpus::run(args, style),
         Command::Estimate(args) => estimate::run(args, style),
-        Command::Probe(args) => probe::run(args, style),
+        Command::Probe(args) => launching::probe(args, style),
         Command::Plan(args) => plan::run(args, style),
         Command::Profiles(args) => profiles::run(args, style),
-        Command::Run(args) => run::run(args, style),
+        Command::Run(args) => launching::run(args, style),
         Command::Wait(args) => wait::run(args, style),
         Command::Completions(args) => Ok(shell::completions(args)),
         Command::Man(args) => shell::man(args),
         Command::Advise(args) => advise::run(args, style),
         Command::Check(args) => check::run(args, style),
-        Command::Trial(args) => trial::run(args, style),
+        Command::Trial(args) => launching::trial(args, style),
         Command::Capture(_) => {
             Err(later::not_yet("capture", "MODEL may be a config.json of a known architecture"))
         }

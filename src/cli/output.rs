@@ -53,8 +53,8 @@ pub fn stdout_is_terminal() -> bool {
 
 /// Returns the terminal's height in lines, where stdout is one that says.
 pub fn stdout_rows() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    Some(usize::from(size.ws_row)).filter(|rows| *rows > 0)
+    let (_, height) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(height.0)).filter(|rows| *rows > 0)
 }
 
 /// Writes to stdout; returns whether anybody reads it. A reader that has gone away

@@ -8,8 +8,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::{Detail, OnAll, OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
+use crate::cli::launching;
 use crate::cli::output::{self, Answer, Style};
-use crate::cli::probing::Probing;
 use crate::cli::settings::Target;
 use crate::cli::setup::ModelArgs;
 use crate::cli::target::ChosenGpu;
@@ -149,6 +149,16 @@ fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
     Ok(emit(format, &decided))
 }
 
+/// What came of a wish, and what that rests on.
+pub(super) struct Solved {
+    /// The solution, or why there is none.
+    pub solved: Result<Solution, Unsolvable>,
+    /// Probed, or estimated after all.
+    pub method: Method,
+    /// What to keep in mind, each a line.
+    pub notes: Vec<String>,
+}
+
 /// Works the plan out: probed on real GPUs as `--probe` says, else on the estimate.
 fn answer(
     job: &Job,
@@ -180,13 +190,9 @@ fn answer(
         let solved = solve_with(&wish, &mut all)?;
         return compose(job, &wish, &mut all.kinds, solved, (Method::Estimated, detail));
     };
-    let mut probing = Probing::new(job, &mut all, sharing)?;
-    let solved = solve_with(&wish, &mut probing)?;
-    let Probing { given_up, probed, warnings, .. } = probing;
-    let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
+    let Solved { solved, method, notes } = launching::solve(job, &wish, &mut all, sharing)?;
     let mut plan = compose(job, &wish, &mut all.kinds, solved, (method, detail))?;
-    plan.estimate.notes.extend(given_up);
-    plan.estimate.notes.extend(warnings);
+    plan.estimate.notes.extend(notes);
     Ok(plan)
 }
 

@@ -15,8 +15,10 @@ pub mod plan;
 pub mod probe;
 pub mod profiles;
 pub mod prometheus;
+#[cfg(unix)]
 pub mod run;
 pub mod text;
+#[cfg(unix)]
 pub mod trial;
 pub mod unequal;
 pub mod wait;

@@ -34,7 +34,6 @@ pub fn unpack(folder: &Path) -> io::Result<PathBuf> {
     let library = bytes().ok_or(io::ErrorKind::Unsupported)?;
     let path = folder.join(FILE_NAME);
     fs::write(&path, library)?;
-    #[cfg(unix)]
     for name in DRIVER_NAMES {
         std::os::unix::fs::symlink(FILE_NAME, folder.join(name))?;
     }

@@ -4,8 +4,9 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::{OnAll, OnDevice};
 use crate::cli::job::Job;
-use crate::cli::probe::Watch;
-use crate::cli::probe_failure::explain;
+use crate::cli::launching::probe::Watch;
+use crate::cli::launching::probe_failure::explain;
+use crate::cli::plan::Solved;
 use crate::cli::target::ChosenGpu;
 use crate::cli::values::Headroom;
 use crate::device::failure::{Limits, ProbeFailure};
@@ -14,25 +15,43 @@ use crate::device::lock;
 use crate::device::prober::SELF;
 use crate::device::session::{ProbeError, ProbeRequest, Probed, probe_gpu};
 use crate::plan::capacity::{Capacity, Outside};
-use crate::plan::together::Fits;
+use crate::plan::result::Method;
+use crate::plan::together::{Fits, Wish, solve_with};
 use crate::probe::target::Sharing;
 use crate::step::{self, StepError};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
+/// Solves a wish by probes of the chosen GPUs, or by the estimate where they may not be had.
+///
+/// # Errors
+/// When a GPU cannot be probed, or the user interrupts.
+pub fn solve<'a>(
+    job: &'a Job,
+    wish: &Wish,
+    estimated: &mut OnAll<OnDevice<'a>>,
+    sharing: Sharing,
+) -> Result<Solved, CliError> {
+    let mut probing = Probing::new(job, estimated, sharing)?;
+    let solved = solve_with(wish, &mut probing)?;
+    let Probing { given_up, probed, warnings, .. } = probing;
+    let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
+    Ok(Solved { solved, method, notes: given_up.into_iter().chain(warnings).collect() })
+}
+
 /// The chosen GPUs, each probed when its largest micro-batch is asked for.
 #[derive(Debug)]
-pub struct Probing<'a, 'b> {
+struct Probing<'a, 'b> {
     /// The estimate, which answers what needs no device.
     estimated: &'b mut OnAll<OnDevice<'a>>,
     job: &'a Job,
     sharing: Sharing,
     interrupt: Interrupt,
     /// Why the answers are estimates after all; set by the first GPU that could not be probed.
-    pub given_up: Option<String>,
+    given_up: Option<String>,
     /// Whether any GPU was probed.
-    pub probed: bool,
+    probed: bool,
     /// What went wrong after an answer was there.
-    pub warnings: Vec<String>,
+    warnings: Vec<String>,
 }
 
 /// A GPU, what was asked of it, and what came of that.
@@ -43,7 +62,7 @@ impl<'a, 'b> Probing<'a, 'b> {
     ///
     /// # Errors
     /// When signals cannot be watched for.
-    pub fn new(
+    fn new(
         job: &'a Job,
         estimated: &'b mut OnAll<OnDevice<'a>>,
         sharing: Sharing,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::gpu_select::GpuSelector;
-use crate::cli::run::simulated;
+use crate::cli::launching::run::simulated;
 use crate::cli::target::targets;
 use crate::cli::trial::Args;
 use crate::cli::values::Headroom;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::cli::trial_place::Machine;
-use crate::cli::trying::Tried;
+use crate::cli::launching::trial_place::Machine;
+use crate::cli::launching::trying::Tried;
 use crate::plan::solver::Solution;
 use crate::trial::outcome::{PeakSource, Verdict};
 use crate::trial::sampler::EVERY;

@@ -2,9 +2,9 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
+use crate::cli::launching::trial_place::Place;
 use crate::cli::output::write_stderr;
 use crate::cli::run::EndArgs;
-use crate::cli::trial_place::Place;
 use crate::report;
 use crate::trial::kept::{self, Kept};
 use crate::trial::launch::Sink;

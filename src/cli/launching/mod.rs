@@ -1,0 +1,29 @@
+//! What starts other processes: the commands of `run` and `trial`, and the child that allocates on a
+//! GPU for `probe` and `plan`.
+//!
+//! It needs a Unix: elsewhere `cli/not_here.rs` stands in its place, with the same functions.
+
+mod probe;
+mod probe_failure;
+mod probing;
+mod run;
+mod trial;
+mod trial_notes;
+mod trial_place;
+mod trying;
+
+use std::ffi::OsString;
+
+pub(super) use probe::run as probe;
+pub(super) use probing::solve;
+pub(super) use run::run;
+pub(super) use trial::run as trial;
+
+use crate::device::child;
+use crate::trial::guard;
+
+/// Does the work of a process that oomph has started, if this is one; returns its exit code.
+pub(super) fn helper(arguments: &[OsString]) -> Option<u8> {
+    let probing = child::arguments(arguments).map(|arguments| child::main(&arguments));
+    probing.or_else(|| guard::arguments(arguments).map(|arguments| guard::main(&arguments)))
+}

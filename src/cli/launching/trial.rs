@@ -1,0 +1,147 @@
+//! `oomph trial`: trying sizes, and the plan that comes of it.
+
+use std::ffi::OsString;
+use std::io::IsTerminal;
+
+use crate::cli::error::CliError;
+use crate::cli::exit;
+use crate::cli::launching::run::check_command;
+use crate::cli::launching::trial_notes::{self, Found};
+use crate::cli::launching::trial_place::{self, Machine};
+use crate::cli::launching::trying::Tried;
+use crate::cli::output::{Answer, Style, write_stderr};
+use crate::cli::trial::Args;
+use crate::plan::result::Goal;
+use crate::plan::solver::Unsolvable;
+use crate::plan::together::{Wish, solve_with};
+use crate::report;
+use crate::report::text::Paint;
+use crate::trial::answer::TrialAnswer;
+use crate::trial::kept::Kept;
+use crate::trial::template::Template;
+use crate::trial::trial::{Run, Trial, TrialError};
+use crate::units::{DataParallelSize, EffectiveBatch, MicroBatch};
+
+/// The largest micro-batch that is tried where neither flag bounds it: a program's own data loader
+/// has to make that many samples.
+const LARGEST: u64 = 4096;
+
+/// Runs `oomph trial`.
+///
+/// # Errors
+/// When the command cannot be started, fails for a reason that is not memory, or a signal came.
+pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
+    let template = Template::new(args.command.clone(), args.shell);
+    let accumulates = template.names_accumulation()
+        || reads_the_environment(&template, "OOMPH_ACCUMULATION_STEPS")
+        || reads_the_environment(&template, "OOMPH_EFFECTIVE_BATCH");
+    check(&template)?;
+    let kept = args.keep.as_deref().map(open).transpose()?;
+    let place = trial_place::prepare(args)?;
+    let gpus = place.gpus.clone();
+    let data_parallel = args.world_size.unwrap_or(gpus.len().max(1) as u64);
+    let wish = Wish {
+        data_parallel: DataParallelSize::new(data_parallel).unwrap_or(DataParallelSize::ONE),
+        target: args.effective_batch.and_then(EffectiveBatch::new),
+        micro_batch: None,
+        accumulation: None,
+    };
+    let told = std::io::stderr().is_terminal();
+    let machine = Tried { place, kept, end: args.end.clone(), reused: 0, told };
+    let samples = args.effective_batch.map(|target| target / wish.data_parallel.get());
+    let limit = args.micro_batch_max.or(samples).unwrap_or(LARGEST);
+    let limit = MicroBatch::new(limit).unwrap_or(MicroBatch::ONE);
+    let mut trial = Trial::new(machine, template, wish.data_parallel, limit, samples);
+    let solution = match solve_with(&wish, &mut trial) {
+        Ok(solution) => solution,
+        Err(error) => return Err(explain(error, &trial, style)),
+    };
+    if let Err(unsolvable @ Unsolvable::FewerThanReplicas { replicas, .. }) = solution {
+        return Err(CliError::usage(unsolvable.to_string())
+            .hint(format!("--effective-batch {replicas} or more, or fewer GPUs")));
+    }
+    let found =
+        Found { trial: &trial, solution: solution.as_ref().ok(), limit, samples, accumulates };
+    let answer = TrialAnswer {
+        command: args.command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+        gpus,
+        data_parallel: wish.data_parallel,
+        goal: wish.target.map(|effective_batch| Goal { effective_batch, tokens: None }),
+        notes: trial_notes::notes(&found),
+        reused: trial.machine().reused,
+        runs: trial.runs,
+        solution,
+    };
+    let text = if style.json {
+        report::trial::json(&answer)
+    } else {
+        report::trial::render(&answer, Paint { on: style.color })
+    };
+    let code = match &answer.solution {
+        Err(_) => exit::DOES_NOT_FIT,
+        Ok(solution) if args.exact && !solution.exact => exit::NO_EXACT_PLAN,
+        Ok(_) => exit::OK,
+    };
+    Ok(Answer { text, code })
+}
+
+/// Refuses a command that cannot be tried.
+fn check(template: &Template) -> Result<(), CliError> {
+    if !template.names_micro_batch() && !reads_the_environment(template, "OOMPH_MICRO_BATCH") {
+        return Err(CliError::usage("{micro_batch} is nowhere in the command")
+            .cause("each run would have the same size")
+            .hint(
+                "-- python train.py --batch-size {micro_batch} --accumulate {accumulation_steps}",
+            ));
+    }
+    let program: Vec<OsString> = template.program().map(Into::into).into_iter().collect();
+    check_command(&program)
+}
+
+/// Whether a word names a file in which the variable's name stands: a script that reads it.
+fn reads_the_environment(template: &Template, name: &str) -> bool {
+    const MOST: u64 = 1 << 20;
+    template.words().iter().any(|word| {
+        std::fs::metadata(word).is_ok_and(|found| found.is_file() && found.len() <= MOST)
+            && std::fs::read(word)
+                .is_ok_and(|text| text.windows(name.len()).any(|part| part == name.as_bytes()))
+    })
+}
+
+fn open(folder: &std::path::Path) -> Result<Kept, CliError> {
+    Kept::open(folder).map_err(|error| {
+        CliError::usage(format!("--keep {} cannot be used", folder.display()))
+            .cause(error.to_string())
+            .hint("--keep DIR names a folder that may be written")
+    })
+}
+
+/// Says why a trial stopped; its runs so far and the end of the command's output go before it.
+fn explain(error: TrialError<CliError>, trial: &Trial<Tried>, style: Style) -> CliError {
+    let (paint, runs) = (Paint { on: style.color }, trial.runs.as_slice());
+    if !style.json && !runs.is_empty() {
+        write_stderr(&report::trial::runs(runs, trial.machine().reused, paint));
+    }
+    match error {
+        TrialError::Machine(error) => error,
+        TrialError::NoVerdict(run) => {
+            write_stderr(&report::run::tail(&run.outcome.tail, paint));
+            no_verdict(&run, matches!(trial.machine().place.machine, Machine::Simulated(_)))
+        }
+    }
+    .known("runs", report::trial::runs_value(runs))
+}
+
+fn no_verdict(run: &Run, simulated: bool) -> CliError {
+    let fact = format!(
+        "the trial stops: at micro-batch {} and {} micro-step(s) the command {}",
+        run.sizes.micro_batch,
+        run.sizes.accumulation,
+        run.outcome.verdict.name().replace('_', " "),
+    );
+    let line = run.outcome.command.join(" ");
+    let alone = if simulated { format!("oomph run --gpu sim:... -- {line}") } else { line };
+    CliError::new(exit::NOT_MEASURED, fact)
+        .cause(format!("{}, which says nothing about memory", run.outcome.reason))
+        .hint(format!("try it alone: {alone}"))
+}
