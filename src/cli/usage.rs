@@ -44,10 +44,16 @@ pub fn from_clap(error: &clap::Error) -> CliError {
             CliError::usage(format!("no command `{name}`"))
                 .hint(did_you_mean("oomph --help lists the commands".to_owned()))
         }
-        (ErrorKind::MissingRequiredArgument, Some(argument), _) => {
-            CliError::usage(format!("missing: {argument}"))
-                .hint("--help shows examples; `oomph profiles list` names the built-in models")
-        }
+        (ErrorKind::MissingRequiredArgument, Some(argument), _) => CliError::usage(format!(
+            "missing: {argument}"
+        ))
+        .hint(if argument.starts_with("<MODEL>") {
+            "--help shows examples; `oomph profiles list` names the built-in models"
+        } else if argument.starts_with("--gpu") {
+            "`--gpu sim:rtx-4090`: a simulated GPU; `oomph profiles list` names them"
+        } else {
+            "--help shows examples"
+        }),
         (ErrorKind::ArgumentConflict, Some(argument), _) => {
             let prior = get(ContextKind::PriorArg).unwrap_or_default();
             CliError::usage(if prior.is_empty() || prior == argument {

@@ -3,13 +3,14 @@
 /// Returns the known name nearest to `typed`, or `None` when nothing is near.
 ///
 /// Case, `_` and blanks do not count. A name that begins with all of `typed` comes first (`h100`
-/// is `h100-80gb`), then the smallest number of edits, of which at most a third of the letters may
+/// is `h100-80gb`) or has it as a word (`4090` is in `rtx-4090`), then the smallest number of edits, of which at most a third of the letters may
 /// be needed; among equals the first of `known`.
 ///
 /// ```
 /// use oomph::profile::names::nearest;
 /// assert_eq!(nearest("h100", ["a10", "h100-80gb"]), Some("h100-80gb"));
 /// assert_eq!(nearest("rtx-4900", ["rtx-3090", "rtx-4090"]), Some("rtx-4090"));
+/// assert_eq!(nearest("4090", ["rtx-3090", "rtx-4090"]), Some("rtx-4090"));
 /// assert_eq!(nearest("potato", ["a10", "l4"]), None);
 /// ```
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -23,8 +24,9 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
             let spelled = plain(name);
             let edits = edits(&typed, &spelled);
             let starts = typed.len() >= 2 && spelled.starts_with(&typed);
-            let near = starts || edits * 3 <= typed.len().max(spelled.len());
-            near.then_some(((!starts, edits), name))
+            let word = typed.len() >= 3 && spelled.split(|&b| b == b'-').any(|word| word == typed);
+            let near = starts || word || edits * 3 <= typed.len().max(spelled.len());
+            near.then_some(((!(starts || word), edits), name))
         })
         .min_by_key(|&(rank, _)| rank)
         .map(|(_, name)| name)

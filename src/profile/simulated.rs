@@ -181,16 +181,19 @@ fn find(name: &str) -> Result<GpuProfile, SimulatedGpuError> {
         Ok(profile) => return Ok(profile),
         Err(error) => error,
     };
-    // No built-in name reads as a size, so what begins with a digit or ends in a unit was one.
+    // No built-in name reads as a size, so what ends in a unit was one.
     match name.parse::<Bytes>() {
         Ok(total) if total < LEAST_TOTAL || total > LARGEST_TOTAL => {
             Err(SimulatedGpuError::Total(total.get()))
         }
         Ok(total) => GpuProfile::generic(total).map_err(SimulatedGpuError::Profile),
-        Err(reason) if name.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) => {
-            Err(SimulatedGpuError::Size { text: name.to_owned(), reason })
-        }
-        Err(_) => Err(match error {
+        Err(reason) => Err(match error {
+            // `4090` is near to a name; `24` and `-8GiB` are sizes gone wrong.
+            ProfileError::UnknownName { nearest: None, .. }
+                if name.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) =>
+            {
+                SimulatedGpuError::Size { text: name.to_owned(), reason }
+            }
             ProfileError::UnknownName { name, nearest, known, .. } => {
                 SimulatedGpuError::UnknownName { name, nearest, known }
             }
