@@ -2,7 +2,9 @@
 //!
 //! Memory is close to a line in the micro-batch, and a run tells its peak, not only whether it
 //! ran. So two runs give a line, the line gives the answer, and two more confirm it: the answer
-//! ran, and one more did not. Where the line is wrong, the search bisects between what is known.
+//! ran, and one more did not. Where the line is wrong, the search takes the middle of what is known.
+//! It often begins flat, as an optimizer's step may take more than a few samples do: the line counts
+//! from where it rises.
 //!
 //! Peaks that were sampled lie near a line, not on it: the search then aims a little low, and where
 //! the line alone is clear about one sample more, that is not run. Without peaks it doubles, then
@@ -11,17 +13,20 @@
 use crate::trial::line::{Line, fit};
 use crate::units::{Bytes, MicroBatch};
 
-/// The second size of a search with sampled peaks: far enough from 1 that a sampling error turns
-/// the line little, and low enough that three more runs settle it where it does not fit.
+/// The second size: far enough from 1 that an error of a peak turns the line little, and low enough
+/// that two more runs settle it where it does not fit.
 const LEAP: u64 = 5;
-/// How far off a sampled peak is taken to be. This and the next two are what served best on the
-/// laws of the tests below: a sampled search that goes wrong costs a run, not the answer.
+/// How many times as large the next size is where all so far took the same. This and what follows
+/// served well on laws like those of the tests below: what goes wrong costs a run, not the answer.
+const FLAT: u64 = 3;
+/// How many times the slope before it a slope is that has grown, and not by granules of memory alone.
+const BENT: f64 = 1.25;
+/// How far off a line a peak is taken to be: by granules of memory, or by what a look at it missed.
 const NOISE: f64 = (16 << 20) as f64;
 /// The part of a leap beyond all known sizes that is held back, as memory may bend upwards.
 const BEND: f64 = 0.01;
-/// How far above the capacity the line must be to speak for a run: granules of the device, and a
-/// part of a sample.
-const CLEAR: (f64, f64) = ((8 << 20) as f64, 0.08);
+/// The part of a sample by which the line must at least be above the capacity to speak for a run.
+const CLEAR: f64 = 0.06;
 
 /// How well the peak of a run is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +48,13 @@ pub struct Point {
     pub peak: Option<Bytes>,
     /// Whether it ran, within the capacity.
     pub ran: bool,
+}
+
+impl Point {
+    /// Returns samples and bytes, where the peak is known.
+    fn known(&self) -> Option<(f64, f64)> {
+        Some((self.micro_batch as f64, self.peak?.get() as f64))
+    }
 }
 
 /// What to do next.
@@ -114,13 +126,14 @@ impl Search {
     /// clearly more than there is, so that nobody needs to run it.
     pub fn beyond_by_line(&self) -> Option<Bytes> {
         let runs = self.largest_that_ran();
-        if self.peaks != Peaks::Sampled || runs == 0 || self.smallest_refused() == runs + 1 {
+        let settled = runs == 0 || self.smallest_refused() == runs + 1;
+        // Where memory bends, the line does not know what comes next.
+        if self.peaks != Peaks::Sampled || settled || self.bent() {
             return None;
         }
         let (line, peak) = (self.line()?, self.at(runs)?.peak?);
         let next = peak.get() as f64 + line.slope;
-        let (granules, part) = CLEAR;
-        let doubt = granules.max(2.0 * line.residual).max(part * line.slope);
+        let doubt = NOISE.max(2.0 * line.residual).max(CLEAR * line.slope);
         (line.slope > 0.0 && next - doubt > self.capacity.get() as f64)
             .then(|| Bytes::new(next as u64))
     }
@@ -128,26 +141,25 @@ impl Search {
     /// What to run next, before it is kept between what ran and what did not.
     fn aim(&self, runs: u64, refused: u64) -> u64 {
         let Some(last) = self.at(runs).filter(|_| runs > 0) else { return 1 };
-        let Some(slope) = self.slope() else {
-            // One run alone: were all of its memory the sample's, this many would fit; so they do.
-            let peak = last.peak.unwrap_or(self.capacity);
-            return (self.capacity.get() / peak.get().max(1)).max(2);
-        };
-        let middle = runs + (refused.saturating_sub(runs)) / 2;
-        if slope <= 0.0 {
-            return if refused == u64::MAX { self.limit } else { middle };
-        }
         let peak = last.peak.unwrap_or(self.capacity);
+        let sure = self.sure(runs, peak);
+        let Some(slope) = self.slope() else { return second(runs, sure, refused) };
+        if slope <= 0.0 {
+            return past_the_flat(runs, sure, refused);
+        }
         let left = self.capacity.saturating_sub(peak).get() as f64;
-        let more = (left / slope) as u64;
-        let promised = runs.saturating_add(more.max(1));
-        // A line that promises what was refused is wrong there. Just below may be right; if not,
-        // the line and the middle take turns: the one is quick, the other sure.
-        match self.refusals() {
-            0 => promised,
-            1 if promised >= refused => refused - 1,
-            n if promised < refused && (n == 1 || self.points.len().is_multiple_of(2)) => promised,
-            _ => middle,
+        let promised = runs.saturating_add(((left / slope) as u64).max(1));
+        let promised = self.unless_bent(promised, runs, sure);
+        if promised < refused && (self.refusals() < 2 || self.points.len().is_multiple_of(2)) {
+            return promised;
+        }
+        // A line that promises what was refused is wrong there: by granules of memory, or because it
+        // began on the part that the samples do not show in.
+        let length = self.last_two().map_or(1.0, |[a, b]| b.0 - a.0);
+        let off = (refused - runs) as f64 * NOISE / length / slope;
+        match refused - runs {
+            room if self.refusals() == 1 && off < room as f64 / 2.0 => refused - 1 - off as u64,
+            _ => between(runs, sure, refused),
         }
     }
 
@@ -156,12 +168,10 @@ impl Search {
     fn aim_low(&self, runs: u64, refused: u64) -> u64 {
         let Some(last) = self.at(runs).filter(|_| runs > 0) else { return 1 };
         let Some(peak) = last.peak else { return halfway(runs, refused) };
-        let Some(line) = self.line() else {
-            let sure = self.capacity.get() / peak.get().max(1);
-            return if refused == u64::MAX { sure.max(LEAP) } else { halfway(runs, refused) };
-        };
+        let sure = self.sure(runs, peak);
+        let Some(line) = self.line() else { return second(runs, sure, refused) };
         if line.slope <= 0.0 {
-            return if refused == u64::MAX { self.limit } else { halfway(runs, refused) };
+            return past_the_flat(runs, sure, refused);
         }
         let known = (line.last - line.first).max(1.0);
         let mut more = self.capacity.saturating_sub(peak).get() as f64 / line.slope;
@@ -169,7 +179,7 @@ impl Search {
         if runs as f64 + more > line.last + known && off > 0.5 {
             more = (more - off).max(more / 2.0);
         }
-        let promised = runs.saturating_add((more as u64).max(1));
+        let promised = self.unless_bent(runs.saturating_add((more as u64).max(1)), runs, sure);
         match refused.saturating_sub(runs) {
             _ if promised < refused => promised,
             0..=3 => refused - 1,
@@ -179,11 +189,36 @@ impl Search {
         }
     }
 
-    /// The line through all peaks that are known.
+    /// Returns a size that runs unless a sample takes more than the ones before it on average: were
+    /// all memory the samples', this many would fit.
+    fn sure(&self, runs: u64, peak: Bytes) -> u64 {
+        let capacity = u128::from(self.capacity.get()) * u128::from(runs);
+        u64::try_from(capacity / u128::from(peak.get().max(1))).unwrap_or(u64::MAX)
+    }
+
+    /// Returns what a line promises, or less where the slope has grown: it did so somewhere between
+    /// the last two, and the line promises too much, down to what is sure.
+    fn unless_bent(&self, promised: u64, runs: u64, sure: u64) -> u64 {
+        if self.bent() { between(runs, sure, promised).max(runs + 1) } else { promised }
+    }
+
+    /// Whether the last of three peaks lies clearly above the line through the other two: what does
+    /// not depend on the samples (an optimizer's step) hid the line there.
+    fn bent(&self) -> bool {
+        let mut known = self.points.iter().rev().filter_map(Point::known);
+        let (Some(c), Some(b), Some(a)) = (known.next(), known.next(), known.next()) else {
+            return false;
+        };
+        let slope = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
+        let noise = if self.peaks == Peaks::Sampled { NOISE } else { 0.0 };
+        slope(b, c) > BENT * slope(a, b) + noise / (b.0 - a.0).min(c.0 - b.0)
+    }
+
+    /// The line through all peaks that are known; where they bend, through the last two.
     fn line(&self) -> Option<Line> {
-        let points = self.points.iter();
-        let known = |point: &Point| Some((point.micro_batch as f64, point.peak?.get() as f64));
-        fit(&points.filter_map(known).collect::<Vec<_>>())
+        let known: Vec<(f64, f64)> = self.points.iter().filter_map(Point::known).collect();
+        let first = if self.bent() { known.len().saturating_sub(2) } else { 0 };
+        fit(&known[first..])
     }
 
     fn largest_that_ran(&self) -> u64 {
@@ -205,10 +240,29 @@ impl Search {
     fn last_two(&self) -> Option<[(f64, f64); 2]> {
         let runs = self.largest_that_ran();
         let ran = self.points.iter().rev().filter(|point| point.ran && point.micro_batch <= runs);
-        let known = |point: &Point| Some((point.micro_batch as f64, point.peak?.get() as f64));
-        let mut ran = ran.filter_map(known);
+        let mut ran = ran.filter_map(Point::known);
         let (b, a) = (ran.next()?, ran.next()?);
         Some([a, b])
+    }
+}
+
+/// Returns the second size.
+fn second(runs: u64, sure: u64, refused: u64) -> u64 {
+    if refused == u64::MAX { sure.max(LEAP) } else { between(runs, sure, refused) }
+}
+
+/// Returns the next size where all so far took the same.
+fn past_the_flat(runs: u64, sure: u64, refused: u64) -> u64 {
+    if refused == u64::MAX { sure.max(FLAT * runs) } else { between(runs, sure, refused) }
+}
+
+/// Returns the middle between what is known or taken to run and what was refused; the geometric one
+/// where they are far apart.
+fn between(runs: u64, sure: u64, refused: u64) -> u64 {
+    let low = if sure < refused { sure.max(runs) } else { runs };
+    match refused / 8 {
+        far if far >= low => (low as f64 * refused as f64).sqrt() as u64,
+        _ => low + (refused - low) / 2,
     }
 }
 

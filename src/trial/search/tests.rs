@@ -155,10 +155,32 @@ fn nothing_fits_takes_one_run_and_a_limit_is_an_answer() {
 }
 
 #[test]
-fn a_program_that_takes_the_same_at_any_size_is_asked_at_the_limit() {
+fn an_optimizers_peak_that_hides_the_first_samples_costs_few_runs() {
+    for peaks in [Peaks::Exact, Peaks::Sampled] {
+        let (mut random, mut counts) = (random(3), Vec::new());
+        for round in 0..600 {
+            let capacity = 3_000 + random(80_000);
+            let base = capacity * (1 + random(60)) / 100;
+            let sample = 1 + capacity * (1 + random(120)) / 1_000;
+            let hidden = capacity * (20 + random(75)) / 100;
+            let law = |size: u64| (base + sample * size).max(hidden) * MIB;
+            let machine = Machine { peaks, ..exact(capacity * MIB, 1 + random(4_096), law) };
+            let (answer, asked) = machine.settle();
+            assert_eq!(answer, machine.brute_force(), "round {round}");
+            counts.push(asked);
+        }
+        counts.sort_unstable();
+        let at = |part: usize| counts[(counts.len() - 1) * part / 10];
+        println!("{peaks:?}: {} {} {} runs", at(5), at(9), at(10));
+        assert!(at(5) <= 6 && at(9) <= 10 && at(10) <= 20, "{} {} {}", at(5), at(9), at(10));
+    }
+}
+
+#[test]
+fn a_program_that_takes_the_same_at_any_size_is_asked_up_to_the_limit() {
     for peaks in [Peaks::Exact, Peaks::Sampled] {
         let (answer, asked) = Machine { peaks, ..exact(1_000, 512, |_| 300) }.settle();
         assert_eq!(answer, 512);
-        assert!(asked <= 3, "{asked}");
+        assert!(asked <= 6, "{asked}");
     }
 }
