@@ -81,7 +81,7 @@ fn hjson_is_read_as_the_package_that_deepspeed_calls_reads_it() {
 }
 
 /// Each format that can be read, whose it is, and how it comes.
-const READABLE: [(Format, Dialect, &str); 9] = [
+const READABLE: [(Format, Dialect, &str); 10] = [
     (Format::HfArgs, Dialect::Hf, "words"),
     (Format::HfJson, Dialect::Hf, "a.json"),
     (Format::Trl, Dialect::Hf, "a.yaml"),
@@ -91,6 +91,7 @@ const READABLE: [(Format, Dialect, &str); 9] = [
     (Format::Torchtitan03, Dialect::TorchtitanSamples, "words"),
     (Format::TorchtitanTokens, Dialect::TorchtitanTokens, "words"),
     (Format::Megatron, Dialect::Megatron, "words"),
+    (Format::Megatron017, Dialect::Megatron, "words"),
 ];
 
 fn read_back(text: &str, name: &str) -> Configuration {

@@ -1,13 +1,13 @@
 //! `oomph advise`: what to change, ranked, when a step does not fit or could fit better.
 
 use crate::cli::advising::Bench;
+use crate::cli::composing::plan_gpu;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::{OnDevice, kinds, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::pasted::Typed;
-use crate::cli::plan::plan_gpu;
 use crate::cli::setup::ModelArgs;
 use crate::parallel::both;
 use crate::plan::advise::advice::{Advice, Suggestion};

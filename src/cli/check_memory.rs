@@ -49,7 +49,11 @@ fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<
                 .hint("--micro-batch 8; `oomph plan` finds the largest"));
         }
     };
-    let accumulation = setup.accumulation.unwrap_or(1);
+    let ramp = setup.ramp_up.zip(setup.effective_batch);
+    if setup.ramp_up.is_some() && setup.effective_batch.is_none() {
+        return Err(CliError::usage("--ramp-up needs the effective batch that it leads to")
+            .hint("--effective-batch N"));
+    }
     let mut check = Check {
         subject: model.clone(),
         kind: "job".to_owned(),
@@ -62,17 +66,29 @@ fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<
         code: exit::OK,
     };
     let target = setup.effective_batch;
-    let alone = SetupArgs { effective_batch: None, ..setup };
+    let steps = setup.accumulation;
+    let alone = SetupArgs { effective_batch: None, ramp_up: None, ..setup };
     let (memory, findings, job) = memory(args, &model, alone);
     (check.memory, check.findings) = (memory, findings);
     if let Some(job) = job {
         let replicas = job.data_parallel().get();
+        // What a ramp leaves open is the number of micro-steps.
+        let once = micro_batch.saturating_mul(replicas);
+        let solved = ramp.map(|(_, target)| (target / once).max(1));
+        let accumulation = steps.or(solved).unwrap_or(1);
         let effective = micro_batch.saturating_mul(accumulation).saturating_mul(replicas);
         let target = target.or_else(|| {
             let tokens = args.setup.effective_tokens?;
             Some(tokens / job.settings.setup.seq_len)
         });
         check.findings.push(own_equation([micro_batch, accumulation, replicas], target));
+        if let Some((ramp, target)) = ramp {
+            let stages = ramp.stages(target).map_err(|error| {
+                CliError::usage(format!("--ramp-up: {error}")).hint("oomph plan --help")
+            })?;
+            let batches: Vec<u64> = stages.into_iter().map(|(_, batch)| batch).collect();
+            check.findings.extend(uneven_stage(&batches, micro_batch, replicas));
+        }
         check.batch = Some(Solved { micro_batch, accumulation, effective });
         check.data_parallel = Some(replicas);
         check.world = Some(job.world);
@@ -99,6 +115,19 @@ pub fn own_equation(numbers: [u64; 3], target: Option<u64>) -> Finding {
         },
         repairs: Vec::new(),
     }
+}
+
+/// Names the first stage of a schedule that is no whole number of micro-steps.
+pub fn uneven_stage(batches: &[u64], micro_batch: u64, replicas: u64) -> Option<Finding> {
+    let once = micro_batch.saturating_mul(replicas);
+    let batch = batches.iter().find(|batch| !batch.is_multiple_of(once))?;
+    Some(Finding {
+        message: format!(
+            "the schedule's stage of {batch} samples is no multiple of {micro_batch} x {replicas} \
+             devices"
+        ),
+        ..own_equation([micro_batch, 1, replicas], Some(*batch))
+    })
 }
 
 /// A framework's configuration.
@@ -217,6 +246,7 @@ fn of_claims(
         world_size: Some(world.size),
         effective_batch: None,
         effective_tokens: None,
+        ramp_up: None,
         ..setup
     };
     let (memory, findings, _) = memory(args, &model, setup);

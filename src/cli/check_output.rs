@@ -13,7 +13,7 @@ use crate::cli::exit;
 use crate::cli::output::{self, Answer, Style};
 use crate::ingest::framework::edit::apply;
 use crate::ingest::framework::judge::{Given, judge};
-use crate::ingest::framework::{Configuration, Form, read, read_words};
+use crate::ingest::framework::{Configuration, Form, argv, read, read_words};
 use crate::plan::finding::{Check, Difference};
 use crate::plan::result::Estimate;
 use crate::report;
@@ -179,8 +179,7 @@ fn reread(
 ) -> Result<Configuration, CliError> {
     let dialect = args.framework.map_or(before.claims.dialect, |FrameworkArg(dialect)| dialect);
     let read = if before.form == Form::Words {
-        let words: Vec<String> = text.split(' ').map(str::to_owned).collect();
-        read_words(&words, Some(dialect))
+        read_words(&argv::words(text), Some(dialect))
     } else {
         read(&file.name, text, Some(dialect))
     };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::cli::check::Args;
-use crate::cli::check_memory::{memory, own_equation};
+use crate::cli::check_memory::{memory, own_equation, uneven_stage};
 use crate::cli::config_file::{self, Loaded};
 use crate::cli::error::CliError;
 use crate::cli::exit;
@@ -69,12 +69,19 @@ pub fn check(
         world_size: Some(world),
         effective_batch: None,
         effective_tokens: None,
+        ramp_up: None,
         ..setup
     };
     let (memory, mut findings, job) = memory(args, &model, setup);
     let mut equation = own_equation([micro_batch, accumulation, world], target.or(Some(effective)));
     equation.key = Some("effective_batch".to_owned());
     findings.insert(0, equation);
+    if let Some(one) = plan["schedule"]["one_micro_batch"].as_u64() {
+        let stages = plan["schedule"]["stages"].as_array().into_iter().flatten();
+        let batches: Vec<u64> =
+            stages.filter_map(|stage| stage["target_effective_batch"].as_u64()).collect();
+        findings.extend(uneven_stage(&batches, one, world));
+    }
     if let (Some(job), Memory::Answered(estimate)) = (&job, &memory) {
         findings.extend(another_setup(plan, estimate));
         findings.extend(changed(plan, estimate.capacity.map(|capacity| capacity.bytes.get())));

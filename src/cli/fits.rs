@@ -323,6 +323,23 @@ pub struct OnAll<F> {
     pub kinds: Vec<F>,
 }
 
+impl<'a> OnAll<OnDevice<'a>> {
+    /// Takes the kinds of a job's GPUs, or its capacity alone.
+    ///
+    /// # Errors
+    /// When the step cannot be traced.
+    pub fn of(job: &'a Job) -> Result<OnAll<OnDevice<'a>>, CliError> {
+        let kinds = match job.gpus.as_slice() {
+            [] => vec![OnDevice::new(job, None)?],
+            gpus => kinds(gpus)
+                .into_iter()
+                .map(|gpu| OnDevice::new(job, Some(gpu)))
+                .collect::<Result<_, _>>()?,
+        };
+        Ok(OnAll { kinds })
+    }
+}
+
 impl<F: Fits> Fits for OnAll<F> {
     type Error = F::Error;
 

@@ -1,6 +1,7 @@
 //! How many tokens a sample has, read and written.
 
 use crate::cli::error::CliError;
+use crate::cli::schedule_args::LengthsArg;
 use crate::cli::settings::Assumed;
 use crate::cli::setup::SetupArgs;
 use crate::cli::support;
@@ -40,12 +41,22 @@ pub fn resolve(
             model.max_seq_len()
         }
         None => {
-            let seq_len = args.seq_len.unwrap_or_else(|| {
+            let scheduled = args.seq_len_schedule.as_ref().map(LengthsArg::longest);
+            if let (Some(seq_len), Some(_)) = (args.seq_len, scheduled) {
+                let fact = "--seq-len and --seq-len-schedule are both given";
+                return Err(CliError::usage(fact).hint(format!("leave --seq-len {seq_len} out")));
+            }
+            let seq_len = args.seq_len.or(scheduled).unwrap_or_else(|| {
                 let default = model.max_seq_len().min(2048);
                 assumed.note("seq-len", &default.to_string());
                 default
             });
-            check(("--seq-len", seq_len, model.max_seq_len()), model, notes)?;
+            if scheduled.is_some() {
+                assumed
+                    .line(format!("of --seq-len-schedule the longest: {seq_len} tokens a sample"));
+            }
+            let flag = if scheduled.is_some() { "--seq-len-schedule" } else { "--seq-len" };
+            check((flag, seq_len, model.max_seq_len()), model, notes)?;
             seq_len
         }
     };

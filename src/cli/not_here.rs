@@ -8,10 +8,10 @@ use crate::cli::error::CliError;
 use crate::cli::fits::{OnAll, OnDevice};
 use crate::cli::job::Job;
 use crate::cli::output::{Answer, Style};
-use crate::cli::plan::Solved;
 use crate::plan::result::Method;
-use crate::plan::together::{Wish, solve_with};
+use crate::plan::together::Fits;
 use crate::probe::target::Sharing;
+use crate::units::{AccumulationSteps, MicroBatch};
 
 /// Returns nothing: this oomph starts no processes.
 pub(super) fn helper(_: &[OsString]) -> Option<u8> {
@@ -33,22 +33,48 @@ pub(super) fn probe(_: &cli::probe::Args, _: Style) -> Result<Answer, CliError> 
     Err(not_here("`oomph probe`", "allocates on a GPU"))
 }
 
-/// Solves a wish by the estimate, as no GPU may be probed here.
+/// Answers by the estimate, as no GPU may be probed here.
 ///
 /// # Errors
 /// When probes are asked for.
-pub(super) fn solve<'a>(
+pub(super) fn judge<'a, 'b>(
     _: &'a Job,
-    wish: &Wish,
-    estimated: &mut OnAll<OnDevice<'a>>,
+    estimated: &'b mut OnAll<OnDevice<'a>>,
     sharing: Sharing,
-) -> Result<Solved, CliError> {
+) -> Result<Probing<'a, 'b>, CliError> {
     if sharing == Sharing::Allowed {
         return Err(not_here("`oomph plan --probe always`", "allocates on a GPU"));
     }
-    let solved = solve_with(wish, estimated)?;
-    let notes = vec!["no GPU was probed: oomph does so on Linux alone".to_owned()];
-    Ok(Solved { solved, method: Method::Estimated, notes })
+    Ok(Probing { estimated })
+}
+
+/// The estimate, in the place of the GPUs.
+pub struct Probing<'a, 'b> {
+    estimated: &'b mut OnAll<OnDevice<'a>>,
+}
+
+impl Probing<'_, '_> {
+    /// Says that nothing was probed.
+    pub fn finish(self) -> (Method, Vec<String>) {
+        let note = "no GPU was probed: oomph does so on Linux alone".to_owned();
+        (Method::Estimated, vec![note])
+    }
+}
+
+impl Fits for Probing<'_, '_> {
+    type Error = CliError;
+
+    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
+        self.estimated.largest(accumulation)
+    }
+
+    fn runs(
+        &mut self,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Result<bool, CliError> {
+        self.estimated.runs(micro_batch, accumulation)
+    }
 }
 
 fn not_here(what: &str, does: &str) -> CliError {

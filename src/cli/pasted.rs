@@ -31,6 +31,12 @@ impl Typed {
             remove(&mut words, flag, has_value);
         }
         for (flag, value) in changes.iter().flat_map(Change::flags) {
+            // What a schedule says is one stage of it from here on.
+            match flag {
+                "--seq-len" => remove(&mut words, "--seq-len-schedule", true),
+                "--accumulation" => remove(&mut words, "--ramp-up", true),
+                _ => false,
+            };
             let was_there = remove(&mut words, flag, true);
             match value {
                 Some(_) if flag == "--accumulation" && keeps_equation => {}

@@ -14,6 +14,7 @@ use crate::model::config::{ModelConfig, Task, WhisperConfig};
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
 use crate::plan::result::Versions;
+use crate::plan::schedule::RampUp;
 use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
 
@@ -86,6 +87,10 @@ pub struct Settings {
     pub accumulation: Option<AccumulationSteps>,
     /// The effective batch asked for, in samples or tokens.
     pub target: Option<Target>,
+    /// How the batch grows to the target, if it does.
+    pub ramp_up: Option<RampUp>,
+    /// Tokens a sample of each stage, where they change.
+    pub lengths: Vec<u64>,
     /// The number of devices, if said.
     pub world_size: Option<u64>,
     /// What to leave free, if said.
@@ -224,6 +229,8 @@ impl Settings {
             auto: args.micro_batch == Some(MicroBatchArg::Auto),
             accumulation: args.accumulation.and_then(AccumulationSteps::new),
             target: target(args)?,
+            ramp_up: ramp_up(args)?,
+            lengths: args.seq_len_schedule.clone().map_or(Vec::new(), |lengths| lengths.0),
             world_size: args.world_size,
             headroom: args.headroom,
             setup,
@@ -256,7 +263,7 @@ impl Settings {
             None => Ok(None),
             Some(Target::Samples(batch)) => Ok(Some(batch)),
             Some(Target::Tokens(tokens)) => {
-                let samples = (tokens + seq_len / 2) / seq_len;
+                let samples = samples(tokens, seq_len);
                 let batch = EffectiveBatch::new(samples).ok_or_else(|| {
                     CliError::usage(format!("--effective-tokens {tokens} is less than one sample"))
                         .cause(format!("a sample has {seq_len} tokens"))
@@ -275,6 +282,11 @@ impl Settings {
             }
         }
     }
+}
+
+/// Returns the nearest number of whole samples.
+pub fn samples(tokens: u64, seq_len: u64) -> u64 {
+    (tokens + seq_len / 2) / seq_len
 }
 
 /// Collects the defaults that were used.
@@ -300,6 +312,11 @@ impl Assumed {
             .push(format!("audio of {frames} frames a sample, padded to them as the model asks"));
         self.lines.push(NO_CUDNN_WORKSPACE.to_owned());
         self.lines.push(FEATURES_IN_F32.to_owned());
+    }
+
+    /// Notes what follows from a flag.
+    pub(super) fn line(&mut self, line: String) {
+        self.lines.push(line);
     }
 
     /// Notes that a flag has its default.
@@ -331,6 +348,25 @@ fn target(args: &SetupArgs) -> Result<Option<Target>, CliError> {
         (None, Some(tokens)) => Ok(Some(Target::Tokens(tokens))),
         (None, None) => Ok(None),
     }
+}
+
+fn ramp_up(args: &SetupArgs) -> Result<Option<RampUp>, CliError> {
+    let Some(ramp) = args.ramp_up else { return Ok(None) };
+    let Some(target) = args.effective_batch else {
+        return Err(CliError::usage("--ramp-up needs the effective batch that it leads to")
+            .cause("it counts samples")
+            .hint("--effective-batch N"));
+    };
+    if let Some(steps) = args.accumulation {
+        return Err(CliError::usage(format!("--accumulation {steps} is given with --ramp-up"))
+            .cause("the micro-steps are what changes while a batch ramps up")
+            .hint("leave --accumulation out; --micro-batch N fixes the micro-batch"));
+    }
+    ramp.stages(target).map_err(|error| {
+        CliError::usage(format!("--ramp-up: {error}"))
+            .hint(format!("--ramp-up start=S,increment=I,samples=N where I divides {target} - S"))
+    })?;
+    Ok(Some(ramp))
 }
 
 fn check_micro_batch(micro_batch: u64, seq_len: u64) -> Result<MicroBatch, CliError> {

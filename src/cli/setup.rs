@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use crate::cli::gpu_select::GpuSelector;
 use crate::cli::lora::LoraArg;
+use crate::cli::schedule_args::{LengthsArg, ramp_up};
 use crate::cli::values::{
     AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg,
     MicroBatchArg, OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
     count, norm, version,
 };
 use crate::model::freeze::Frozen;
+use crate::plan::schedule::RampUp;
 use crate::step::setup::Version;
 use crate::units::Bytes;
 
@@ -45,9 +47,16 @@ setup_args! {
     /// Aim at N tokens an optimizer step, over all devices
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     effective_tokens: u64,
+    /// Begin with fewer samples an optimizer step, and add to them until the effective batch is reached:
+    /// `start=256,increment=128,samples=5000000`
+    #[arg(long, value_name = "start=N,...", value_parser = ramp_up)]
+    ramp_up: RampUp,
     /// Use N tokens a sample [default: the smaller of 2048 and the model's maximum]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     seq_len: u64,
+    /// Use so many tokens a sample one after the other, such as 2048,4096,8192
+    #[arg(long, value_name = "N,N,...", allow_hyphen_values = true)]
+    seq_len_schedule: LengthsArg,
     /// Use images of N by N pixels [default: the model's]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     image_size: u64,

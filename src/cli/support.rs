@@ -214,6 +214,7 @@ pub fn image_size(model: &ModelConfig, image_size: u64) -> Result<(), CliError> 
 pub fn refuse_tokens(args: &SetupArgs) -> Result<(), CliError> {
     let given = [
         ("--seq-len", args.seq_len.is_some()),
+        ("--seq-len-schedule", args.seq_len_schedule.is_some()),
         ("--label-len", args.label_len.is_some()),
         ("--effective-tokens", args.effective_tokens.is_some()),
         ("--attention-mask", args.attention_mask.is_some()),
@@ -232,6 +233,7 @@ pub fn refuse_tokens(args: &SetupArgs) -> Result<(), CliError> {
 pub fn refuse_lengths_of_audio(args: &SetupArgs) -> Result<(), CliError> {
     let given = [
         ("--seq-len", args.seq_len.is_some()),
+        ("--seq-len-schedule", args.seq_len_schedule.is_some()),
         ("--effective-tokens", args.effective_tokens.is_some()),
         ("--attention-mask", args.attention_mask.is_some()),
     ];

@@ -1,6 +1,7 @@
 //! What a plan decides, as far as configurations have keys for it.
 
 use crate::plan::result::Plan;
+use crate::plan::schedule::{Scheduled, StagePlan};
 use crate::plan::solver::Solution;
 use crate::step::setup::{Checkpointing, Precision};
 
@@ -23,6 +24,41 @@ pub struct Decided {
     pub checkpointing: Option<Checkpointing>,
     /// The effective batch that was asked for, where the plan does not reach it.
     pub missed: Option<u64>,
+    /// The schedule whose worst stage this is.
+    pub schedule: Option<DecidedSchedule>,
+}
+
+/// A schedule, as far as configurations have keys for one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedSchedule {
+    /// Stages in all, and which of them this is.
+    pub stages: (usize, usize),
+    /// The first sample of each stage and its effective batch, where the batch changes alone.
+    pub batches: Vec<(u64, u64)>,
+    /// Whether one micro-batch does every stage.
+    pub whole: bool,
+}
+
+impl DecidedSchedule {
+    fn of(schedule: &Scheduled) -> DecidedSchedule {
+        let batch =
+            |plan: &StagePlan| Some((plan.stage.from_sample?, plan.stage.effective_batch?.get()));
+        let alone = |pair: &[StagePlan]| pair[0].stage.seq_len == pair[1].stage.seq_len;
+        let batches = schedule.stages.windows(2).all(alone);
+        let batches = batches.then(|| schedule.stages.iter().map(batch).collect::<Option<_>>());
+        DecidedSchedule {
+            stages: (schedule.stages.len(), schedule.ruling + 1),
+            batches: batches.flatten().unwrap_or_default(),
+            whole: schedule.one.is_some(),
+        }
+    }
+
+    /// Returns a ramp as its first batch, what each stage adds, and its samples.
+    pub fn ramp(&self) -> Option<[u64; 3]> {
+        let [(_, start), (_, second), ..] = *self.batches.as_slice() else { return None };
+        let (samples, _) = *self.batches.last()?;
+        Some([start, second.checked_sub(start)?, samples])
+    }
 }
 
 impl Decided {
@@ -37,6 +73,7 @@ impl Decided {
             precision: None,
             checkpointing: None,
             missed: None,
+            schedule: None,
         }
     }
 
@@ -51,7 +88,8 @@ impl Decided {
             seq_len: Some(setup.seq_len).filter(|tokens| *tokens > 1),
             precision: Some(setup.precision),
             checkpointing: Some(setup.checkpointing),
-            missed: asked.filter(|_| !solution.exact),
+            missed: asked.filter(|asked| !solution.exact && *asked != best.effective_batch.get()),
+            schedule: plan.schedule.as_ref().map(DecidedSchedule::of),
             ..Decided::batch(
                 best.micro_batch.get(),
                 best.accumulation.get(),
@@ -69,9 +107,13 @@ impl Decided {
     pub fn equation(&self) -> String {
         let Decided { micro_batch, accumulation, data_parallel, .. } = self;
         let asked = self.missed.map_or(String::new(), |asked| format!(" ({asked} was asked for)"));
+        let stage = self.schedule.as_ref().map_or(String::new(), |schedule| {
+            let (all, this) = schedule.stages;
+            format!(", stage {this} of {all}")
+        });
         format!(
             "micro-batch {micro_batch} x accumulation {accumulation} x {data_parallel} devices = \
-             {}{asked}",
+             {}{asked}{stage}",
             self.effective_batch()
         )
     }

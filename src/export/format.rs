@@ -25,8 +25,10 @@ pub enum Format {
     Torchtitan03,
     /// torchtitan since 2026-08-20 (commit 73aed7f6c): batches are counted in tokens.
     TorchtitanTokens,
-    /// Megatron-LM's arguments.
+    /// Megatron-LM's arguments; a batch that ramps up as since core 0.18 (commit 532ad926b).
     Megatron,
+    /// Megatron-LM's arguments up to core 0.17: `--rampup-batch-size`.
+    Megatron017,
     /// Composer's and llm-foundry's YAML.
     Composer,
     /// Arguments of `litgpt pretrain` and `finetune`.
@@ -37,7 +39,7 @@ pub enum Format {
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 15] = [
+    pub const ALL: [Format; 16] = [
         Format::HfArgs,
         Format::HfJson,
         Format::Trl,
@@ -50,6 +52,7 @@ impl Format {
         Format::Torchtitan03,
         Format::TorchtitanTokens,
         Format::Megatron,
+        Format::Megatron017,
         Format::Composer,
         Format::LitGpt,
         Format::Env,
@@ -70,10 +73,16 @@ impl Format {
             Format::Torchtitan03 => "torchtitan@0.3",
             Format::TorchtitanTokens => "torchtitan@tokens",
             Format::Megatron => "megatron",
+            Format::Megatron017 => "megatron@0.17",
             Format::Composer => "composer",
             Format::LitGpt => "litgpt",
             Format::Env => "env",
         }
+    }
+
+    /// Whether it has a key for a batch that changes while the job runs.
+    pub const fn ramps(self) -> bool {
+        matches!(self, Format::Megatron | Format::Megatron017)
     }
 
     /// Returns how it is written.
@@ -83,6 +92,7 @@ impl Format {
             | Format::Torchtitan03
             | Format::TorchtitanTokens
             | Format::Megatron
+            | Format::Megatron017
             | Format::LitGpt => Syntax::Arguments,
             Format::HfJson | Format::DeepSpeed => Syntax::Json,
             Format::Trl | Format::Axolotl | Format::LlamaFactory | Format::Composer => Syntax::Yaml,

@@ -1,6 +1,6 @@
 //! Which keys each framework has for what a plan decides.
 
-use crate::export::decided::Decided;
+use crate::export::decided::{Decided, DecidedSchedule};
 use crate::export::format::Format;
 use crate::step::setup::{Checkpointing, Precision};
 
@@ -13,6 +13,8 @@ pub enum Value {
     Flag(bool),
     /// A name.
     Name(&'static str),
+    /// Several numbers, as a framework reads them.
+    Numbers(String),
 }
 
 /// A key and its value.
@@ -100,7 +102,19 @@ pub fn keys(format: Format, decided: &Decided) -> Vec<Key> {
         }
         Format::Megatron => {
             keys.number("micro-batch-size", micro_batch);
+            match step_schedule(decided) {
+                // Beside a schedule it refuses the batch of its end.
+                Some(schedule) => keys.numbers("step-batch-size-schedule", schedule),
+                None => keys.number("global-batch-size", decided.effective_batch()),
+            }
+            keys.length("seq-length", decided.seq_len);
+        }
+        Format::Megatron017 => {
+            keys.number("micro-batch-size", micro_batch);
             keys.number("global-batch-size", decided.effective_batch());
+            if let Some(ramp) = decided.schedule.as_ref().and_then(DecidedSchedule::ramp) {
+                keys.numbers("rampup-batch-size", ramp.map(|n| n.to_string()).join(" "));
+            }
             keys.length("seq-length", decided.seq_len);
         }
         Format::Composer => {
@@ -140,6 +154,10 @@ impl Keys {
         self.0.push((key, Value::Number(number)));
     }
 
+    fn numbers(&mut self, key: &'static str, numbers: String) {
+        self.0.push((key, Value::Numbers(numbers)));
+    }
+
     fn flag(&mut self, key: &'static str, on: bool) {
         self.0.push((key, Value::Flag(on)));
     }
@@ -169,6 +187,16 @@ impl Keys {
         self.when("bf16", precision == Some(Precision::AmpBf16));
         self.when("fp16", precision == Some(Precision::AmpFp16));
     }
+}
+
+/// Writes stages as Megatron-LM reads them: the tokens after which each begins, and its batch.
+///
+/// Source: `StepBatchsizeNumMicroBatchesCalculator` of core 0.19, which takes commas for blanks.
+fn step_schedule(decided: &Decided) -> Option<String> {
+    let (schedule, tokens) = (decided.schedule.as_ref()?, decided.seq_len?);
+    let entry = |(from, batch): &(u64, u64)| format!("{}:{batch}", from.saturating_mul(tokens));
+    let entries: Vec<String> = schedule.batches.iter().map(entry).collect();
+    (!entries.is_empty()).then(|| entries.join(","))
 }
 
 /// Accelerate's names; weights in 16 bits are the model's own affair.

@@ -76,6 +76,7 @@ fn plain(value: &Value, python: bool) -> String {
         (Value::Flag(false), true) => "False".to_owned(),
         (Value::Flag(on), false) => on.to_string(),
         (Value::Name(name), _) => (*name).to_owned(),
+        (Value::Numbers(numbers), _) => numbers.clone(),
     }
 }
 
@@ -84,12 +85,14 @@ fn json(value: &Value) -> Json {
         Value::Number(number) => Json::from(*number),
         Value::Flag(on) => Json::from(*on),
         Value::Name(name) => Json::from(*name),
+        Value::Numbers(numbers) => Json::from(numbers.as_str()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::decided::DecidedSchedule;
     use crate::export::emit;
     use crate::step::setup::{Checkpointing, Precision};
 
@@ -105,7 +108,7 @@ mod tests {
 
     #[test]
     fn each_format_names_the_keys_of_its_framework() {
-        let parts: [(Format, &[&str]); 15] = [
+        let parts: [(Format, &[&str]); 16] = [
             (Format::HfArgs, &["--per_device_train_batch_size 6 --gradient_accumulation_steps 11"]),
             (Format::HfJson, &["\"per_device_train_batch_size\": 6", "\"bf16\": true"]),
             (Format::Trl, &["max_length: 2048\n", "gradient_checkpointing: true\n"]),
@@ -133,6 +136,7 @@ mod tests {
                 ],
             ),
             (Format::Megatron, &["--micro-batch-size 6 --global-batch-size 264"]),
+            (Format::Megatron017, &["--micro-batch-size 6 --global-batch-size 264"]),
             (Format::Composer, &["device_train_microbatch_size: 6\n", "precision: \"amp_bf16\""]),
             (Format::LitGpt, &["--devices 4 --train.micro_batch_size 6"]),
             (Format::Env, &["OOMPH_MICRO_BATCH=6\n", "OOMPH_EFFECTIVE_BATCH=264\n"]),
@@ -152,6 +156,27 @@ mod tests {
         assert!(emit(Format::Axolotl, &near).contains("= 264 (256 was asked for)"));
         let json: Json = serde_json::from_str(&emit(Format::DeepSpeed, &near)).expect("JSON");
         assert_eq!(json.as_object().map(Map::len), Some(3), "strict, and the batch alone");
+    }
+
+    #[test]
+    fn megatron_is_told_of_a_ramp_in_the_words_of_its_version() {
+        let schedule = DecidedSchedule {
+            stages: (3, 3),
+            batches: vec![(0, 88), (500, 176), (1000, 264)],
+            whole: true,
+        };
+        let ramp = Decided { schedule: Some(schedule), ..decided() };
+        assert_eq!(
+            emit(Format::Megatron, &ramp),
+            "--micro-batch-size 6 --step-batch-size-schedule 0:88,1024000:176,2048000:264 \
+             --seq-length 2048\n"
+        );
+        assert_eq!(
+            emit(Format::Megatron017, &ramp),
+            "--micro-batch-size 6 --global-batch-size 264 --rampup-batch-size 88 88 1000 \
+             --seq-length 2048\n"
+        );
+        assert!(emit(Format::Axolotl, &ramp).contains("= 264, stage 3 of 3\n"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod learning_rate;
 pub mod near;
 pub mod result;
 pub mod same;
+pub mod schedule;
 pub mod solver;
 pub mod sync;
 pub mod together;

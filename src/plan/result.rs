@@ -3,6 +3,7 @@
 use crate::memory::footprint::Footprint;
 use crate::model::tuning::Tuning;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
+use crate::plan::schedule::Scheduled;
 use crate::plan::solver::Solution;
 use crate::plan::sync::Traffic;
 use crate::plan::unequal::Unequal;
@@ -147,6 +148,8 @@ pub struct Plan {
     pub goal: Option<Goal>,
     /// The plan and its alternatives; `None` when nothing fits, and the estimate says why.
     pub solution: Option<Solution>,
+    /// The schedule whose worst stage the plan is for, if there is one.
+    pub schedule: Option<Scheduled>,
     /// What unequal GPUs could do, were they allowed to differ.
     pub unequal: Option<UnequalGpus>,
     /// What devices send each other in an optimizer step, by policy; nothing on one device.

@@ -85,6 +85,8 @@ pub enum BoundBy {
     MicroBatch,
     /// The user fixes the accumulation.
     Accumulation,
+    /// The other stages of a schedule: a larger one does not do all of them.
+    Schedule,
 }
 
 /// The plan, and what else could be done.

@@ -12,7 +12,7 @@ use crate::plan::solver::{Alternative, BoundBy, Kind};
 use crate::plan::sync::When;
 use crate::report::estimate::NOT_COVERED;
 use crate::report::explain::Explained;
-use crate::report::unequal;
+use crate::report::{schedule, unequal};
 use crate::step::setup::{AttentionMask, Version};
 
 /// Renders an estimate (`oomph.estimate/1`).
@@ -60,6 +60,7 @@ pub fn plan(plan: &Plan) -> String {
             "sent_bytes": one.sent,
             "kept_bytes": one.kept,
         })).collect::<Vec<_>>(),
+        "schedule": plan.schedule.as_ref().map(|all| schedule::value(all, plan.data_parallel)),
         "unequal": plan.unequal.as_ref().map(unequal::value),
         "hints": plan.estimate.hints,
         "notes": plan.estimate.notes,
@@ -206,6 +207,7 @@ pub const fn bound_by(bound: BoundBy) -> &'static str {
         BoundBy::Divisibility => "divisibility",
         BoundBy::MicroBatch => "micro_batch",
         BoundBy::Accumulation => "accumulation",
+        BoundBy::Schedule => "schedule",
     }
 }
 

@@ -17,6 +17,7 @@ pub mod profiles;
 pub mod prometheus;
 #[cfg(unix)]
 pub mod run;
+pub mod schedule;
 pub mod text;
 #[cfg(unix)]
 pub mod trial;

@@ -10,7 +10,7 @@ use crate::plan::sync::{Sharing, When};
 use crate::plan::world::{World, WorldFrom};
 use crate::report::estimate::{closing, describe, memory};
 use crate::report::text::{Paint, grouped, item, labelled};
-use crate::report::unequal;
+use crate::report::{schedule, unequal};
 use crate::units::DataParallelSize;
 
 /// The most alternatives that are shown; JSON has all.
@@ -31,6 +31,7 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     }
     let model = format!("{}, {}", plan.estimate.model, describe(&plan.estimate));
     text.push_str(&labelled("model", &model));
+    text.extend(plan.schedule.as_ref().map(|all| labelled("stage", &schedule::line(all))));
     text.push_str(&labelled("why", &why(plan)));
     for line in plan.unequal.iter().flat_map(|unequal| unequal::lines(plan, unequal)) {
         text.push_str(&labelled("unequal", &line));
@@ -41,6 +42,7 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     }
     text.push_str(&labelled("method", &method(plan)));
     text.push_str(&memory(&plan.estimate, paint));
+    text.extend(plan.schedule.as_ref().map(|all| schedule::render(all, plan.data_parallel, paint)));
     if let Some(solution) = &plan.solution {
         text.push_str(&alternatives(plan.goal, solution, paint));
     }
@@ -172,6 +174,9 @@ pub fn bound(solution: &Solution, may: &str) -> String {
         ),
         BoundBy::MicroBatch => format!("--micro-batch: up to {largest} would fit"),
         BoundBy::Accumulation => format!("--accumulation: up to micro-batch {largest} would fit"),
+        BoundBy::Schedule => {
+            format!("the schedule: {used} divides every stage, and up to {largest} would fit")
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use crate::cli::fits::{OnAll, OnDevice};
 use crate::cli::job::Job;
 use crate::cli::launching::probe::Watch;
 use crate::cli::launching::probe_failure::explain;
-use crate::cli::plan::Solved;
 use crate::cli::target::ChosenGpu;
 use crate::cli::values::Headroom;
 use crate::device::failure::{Limits, ProbeFailure};
@@ -16,31 +15,26 @@ use crate::device::prober::SELF;
 use crate::device::session::{ProbeError, ProbeRequest, Probed, probe_gpu};
 use crate::plan::capacity::{Capacity, Outside};
 use crate::plan::result::Method;
-use crate::plan::together::{Fits, Wish, solve_with};
+use crate::plan::together::Fits;
 use crate::probe::target::Sharing;
 use crate::step::{self, StepError};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
-/// Solves a wish by probes of the chosen GPUs, or by the estimate where they may not be had.
+/// Gets ready to probe the chosen GPUs.
 ///
 /// # Errors
-/// When a GPU cannot be probed, or the user interrupts.
-pub fn solve<'a>(
+/// When signals cannot be watched for.
+pub fn judge<'a, 'b>(
     job: &'a Job,
-    wish: &Wish,
-    estimated: &mut OnAll<OnDevice<'a>>,
+    estimated: &'b mut OnAll<OnDevice<'a>>,
     sharing: Sharing,
-) -> Result<Solved, CliError> {
-    let mut probing = Probing::new(job, estimated, sharing)?;
-    let solved = solve_with(wish, &mut probing)?;
-    let Probing { given_up, probed, warnings, .. } = probing;
-    let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
-    Ok(Solved { solved, method, notes: given_up.into_iter().chain(warnings).collect() })
+) -> Result<Probing<'a, 'b>, CliError> {
+    Probing::new(job, estimated, sharing)
 }
 
 /// The chosen GPUs, each probed when its largest micro-batch is asked for.
 #[derive(Debug)]
-struct Probing<'a, 'b> {
+pub struct Probing<'a, 'b> {
     /// The estimate, which answers what needs no device.
     estimated: &'b mut OnAll<OnDevice<'a>>,
     job: &'a Job,
@@ -72,6 +66,13 @@ impl<'a, 'b> Probing<'a, 'b> {
         })?;
         let (given_up, probed, warnings) = (None, false, Vec::new());
         Ok(Probing { estimated, job, sharing, interrupt, given_up, probed, warnings })
+    }
+
+    /// Returns how the answers are known, and what to keep in mind.
+    pub fn finish(self) -> (Method, Vec<String>) {
+        let Probing { given_up, probed, warnings, .. } = self;
+        let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
+        (method, given_up.into_iter().chain(warnings).collect())
     }
 
     /// Probes every GPU at the same time: each has a thread, since a child ends with the thread that

@@ -2,6 +2,9 @@
 
 use crate::ingest::framework::document::{Document, Member, Node, Scalar, Span};
 
+/// Keys that take several words (argparse's `nargs`): Megatron's ramp-up, up to core 0.17.
+const SEVERAL: [&str; 2] = ["rampup-batch-size", "rampup_batch_size"];
+
 /// Reads arguments. Their text is what a shell would be given, so that a place can be shown.
 ///
 /// A name is taken with `_` for `-`, since argparse makes one of the other. Words that belong to no
@@ -36,6 +39,13 @@ pub fn read(words: &[String]) -> Document {
         }
         let Some(key) = dashed.filter(|key| is_key(key)) else { continue };
         match words.get(at).filter(|next| !next.starts_with("--")) {
+            Some(_) if SEVERAL.contains(&key) => {
+                let more = words[at..].iter().take_while(|next| !next.starts_with("--"));
+                let all = &words[at..at + more.count()];
+                let place = Span { start: spans[at].start, end: spans[at + all.len() - 1].end };
+                members.push(member(key, span, Scalar::Text(all.join(" ")), place));
+                at += all.len();
+            }
             Some(next) => {
                 members.push(member(key, span, scalar(next), spans[at]));
                 at += 1;
@@ -44,6 +54,29 @@ pub fn read(words: &[String]) -> Document {
         }
     }
     Document::new(&text, &members)
+}
+
+/// Takes a text of [`read`]'s apart again, quotes included.
+pub fn words(text: &str) -> Vec<String> {
+    let (mut words, mut word) = (Vec::new(), None::<String>);
+    let (mut quoted, mut escaped) = (false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => {
+                word.get_or_insert_default().push(c);
+                escaped = false;
+            }
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if !quoted => escaped = true,
+            ' ' if !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
 }
 
 fn is_key(key: &str) -> bool {
@@ -96,6 +129,29 @@ mod tests {
         assert_eq!(get("batch_size"), Some(Scalar::Integer(6)));
         assert_eq!(get("bf16"), Some(Scalar::Bool(true)));
         assert_eq!(document.entries.len(), 4);
+    }
+
+    #[test]
+    fn words_come_back_from_the_text() {
+        for words in [
+            vec!["run.py", "--schedule", "0:16 2B:32", ""],
+            vec!["it's", "a\\b", "'", " "],
+            vec!["plain", "--a=b"],
+        ] {
+            let all: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(super::words(&read(&all).text), all);
+        }
+    }
+
+    #[test]
+    fn a_ramp_is_three_words_of_one_key() {
+        let document = of("--rampup-batch-size 16 8 300000 --seq-length 2048 --rampup-batch-size");
+        let ramp = document.get("rampup_batch_size").expect("there");
+        assert_eq!(ramp.scalar, Some(Scalar::Bool(true)), "the last one wins");
+        let first = &document.entries[0];
+        assert_eq!(document.slice(first.at), "16 8 300000");
+        let length = document.get("seq_length").and_then(|entry| entry.scalar.clone());
+        assert_eq!(length, Some(Scalar::Integer(2048)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::ingest::framework::dialect::Dialect;
 use crate::ingest::framework::document::{Document, Entry, Scalar, Span};
+use crate::ingest::framework::ramp::Ramp;
 use crate::plan::equation::Rule;
 
 /// A number as a configuration gives it.
@@ -71,6 +72,8 @@ pub struct Claims {
     pub accumulation: Option<Claim<Amount>>,
     /// Samples (or tokens) of an optimizer step.
     pub whole: Option<Claim<Amount>>,
+    /// How the batch changes while the job runs.
+    pub ramp: Option<Claim<Ramp>>,
     /// Devices.
     pub world: Option<Claim<Amount>>,
     /// Devices that work on one replica, with the keys that say it.
@@ -98,6 +101,7 @@ impl Claims {
             default_micro_batch: None,
             accumulation: None,
             whole: None,
+            ramp: None,
             world: None,
             model_parallel: Vec::new(),
             model: None,

@@ -4,6 +4,7 @@ use crate::ingest::framework::Configuration;
 use crate::ingest::framework::claims::{Amount, Claim, Claims};
 use crate::ingest::framework::document::{Document, Span};
 use crate::ingest::framework::edit::{Edit, rename, write_number};
+use crate::ingest::framework::ramp;
 use crate::plan::equation::{Broken, Rule, Said, Solved, Which, reach, solve};
 use crate::plan::finding::{Finding, Level, Verdict};
 
@@ -82,6 +83,10 @@ pub fn judge(configuration: &Configuration, world: u64, given: &Given) -> Judged
         ..solved
     };
     judged.batch = Some(batch);
+    if let Some((finding, edit)) = ramp::judge(configuration, &solved, replicas) {
+        judged.findings.push(finding);
+        judged.edits.extend(edit);
+    }
     if judged.findings.iter().all(|finding| finding.verdict != Verdict::Equation) {
         judged.fine(configuration, &batch, replicas);
     }

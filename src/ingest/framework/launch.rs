@@ -5,7 +5,7 @@ use crate::ingest::framework::Form;
 use crate::ingest::framework::claims::{Amount, Claim, Claims, is_on, number, said, word};
 use crate::ingest::framework::dialect::Dialect;
 use crate::ingest::framework::document::{Document, Scalar};
-use crate::ingest::framework::known;
+use crate::ingest::framework::{known, ramp};
 use crate::plan::equation::Rule;
 
 /// Reads what a configuration says.
@@ -140,12 +140,7 @@ fn megatron(document: &Document) -> Claims {
     if let Some((tokens, _)) = word(document, "seq_length") {
         claims.set("seq-len", tokens, "seq_length");
     }
-    if let Some(entry) = document.get("rampup_batch_size") {
-        claims.warnings.push(said(
-            entry,
-            "the batch ramps up: the equation is that of its end, and must hold at each stage",
-        ));
-    }
+    ramp::claims(&mut claims, document);
     if is_on(document, "decrease_batch_size_if_needed") {
         let entry = document.get("decrease_batch_size_if_needed");
         claims

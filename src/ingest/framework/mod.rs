@@ -10,6 +10,7 @@ pub mod hjson;
 pub mod judge;
 pub mod known;
 pub mod launch;
+pub mod ramp;
 pub mod toml;
 pub mod training;
 pub mod yaml;
