@@ -88,6 +88,20 @@ impl Phase {
     }
 }
 
+/// In which mode a program runs PyTorch's caching allocator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AllocatorMode {
+    /// Segments by cudaMalloc.
+    #[default]
+    Default,
+    /// `expandable_segments:True`: pages that are mapped into ranges of addresses.
+    Expandable {
+        /// The device's memory as CUDA reports it, free or not: a range has nine eighths of it, and
+        /// what is left of one decides which free block is taken.
+        total: Bytes,
+    },
+}
+
 /// Names one block of a trace: an index into [`Trace::blocks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
@@ -135,6 +149,8 @@ pub struct Trace {
     pub modules: Vec<String>,
     /// Where each phase begins: (index into `events`, phase), ascending.
     pub phases: Vec<(usize, Phase)>,
+    /// How the program runs its allocator, which replays it.
+    pub allocator: AllocatorMode,
 }
 
 /// Why a sequence of events is no trace.

@@ -2,20 +2,22 @@
 //! the promises of the replay and of min_capacity.
 
 mod slow_allocator;
+mod slow_expandable;
 mod toy_steps;
 
 use std::collections::BTreeMap;
 
 use oomph::memory::allocator::{
-    CachingAllocator, Capacity, GRANULE, MIN_BLOCK, Outcome, Refusal, Segment, SegmentSource,
-    replay,
+    CachingAllocator, Capacity, GRANULE, MIN_BLOCK, Outcome, PageSource, Refusal, Segment,
+    SegmentSource, replay,
 };
 use oomph::memory::fit::{min_capacity, replay_on, runs};
 use oomph::memory::footprint::Footprint;
-use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
+use oomph::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Trace};
 use oomph::units::Bytes;
 use proptest::prelude::*;
 use slow_allocator::SlowAllocator;
+use slow_expandable::SlowExpandable;
 use toy_steps::ToyModel;
 
 /// Sizes of all kinds: tiny, small pool, shared large segments, segments of their own.
@@ -63,10 +65,27 @@ fn traces() -> impl Strategy<Value = Trace> {
     )
 }
 
+/// Either mode; devices as small as what is asked of them, where ranges fill up.
+fn modes() -> impl Strategy<Value = AllocatorMode> {
+    let expandable = |total| AllocatorMode::Expandable { total: Bytes::mib(total) };
+    prop_oneof![
+        Just(AllocatorMode::Default),
+        (2..400u64).prop_map(expandable),
+        Just(expandable(80 << 10)),
+    ]
+}
+
+/// Allocations and frees in either mode.
+fn traces_in_modes() -> impl Strategy<Value = Trace> {
+    (traces(), modes()).prop_map(|(trace, allocator)| Trace { allocator, ..trace })
+}
+
 /// A device that notes what is held, and can break at a call.
 #[derive(Default)]
 struct Ledger {
+    /// Segments, and parts of ranges with memory behind them.
     held: BTreeMap<u64, Bytes>,
+    ranges: BTreeMap<u64, Bytes>,
     next_address: u64,
     calls: u64,
     fails_at: Option<u64>,
@@ -77,6 +96,10 @@ impl Ledger {
         self.calls += 1;
         if self.fails_at == Some(self.calls) { Err(self.calls) } else { Ok(()) }
     }
+
+    fn total(&self) -> Bytes {
+        self.held.values().copied().sum()
+    }
 }
 
 impl SegmentSource for Ledger {
@@ -84,8 +107,7 @@ impl SegmentSource for Ledger {
 
     fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<u64>> {
         self.call().map_err(Refusal::Failed)?;
-        let total: Bytes = self.held.values().copied().sum();
-        if total + bytes > Bytes::mib(200) {
+        if self.total() + bytes > Bytes::mib(200) {
             return Err(Refusal::OutOfMemory);
         }
         let segment = Segment { address: self.next_address };
@@ -96,6 +118,47 @@ impl SegmentSource for Ledger {
 
     fn release(&mut self, segment: Segment) -> Result<(), u64> {
         assert!(self.held.remove(&segment.address).is_some(), "only what is held is released");
+        self.call()
+    }
+}
+
+impl PageSource for Ledger {
+    fn reserve(&mut self, bytes: Bytes) -> Result<u64, u64> {
+        self.call()?;
+        // Ranges do not touch, so that no block may lie in two.
+        let address = self.next_address + GRANULE.get();
+        self.next_address = address + bytes.get();
+        self.ranges.insert(address, bytes);
+        Ok(address)
+    }
+
+    fn map(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), Refusal<u64>> {
+        let (start, range) = self.ranges.range(..=address).next_back().unwrap();
+        let offset = Bytes::new(address - start);
+        assert_eq!((offset.round_up(page), bytes.round_up(page)), (offset, bytes));
+        assert!(bytes > Bytes::ZERO);
+        assert!(offset + bytes <= *range, "pages lie in their range");
+        self.call().map_err(Refusal::Failed)?;
+        if self.total() + bytes > Bytes::mib(200) {
+            return Err(Refusal::OutOfMemory);
+        }
+        for address in (address..address + bytes.get()).step_by(page.get() as usize) {
+            assert!(self.held.insert(address, page).is_none(), "mapped twice");
+        }
+        Ok(())
+    }
+
+    fn unmap(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), u64> {
+        for address in (address..address + bytes.get()).step_by(page.get() as usize) {
+            assert_eq!(self.held.remove(&address), Some(page), "only what is mapped is unmapped");
+        }
+        self.call()
+    }
+
+    fn release_range(&mut self, address: u64, bytes: Bytes) -> Result<(), u64> {
+        assert_eq!(self.ranges.remove(&address), Some(bytes));
+        let inside = self.held.range(address..address + bytes.get()).next();
+        assert!(inside.is_none(), "nothing is mapped in a range that is given back");
         self.call()
     }
 }
@@ -134,7 +197,28 @@ proptest! {
     }
 
     #[test]
-    fn a_capacity_at_or_above_min_capacity_always_runs(trace in traces()) {
+    fn expandable_segments_equal_pages_that_are_painted(
+        trace in traces(),
+        granules in 1..300u64,
+        total in 0..600u64,
+    ) {
+        let capacity = Bytes::new(granules * GRANULE.get());
+        let total = Bytes::mib(total).max(capacity);
+        let mut slow = SlowExpandable::new(capacity.get(), total.get());
+        let ran_out_at = slow.replay(&trace);
+        let allocator = AllocatorMode::Expandable { total };
+        let quick = replay_on(&Trace { allocator, ..trace }, capacity);
+        let event = match quick.outcome {
+            Outcome::Ran => None,
+            Outcome::OutOfMemory { event, .. } => Some(event),
+        };
+        prop_assert_eq!(event, ran_out_at);
+        prop_assert_eq!(quick.peak_allocated.get(), slow.peak_allocated);
+        prop_assert_eq!(quick.peak_reserved.get(), slow.peak_reserved);
+    }
+
+    #[test]
+    fn a_capacity_at_or_above_min_capacity_always_runs(trace in traces_in_modes()) {
         let footprint = Footprint::of(&trace).unwrap();
         let least = footprint.min_capacity.unwrap();
         prop_assert!(peak_rounded(&trace) <= least && least <= footprint.peak_reserved);
@@ -147,8 +231,8 @@ proptest! {
     }
 
     #[test]
-    fn live_blocks_lie_apart_and_inside_what_is_held(trace in traces()) {
-        let mut allocator = CachingAllocator::new(Ledger::default());
+    fn live_blocks_lie_apart_and_inside_what_is_held(trace in traces_in_modes()) {
+        let mut allocator = CachingAllocator::new(Ledger::default(), trace.allocator);
         let mut live = BTreeMap::new();
         for event in &trace.events {
             match *event {
@@ -172,23 +256,30 @@ proptest! {
             for (&address, &bytes) in &blocks {
                 prop_assert!(address >= free_from);
                 free_from = address + bytes.get();
-                let segment = allocator.source().held.range(..=address).next_back();
-                prop_assert!(segment.is_some_and(|(base, size)| free_from <= base + size.get()));
+                let held = &allocator.source().held;
+                let mut covered = address;
+                while covered < free_from {
+                    // Pages of a range may lie side by side under one block, segments may not.
+                    let segment = held.range(..=covered).next_back();
+                    prop_assert!(segment.is_some_and(|(base, size)| covered < base + size.get()));
+                    covered = segment.map_or(covered, |(base, size)| base + size.get());
+                    prop_assert!(covered >= free_from || trace.allocator != AllocatorMode::Default);
+                }
             }
             let statistics = allocator.statistics();
             prop_assert_eq!(statistics.allocated, blocks.values().copied().sum());
-            prop_assert_eq!(statistics.reserved, allocator.source().held.values().copied().sum());
+            prop_assert_eq!(statistics.reserved, allocator.source().total());
         }
     }
 
     #[test]
     fn everything_is_given_back_whichever_call_of_the_device_fails(
-        trace in traces(),
+        trace in traces_in_modes(),
         fails_at in prop::option::of(1..60u64),
     ) {
         let mut device = Ledger { fails_at, ..Ledger::default() };
         let result = replay(&trace, &mut device);
-        prop_assert!(device.held.is_empty());
+        prop_assert!(device.held.is_empty() && device.ranges.is_empty());
         match fails_at {
             Some(call) if call <= device.calls => prop_assert_eq!(result, Err(call)),
             _ => prop_assert!(result.is_ok()),

@@ -4,7 +4,6 @@
 //! input ends, on SIGTERM and SIGINT. A hang or a crash in here is the parent's to notice; when the
 //! parent dies without a word, the kernel kills this process and the driver takes everything back.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufReader, Write};
 use std::sync::Arc;
@@ -13,9 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cuda::{CudaError, Driver, Entered};
+use super::cuda_mapping::Mapping;
+use super::held::{DeviceMemory, Terms};
 use super::wire::{Received, Reply, line, read_request};
-use crate::memory::allocator::{GRANULE, Refusal, Segment, SegmentSource, replay};
-use crate::memory::trace::Trace;
+use crate::memory::allocator::{GRANULE, SMALL_SEGMENT, replay};
+use crate::memory::trace::{AllocatorMode, Trace};
 use crate::probe::{Attempt, Capacities};
 use crate::trial::tree;
 use crate::units::Bytes;
@@ -67,7 +68,7 @@ pub fn main(arguments: &[String]) -> u8 {
 
 /// Why the child stops.
 #[derive(Debug)]
-enum Halt {
+pub(super) enum Halt {
     /// It was told to, or nobody listens any more.
     Stopped,
     /// The driver broke.
@@ -105,6 +106,7 @@ fn serve(uuid: &str, headroom: u64, told_to_stop: &AtomicBool) -> Result<(), Hal
     let (free, total) = (Bytes::new(info.free), Bytes::new(info.total));
     say(&Reply::Ready { free, total, granule, sm_count });
     let mut input = BufReader::new(io::stdin().lock());
+    let mut mapping = None;
     loop {
         let request = read_request(&mut input);
         if told_to_stop.load(Ordering::SeqCst) {
@@ -113,7 +115,14 @@ fn serve(uuid: &str, headroom: u64, told_to_stop: &AtomicBool) -> Result<(), Hal
         match request {
             Ok(Received::Free) => say(&Reply::Free(Bytes::new(context.mem_info()?.free))),
             Ok(Received::Attempt(trace, headroom)) => {
-                say(&attempt(&context, &trace, headroom, granule, told_to_stop)?);
+                if trace.allocator != AllocatorMode::Default && mapping.is_none() {
+                    mapping = Some(Mapping::load(&driver, device, SMALL_SEGMENT.get())?);
+                }
+                let (headroom, granule) = (headroom.get(), granule.get());
+                let terms = Terms { headroom, granule, told_to_stop };
+                let free = context.mem_info()?.free;
+                let memory = DeviceMemory::new(&context, mapping.as_ref(), terms, free);
+                say(&attempt(memory, &trace)?);
             }
             // A request that breaks off is a parent that died while it wrote.
             Ok(Received::End) | Err(_) => break,
@@ -155,156 +164,26 @@ fn measure_second(context: &Entered<'_>) -> Result<Option<[u64; 3]>, CudaError> 
 }
 
 /// Replays one step, and gives everything back however it ends.
-fn attempt(
-    context: &Entered<'_>,
-    trace: &Trace,
-    headroom: Bytes,
-    granule: Bytes,
-    told_to_stop: &AtomicBool,
-) -> Result<Reply, Halt> {
-    let free = context.mem_info()?.free;
-    let mut segments = DeviceSegments {
-        context,
-        told_to_stop,
-        headroom: headroom.get(),
-        free,
-        granule: granule.get(),
-        held: 0,
-        taken: 0,
-        peak_held: 0,
-        free_at_peak: free,
-        largest_granted: 0,
-        smallest_refused: None,
-        live: BTreeMap::new(),
-    };
-    let result = replay(trace, &mut segments);
-    let cleaned = segments.give_back_all();
+fn attempt(mut memory: DeviceMemory<'_>, trace: &Trace) -> Result<Reply, Halt> {
+    let free_before = Bytes::new(memory.free);
+    let result = replay(trace, &mut memory);
+    let cleaned = memory.give_back_all();
     let replayed = result?;
     cleaned?;
     Ok(Reply::Attempted(Attempt {
         fits: replayed.ran(),
-        peak_reserved: Bytes::new(segments.peak_held),
-        free_before: Bytes::new(free),
-        free_at_peak: Bytes::new(segments.free_at_peak),
+        peak_reserved: Bytes::new(memory.peak_held),
+        free_before,
+        free_at_peak: Bytes::new(memory.free_at_peak),
         same_on: Capacities {
-            from: Bytes::new(segments.largest_granted),
-            below: segments.smallest_refused.map(Bytes::new),
+            from: Bytes::new(memory.largest_granted),
+            below: memory.smallest_refused.map(Bytes::new),
         },
     }))
 }
 
-/// Segments from cuMemAlloc, never taking the device below the headroom.
-struct DeviceSegments<'a> {
-    context: &'a Entered<'a>,
-    told_to_stop: &'a AtomicBool,
-    headroom: u64,
-    granule: u64,
-    /// Free as last read, plus what was given back since.
-    free: u64,
-    held: u64,
-    /// What is held, in the driver's granules.
-    taken: u64,
-    peak_held: u64,
-    free_at_peak: u64,
-    /// The most that was granted at once, in granules.
-    largest_granted: u64,
-    /// The smallest capacity on which nothing would have been refused.
-    smallest_refused: Option<u64>,
-    live: BTreeMap<u64, u64>,
-}
-
-impl DeviceSegments<'_> {
-    fn read_free(&mut self) -> Result<(), CudaError> {
-        self.free = self.context.mem_info()?.free;
-        Ok(())
-    }
-
-    fn has_room(&self, bytes: u64) -> bool {
-        let taken = bytes.next_multiple_of(self.granule);
-        self.free.checked_sub(taken).is_some_and(|left| left >= self.headroom)
-    }
-
-    /// Notes what would have had to be there.
-    ///
-    /// Where that much was there, the driver has refused for a reason of its own: no capacity then
-    /// explains the replay, and the search asks again.
-    fn refuse(&mut self, bytes: u64) {
-        let needed = self.taken.saturating_add(bytes.next_multiple_of(self.granule));
-        self.smallest_refused = Some(self.smallest_refused.map_or(needed, |n| n.min(needed)));
-    }
-
-    fn free_one(&mut self, address: u64) -> Result<(), CudaError> {
-        let Some(bytes) = self.live.remove(&address) else { return Ok(()) };
-        self.context.free(address)?;
-        self.held -= bytes;
-        self.taken -= bytes.next_multiple_of(self.granule);
-        self.free = self.free.saturating_add(bytes);
-        Ok(())
-    }
-
-    /// Gives back what is left, and goes on after a failure: the first one is returned.
-    fn give_back_all(&mut self) -> Result<(), CudaError> {
-        let mut result = Ok(());
-        for address in self.live.keys().copied().collect::<Vec<_>>() {
-            result = result.and(self.free_one(address));
-        }
-        result
-    }
-
-    /// Allocates by arithmetic first: on some systems (WSL 2) an allocation past the card's memory
-    /// succeeds, and elsewhere a refused one costs more than reading what is free.
-    fn allocate_within_headroom(&mut self, bytes: u64) -> Result<Option<u64>, CudaError> {
-        if !self.has_room(bytes) {
-            self.read_free()?;
-            if !self.has_room(bytes) {
-                self.refuse(bytes);
-                return Ok(None);
-            }
-        }
-        let Some(address) = self.context.alloc(bytes)? else {
-            self.refuse(bytes);
-            return Ok(None);
-        };
-        self.live.insert(address, bytes);
-        self.held += bytes;
-        self.taken += bytes.next_multiple_of(self.granule);
-        self.read_free()?;
-        if self.free < self.headroom {
-            // The driver took more than was asked for, or a neighbour did.
-            self.free_one(address)?;
-            self.refuse(bytes);
-            return Ok(None);
-        }
-        self.largest_granted = self.largest_granted.max(self.taken);
-        if self.held > self.peak_held {
-            self.peak_held = self.held;
-            self.free_at_peak = self.free;
-        }
-        Ok(Some(address))
-    }
-}
-
-impl SegmentSource for DeviceSegments<'_> {
-    type Error = Halt;
-
-    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Halt>> {
-        if self.told_to_stop.load(Ordering::SeqCst) || nobody_listens() {
-            return Err(Refusal::Failed(Halt::Stopped));
-        }
-        match self.allocate_within_headroom(bytes.get()) {
-            Ok(Some(address)) => Ok(Segment { address }),
-            Ok(None) => Err(Refusal::OutOfMemory),
-            Err(error) => Err(Refusal::Failed(error.into())),
-        }
-    }
-
-    fn release(&mut self, segment: Segment) -> Result<(), Halt> {
-        Ok(self.free_one(segment.address)?)
-    }
-}
-
 /// Whether the parent has closed its end: it died, or wants this to stop.
-fn nobody_listens() -> bool {
+pub(super) fn nobody_listens() -> bool {
     if UNHEARD.load(Ordering::SeqCst) {
         return true;
     }

@@ -48,6 +48,19 @@ pub enum CudaError {
     /// The GPU has no memory of its own.
     #[error("the GPU shares the host's memory: a probe could take the whole machine down")]
     UnifiedMemory,
+    /// The driver or the GPU cannot map memory.
+    #[error(
+        "the driver has no virtual memory calls for this GPU: expandable segments cannot work on it"
+    )]
+    NoVirtualMemory,
+    /// The driver maps larger pages than PyTorch does.
+    #[error(
+        "the driver maps pages of {granularity} bytes, and PyTorch's expandable segments ones of 2 MiB"
+    )]
+    LargerPages {
+        /// What each page is a multiple of.
+        granularity: u64,
+    },
 }
 
 impl CudaError {
@@ -62,7 +75,9 @@ impl CudaError {
             CudaError::Call { call, code } => {
                 LOOK_UP.contains(&call.as_str()) || matches!(code, 34 | 100 | 803 | 804)
             }
-            CudaError::NoContext => false,
+            CudaError::NoContext | CudaError::NoVirtualMemory | CudaError::LargerPages { .. } => {
+                false
+            }
         }
     }
 
@@ -81,6 +96,10 @@ impl CudaError {
                 "name the GPU by its UUID (`nvidia-smi -L`), or plan with --probe never".to_owned()
             }
             CudaError::UnifiedMemory => "plan on the estimate with --probe never".to_owned(),
+            CudaError::NoVirtualMemory | CudaError::LargerPages { .. } => {
+                "--allocator default, and leave expandable_segments out of PYTORCH_ALLOC_CONF"
+                    .to_owned()
+            }
         }
     }
 }
@@ -94,8 +113,10 @@ pub struct MemInfo {
     pub total: u64,
 }
 
-type Code = u32;
-type Device = c_int;
+/// `CUresult`, as a number.
+pub(super) type Code = u32;
+/// `CUdevice`.
+pub(super) type Device = c_int;
 type Context = *mut std::ffi::c_void;
 
 /// Source of each signature: cuda.h, where `size_t` is 64 bits and `CUdeviceptr` too.
@@ -116,7 +137,8 @@ struct Symbols {
 /// The loaded driver, started.
 pub struct Driver {
     symbols: Symbols,
-    before_call: fn(&'static str),
+    /// Hears each call's name before it is made.
+    pub(super) before_call: fn(&'static str),
 }
 
 const RETAIN: &str = "cuDevicePrimaryCtxRetain";
@@ -128,14 +150,14 @@ const ATTRIBUTE_INTEGRATED: c_int = 18;
 /// `CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT`.
 const ATTRIBUTE_SM_COUNT: c_int = 16;
 
-fn symbol<T: Copy>(name: &'static str) -> Result<T, CudaError> {
+pub(super) fn symbol<T: Copy>(name: &'static str) -> Result<T, CudaError> {
     // SAFETY: `Driver::load` has seen that the library is there, so `culib` does not panic; each
     // caller names the type that cuda.h gives the symbol.
     let found = unsafe { cudarc::driver::sys::culib().get::<T>(name.as_bytes()) };
     found.map(|f| *f).map_err(|_| CudaError::MissingSymbol { symbol: name.to_owned() })
 }
 
-fn check(call: &'static str, code: Code) -> Result<(), CudaError> {
+pub(super) fn check(call: &'static str, code: Code) -> Result<(), CudaError> {
     match code {
         0 => Ok(()),
         code => Err(CudaError::Call { call: call.to_owned(), code }),
@@ -208,7 +230,8 @@ impl Driver {
         Ok(self.attribute(device, ATTRIBUTE_SM_COUNT)?.try_into().unwrap_or(0))
     }
 
-    fn attribute(&self, device: Device, attribute: c_int) -> Result<c_int, CudaError> {
+    /// Returns an attribute of the device.
+    pub(super) fn attribute(&self, device: Device, attribute: c_int) -> Result<c_int, CudaError> {
         let mut value = 0;
         (self.before_call)("cuDeviceGetAttribute");
         // SAFETY: the pointer is to a live integer; the device was handed out by the driver.

@@ -15,7 +15,11 @@ pub mod wsl;
 #[cfg(unix)]
 pub mod child;
 #[cfg(unix)]
+mod cuda_mapping;
+#[cfg(unix)]
 pub mod failure;
+#[cfg(unix)]
+mod held;
 #[cfg(unix)]
 pub mod interrupt;
 #[cfg(unix)]

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read};
 use serde::{Deserialize, Serialize};
 
 use super::cuda::CudaError;
-use crate::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
+use crate::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Trace};
 use crate::probe::Attempt;
 use crate::units::Bytes;
 
@@ -27,6 +27,8 @@ pub enum Request {
         blocks: usize,
         /// Events that follow, 4 bytes each.
         events: usize,
+        /// The device's memory, where segments are expandable.
+        expandable: Option<Bytes>,
     },
 }
 
@@ -68,7 +70,11 @@ pub fn free_request() -> Vec<u8> {
 /// Returns the bytes of an attempt: its line, then the trace.
 pub fn attempt_request(trace: &Trace, headroom: Bytes) -> Vec<u8> {
     let (blocks, events) = (trace.blocks.len(), trace.events.len());
-    let mut bytes = line(&Request::Attempt { headroom, blocks, events });
+    let expandable = match trace.allocator {
+        AllocatorMode::Default => None,
+        AllocatorMode::Expandable { total } => Some(total),
+    };
+    let mut bytes = line(&Request::Attempt { headroom, blocks, events, expandable });
     bytes.reserve(blocks * 8 + events * 4);
     for block in &trace.blocks {
         bytes.extend_from_slice(&block.bytes.get().to_le_bytes());
@@ -113,8 +119,12 @@ pub fn read_request(input: &mut impl BufRead) -> io::Result<Received> {
     }
     match serde_json::from_str(&text)? {
         Request::Free => Ok(Received::Free),
-        Request::Attempt { headroom, blocks, events } => {
-            Ok(Received::Attempt(read_trace(input, blocks, events)?, headroom))
+        Request::Attempt { headroom, blocks, events, expandable } => {
+            let mut trace = read_trace(input, blocks, events)?;
+            if let Some(total) = expandable {
+                trace.allocator = AllocatorMode::Expandable { total };
+            }
+            Ok(Received::Attempt(trace, headroom))
         }
     }
 }
@@ -165,6 +175,7 @@ mod tests {
             ],
             modules: vec![String::new()],
             phases: vec![(0, Phase::Forward)],
+            allocator: AllocatorMode::Expandable { total: Bytes::gib(8) },
         }
     }
 
@@ -180,6 +191,7 @@ mod tests {
         assert_eq!(headroom, Bytes::mib(3));
         assert_eq!(trace.blocks, sent.blocks);
         assert_eq!(trace.events, sent.events);
+        assert_eq!(trace.allocator, sent.allocator);
         assert!(matches!(read_request(&mut input).unwrap(), Received::Free));
         assert!(matches!(read_request(&mut input).unwrap(), Received::End));
     }

@@ -18,6 +18,8 @@ pub struct Recorded {
     pub device_allocs: u64,
     pub peak_phase: Phase,
     pub runs: Vec<RecordedRun>,
+    /// With expandable segments: the device's memory, and the run.
+    pub expandable: Vec<(Bytes, RecordedRun)>,
 }
 
 /// What real PyTorch did on a device of a certain capacity.
@@ -58,6 +60,11 @@ fn read(file: &Path) -> Recorded {
         device_allocs: unlimited[3].parse().unwrap(),
         peak_phase: phase(unlimited[4]).unwrap(),
         runs: rows.iter().filter(|row| row[0] == "run").map(|row| recorded_run(row)).collect(),
+        expandable: rows
+            .iter()
+            .filter(|row| row[0] == "expandable")
+            .map(|row| (bytes(row[1]), recorded_run(&row[1..])))
+            .collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 
     V=~/.cache/oomph-oracle; ORACLE=/path/to/oracle $V/bin/python tests/oracle/allocator_traces.py NAME...
     ... allocator_traces.py --at 1234567168,1236664320 NAME   # adds runs at these capacities to NAME.trace
+    ... allocator_traces.py --expandable NAME...              # adds runs with expandable segments to NAME.trace
 
 Needs the peak-memory oracle (oracle.py and nullcuda.so: stock PyTorch on a CUDA runtime that hands out address space only) and no
 GPU. Writes tests/data/allocator/NAME.trace, one text file a case:
@@ -11,10 +12,12 @@ GPU. Writes tests/data/allocator/NAME.trace, one text file a case:
     versions torch ... transformers ...
     unlimited PEAK_ALLOCATED PEAK_RESERVED DEVICE_ALLOCS PEAK_PHASE
     run CAPACITY ran|oom ALLOCATIONS PEAK_ALLOCATED PEAK_RESERVED RETRIES DEVICE_ALLOCS DEVICE_FREES
+    expandable TOTAL CAPACITY ran|oom ...
     events
     TOKENS
 
-`unlimited` and `run` are torch.cuda.memory_stats() of real runs: on an endless device, and on one of CAPACITY bytes, where ALLOCATIONS
+`expandable` is as `run` under expandable_segments:True, on a device of TOTAL bytes of which another program holds all but CAPACITY (these
+run on the simulated GPU: the oracle's own driver maps no memory). `unlimited` and `run` are torch.cuda.memory_stats() of real runs: on an endless device, and on one of CAPACITY bytes, where ALLOCATIONS
 counts the allocations that were granted (all of them, or those before torch.OutOfMemoryError). PEAK_PHASE is where
 max_memory_allocated first had its last value.
 
@@ -27,10 +30,15 @@ import ctypes, itertools, json, os, sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(os.path.dirname(HERE), "data", "allocator")
 sys.path.insert(0, os.environ.get("ORACLE", "/work/shared/oracle"))
+if "--expandable" in sys.argv and "OOMPH_VIRTUAL_GPU" not in os.environ:
+    import pathlib, tempfile
+    from on_virtual_gpu import install, newest_library
+    os.environ.update(install(pathlib.Path(tempfile.mkdtemp()), newest_library(), "a100-80gb"), PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
 import oracle  # restarts this script under LD_PRELOAD
 import torch, transformers
 
 MIB = 1 << 20
+CARD = 141 << 30
 GPT2 = dict(model_type="gpt2", n_embd=768, n_layer=12, n_head=12, n_positions=1024, vocab_size=50257)
 LLAMA_1B = dict(model_type="llama", hidden_size=2048, intermediate_size=8192, num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8,
                 head_dim=64, vocab_size=128256, max_position_embeddings=131072, tie_word_embeddings=True)
@@ -76,10 +84,13 @@ def stats():
                 retries=s["num_alloc_retries"], device_allocs=s["num_device_alloc"], device_frees=s["num_device_free"])
 
 
-def at_capacity(case, capacity):
+def at_capacity(case, capacity, total=None):
     null = ctypes.CDLL(oracle.SO)
     null.nullcuda_set_bool(case["attention_mask"] != "padded")
-    null.nullcuda_set_total(ctypes.c_uint64(capacity))
+    null.nullcuda_set_total(ctypes.c_uint64(total or capacity))
+    if total and total > capacity:
+        torch.cuda.mem_get_info()  # makes the context
+        assert null.cuMemAlloc_v2(ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(total - capacity)) == 0
     try:
         oracle.train(case, lambda _: None)
         verdict = "ran"
@@ -143,16 +154,17 @@ def packed(tokens):
     return "\n".join(lines + [line])
 
 
-def run_line(case, capacity):
-    r = oracle.forked(at_capacity, case, capacity)
+def run_line(case, capacity, total=None):
+    r = oracle.forked(at_capacity, case, capacity, total)
     assert "verdict" in r, r
-    return "run " + " ".join(str(x) for x in (capacity, *(r[k] for k in ("verdict", "allocations", "peak_allocated", "peak_reserved", "retries", "device_allocs", "device_frees"))))
+    said = " ".join(str(r[k]) for k in ("verdict", "allocations", "peak_allocated", "peak_reserved", "retries", "device_allocs", "device_frees"))
+    return f"expandable {total} {capacity} {said}" if total else f"run {capacity} {said}"
 
 
 def write(name, head, runs, events):
-    runs = sorted({int(r.split()[1]): r for r in runs}.items(), reverse=True)
+    runs = sorted(set(runs), key=lambda r: (r.split()[0] == "run", [int(n) for n in r.split()[1:3] if n.isdigit()]), reverse=True)
     with open(os.path.join(OUT, name + ".trace"), "w") as out:
-        out.write("\n".join(head + [r for _, r in runs] + ["events", events]) + "\n")
+        out.write("\n".join(head + runs + ["events", events]) + "\n")
 
 
 def record(name):
@@ -172,18 +184,38 @@ def record(name):
     print(name, len(r["tokens"]), "tokens", r["peak_allocated"], r["peak_reserved"], flush=True)
 
 
-def extend(name, capacities):
+def recorded_before(name):
     text = open(os.path.join(OUT, name + ".trace")).read()
     top, events = text.split("\nevents\n")
-    head, runs = [l for l in top.split("\n") if not l.startswith("run ")], [l for l in top.split("\n") if l.startswith("run ")]
-    case = json.loads(head[0][5:])
-    write(name, head, runs + [run_line(case, c) for c in capacities], events.strip())
+    is_run = lambda line: line.split()[0] in ("run", "expandable")
+    head, runs = [l for l in top.split("\n") if not is_run(l)], [l for l in top.split("\n") if is_run(l)]
+    return json.loads(head[0][5:]), head, runs, events.strip()
+
+
+def extend(name, capacities):
+    case, head, runs, events = recorded_before(name)
+    write(name, head, runs + [run_line(case, c) for c in capacities], events)
+
+
+def extend_expandable(name):
+    """On a device with the capacity for its total, and on a card with neighbours: from what the tensors take to what is reserved."""
+    case, head, runs, events = recorded_before(name)
+    runs = [r for r in runs if not r.startswith("expandable ")]
+    free = run_line(case, CARD, CARD).split()
+    low, high = (-(-int(n) // (2 * MIB)) for n in free[5:7])
+    capacities = sorted({high, high - 1, high + 40} | {low + (high - low) * i // 6 for i in range(6)})
+    lines = [run_line(case, c * 2 * MIB, total) for c in capacities for total in (CARD, c * 2 * MIB)]
+    write(name, head, runs + [" ".join(free)] + lines, events)
+    print(name, len(lines), "runs", flush=True)
 
 
 if __name__ == "__main__":
     args = sys.argv[1:]
     if args and args[0] == "--at":
         extend(args[2], [int(c) for c in args[1].split(",")])
+    elif args and args[0] == "--expandable":
+        for name in args[1:] or [name for name, case in CASES.items() if case.get("quantize") != "int8"]:
+            extend_expandable(name)  # int8 asks for other blocks here than on the oracle's own driver
     else:
         for name in args or CASES:
             record(name)

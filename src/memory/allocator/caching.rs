@@ -1,59 +1,12 @@
-//! The allocator itself: best fit, split, join, give back.
+//! The allocator itself: best fit, split, join. How it grows and gives back is in `segments` and
+//! `expandable`.
 
+use super::blocks::{Block, BlockHandle, Blocks, PoolKind, State};
+use super::expandable::Ranges;
 use super::pool::{FreeBlock, Pool};
-use super::{
-    BEYOND_ANY_DEVICE, MIN_BLOCK, Refusal, SMALL_REQUEST, Segment, SegmentSource, round_request,
-    segment_size,
-};
+use super::{BEYOND_ANY_DEVICE, MIN_BLOCK, PageSource, Refusal, SMALL_REQUEST, round_request};
+use crate::trace::AllocatorMode;
 use crate::units::Bytes;
-
-/// Names a block that [`CachingAllocator::allocate`] handed out, until it is freed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BlockHandle(u32);
-
-impl BlockHandle {
-    /// Names no block (an `Option` would take twice the memory, and replays copy many).
-    pub(super) const NONE: BlockHandle = BlockHandle(NONE);
-
-    /// Whether it names a block.
-    pub(super) fn is_some(self) -> bool {
-        self != BlockHandle::NONE
-    }
-}
-
-/// No block: the end of a segment.
-const NONE: u32 = u32::MAX;
-
-/// Which of PyTorch's two pools a block belongs to, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PoolKind {
-    /// Requests of up to 1 MiB, in segments of 2 MiB.
-    Small,
-    /// All others.
-    Large,
-}
-
-/// What a block is at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// A tensor lives in it.
-    Live,
-    /// It is in its pool.
-    Free,
-    /// It was joined to a neighbour or given back; its index waits to be used again.
-    Gone,
-}
-
-/// A part of a segment; neighbours are linked in the order of their addresses.
-#[derive(Debug, Clone, Copy)]
-struct Block {
-    address: u64,
-    size: u64,
-    before: u32,
-    after: u32,
-    pool: PoolKind,
-    state: State,
-}
 
 /// What the allocator holds at one moment, and held at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,37 +22,57 @@ pub struct Statistics {
     /// How often cached segments were given back because the source had run out
     /// (`num_alloc_retries`).
     pub retries: u64,
-    /// Segments that the source granted (`num_device_alloc`).
+    /// How often the source granted a segment, or pages at once (`num_device_alloc`).
     pub segments_granted: u64,
-    /// Segments given back while the step ran (`num_device_free`).
+    /// How often segments, or pages at once, were given back while the step ran
+    /// (`num_device_free`).
     pub segments_released: u64,
+}
+
+impl Statistics {
+    /// Counts what the source granted at once.
+    pub(super) fn grew(&mut self, bytes: Bytes) {
+        self.segments_granted += 1;
+        self.reserved += bytes;
+        self.peak_reserved = self.peak_reserved.max(self.reserved);
+    }
+
+    /// Counts what was given back at once.
+    pub(super) fn shrank(&mut self, bytes: Bytes) {
+        self.segments_released += 1;
+        self.reserved -= bytes;
+    }
 }
 
 /// PyTorch's caching allocator on one stream of one device.
 ///
 /// A block that is handed out may be larger than the rounded request: what would be left of it is
-/// not split off unless it is of use (512 B in the small pool, more than 1 MiB in the large one).
-/// `max_memory_allocated` counts the block.
+/// not split off unless it is of use (512 B in the small pool, more than 1 MiB in the large one;
+/// 512 B in both with expandable segments). `max_memory_allocated` counts the block.
 #[derive(Debug, Clone)]
 pub struct CachingAllocator<S> {
-    source: S,
-    blocks: Vec<Block>,
-    /// Indices into `blocks` that are [`State::Gone`].
-    unused: Vec<u32>,
-    small: Pool,
-    large: Pool,
-    statistics: Statistics,
+    pub(super) source: S,
+    pub(super) blocks: Blocks,
+    pub(super) small: Pool,
+    pub(super) large: Pool,
+    /// The address ranges of expandable segments; nothing without them.
+    pub(super) ranges: Option<Ranges>,
+    pub(super) statistics: Statistics,
 }
 
-impl<S: SegmentSource> CachingAllocator<S> {
+impl<S: PageSource> CachingAllocator<S> {
     /// Makes an allocator that holds nothing yet.
-    pub fn new(source: S) -> CachingAllocator<S> {
+    pub fn new(source: S, mode: AllocatorMode) -> CachingAllocator<S> {
+        let ranges = match mode {
+            AllocatorMode::Default => None,
+            AllocatorMode::Expandable { total } => Some(Ranges::new(total)),
+        };
         CachingAllocator {
             source,
-            blocks: Vec::new(),
-            unused: Vec::new(),
+            blocks: Blocks::default(),
             small: Pool::default(),
             large: Pool::default(),
+            ranges,
             statistics: Statistics::default(),
         }
     }
@@ -109,20 +82,20 @@ impl<S: SegmentSource> CachingAllocator<S> {
     /// # Errors
     ///
     /// [`Refusal::OutOfMemory`] where PyTorch raises `torch.OutOfMemoryError`: no cached block
-    /// fits, the source refused a segment, and refused it again after every segment without a live
-    /// block had been given back. [`Refusal::Failed`] when the source broke.
+    /// fits, the source refused more, and refused it again after every segment or page without a
+    /// live block had been given back. [`Refusal::Failed`] when the source broke.
     pub fn allocate(&mut self, requested: Bytes) -> Result<BlockHandle, Refusal<S::Error>> {
         if requested > BEYOND_ANY_DEVICE {
             return Err(Refusal::OutOfMemory);
         }
         let size = round_request(requested);
-        let kind = if size <= SMALL_REQUEST { PoolKind::Small } else { PoolKind::Large };
-        let whole = match self.pool(kind).take_best_fit(size.get()) {
+        let kind = pool_of(size);
+        let whole = match self.take_best_fit(kind, size.get()) {
             Some(found) => found.block,
-            None => self.new_segment(kind, size)?,
+            None => self.grow(kind, size)?,
         };
         let taken = self.take(kind, whole, size.get());
-        self.statistics.allocated += Bytes::new(self.blocks[taken as usize].size);
+        self.statistics.allocated += Bytes::new(self.blocks[taken].size);
         self.statistics.peak_allocated =
             self.statistics.peak_allocated.max(self.statistics.allocated);
         Ok(BlockHandle(taken))
@@ -137,9 +110,9 @@ impl<S: SegmentSource> CachingAllocator<S> {
             return None;
         }
         let size = round_request(requested);
-        let kind = if size <= SMALL_REQUEST { PoolKind::Small } else { PoolKind::Large };
-        let whole = self.pool(kind).best_fit(size.get())?;
-        let splits = worth_splitting(kind, whole - size.get());
+        let kind = pool_of(size);
+        let whole = self.best_fit(kind, size.get())?;
+        let splits = self.is_worth_splitting(kind, whole - size.get());
         let taken = if splits { size } else { Bytes::new(whole) };
         let statistics = &mut self.statistics;
         statistics.peak_allocated = statistics.peak_allocated.max(statistics.allocated + taken);
@@ -151,39 +124,29 @@ impl<S: SegmentSource> CachingAllocator<S> {
     /// The handle must be one that is live; it names nothing afterwards.
     pub fn free(&mut self, handle: BlockHandle) {
         let index = handle.0;
-        let mut block = self.blocks[index as usize];
-        debug_assert_eq!(block.state, State::Live, "only a live block is freed");
-        self.statistics.allocated -= Bytes::new(block.size);
-        let before = self.free_neighbour(block.before);
-        let after = self.free_neighbour(block.after);
-        if let Some(joined) = before {
-            let neighbour = self.blocks[joined.block as usize];
-            block.address = neighbour.address;
-            block.size += neighbour.size;
-            block.before = neighbour.before;
-            self.link_before(index, block.before);
-            self.forget(joined.block);
+        debug_assert_eq!(self.blocks[index].state, State::Live, "only a live block is freed");
+        self.statistics.allocated -= Bytes::new(self.blocks[index].size);
+        self.make_free(index);
+    }
+
+    /// Joins a block that is in no pool with its free neighbours, and puts it into its pool.
+    pub(super) fn make_free(&mut self, index: u32) {
+        let Block { before, after, pool, .. } = self.blocks[index];
+        for neighbour in [before, after] {
+            if let Some(neighbour) = self.blocks.neighbour(neighbour, State::Free) {
+                let joined = self.as_free(neighbour);
+                self.pool(pool).remove(joined);
+                self.blocks.join(index, neighbour);
+            }
         }
-        if let Some(joined) = after {
-            let neighbour = self.blocks[joined.block as usize];
-            block.size += neighbour.size;
-            block.after = neighbour.after;
-            self.link_after(index, block.after);
-            self.forget(joined.block);
-        }
-        block.state = State::Free;
-        self.blocks[index as usize] = block;
-        let free = FreeBlock { size: block.size, address: block.address, block: index };
-        let pool = self.pool(block.pool);
-        for joined in [before, after].into_iter().flatten() {
-            pool.remove(joined);
-        }
-        pool.insert(free);
+        self.blocks[index].state = State::Free;
+        let free = self.as_free(index);
+        self.pool(pool).insert(free);
     }
 
     /// Returns a live block's address and size.
     pub fn block(&self, handle: BlockHandle) -> (u64, Bytes) {
-        let block = self.blocks[handle.0 as usize];
+        let block = self.blocks[handle.0];
         (block.address, Bytes::new(block.size))
     }
 
@@ -192,139 +155,106 @@ impl<S: SegmentSource> CachingAllocator<S> {
         self.statistics
     }
 
-    /// Returns where the segments come from.
+    /// Returns where the memory comes from.
     pub fn source(&self) -> &S {
         &self.source
     }
 
-    /// Returns where the segments come from, to change it.
+    /// Returns where the memory comes from, to change it.
     pub(super) fn source_mut(&mut self) -> &mut S {
         &mut self.source
     }
 
-    /// Gives every segment back, whatever lives in it.
+    /// Gives everything back, whatever lives in it.
     ///
     /// # Errors
     ///
-    /// The first failure of the source; the other segments are given back all the same.
+    /// The first failure of the source; the rest is given back all the same.
     pub fn give_back_all(mut self) -> Result<(), S::Error> {
-        let mut result = Ok(());
-        for block in &self.blocks {
-            if block.state != State::Gone && block.before == NONE {
-                let released = self.source.release(Segment { address: block.address });
-                result = result.and(released);
-            }
+        match self.ranges.take() {
+            None => self.give_back_segments(),
+            Some(ranges) => self.give_back_ranges(&ranges),
         }
-        result
     }
 
-    /// Returns a new segment as one block that is in no pool.
-    fn new_segment(&mut self, kind: PoolKind, size: Bytes) -> Result<u32, Refusal<S::Error>> {
-        let bytes = segment_size(size);
-        let segment = match self.source.allocate(bytes) {
+    /// Returns a block of at least `size` that is in no pool, of memory that is new at least in
+    /// part; where there is none left, what is cached is given back first.
+    fn grow(&mut self, kind: PoolKind, size: Bytes) -> Result<u32, Refusal<S::Error>> {
+        match self.grow_once(kind, size) {
             Err(Refusal::OutOfMemory) => {
                 self.release_cached().map_err(Refusal::Failed)?;
                 self.statistics.retries += 1;
-                self.source.allocate(bytes)?
+                self.grow_once(kind, size)
             }
-            answer => answer?,
-        };
-        self.statistics.segments_granted += 1;
-        self.statistics.reserved += bytes;
-        self.statistics.peak_reserved = self.statistics.peak_reserved.max(self.statistics.reserved);
-        Ok(self.remember(Block {
-            address: segment.address,
-            size: bytes.get(),
-            before: NONE,
-            after: NONE,
-            pool: kind,
-            state: State::Free,
-        }))
+            answer => answer,
+        }
+    }
+
+    fn grow_once(&mut self, kind: PoolKind, size: Bytes) -> Result<u32, Refusal<S::Error>> {
+        match self.ranges {
+            None => self.new_segment(kind, size),
+            Some(_) => self.map_pages(kind, size),
+        }
+    }
+
+    fn release_cached(&mut self) -> Result<(), S::Error> {
+        match self.ranges {
+            None => self.release_segments(),
+            Some(_) => self.release_pages(),
+        }
+    }
+
+    fn take_best_fit(&mut self, kind: PoolKind, size: u64) -> Option<FreeBlock> {
+        if self.ranges.is_none() {
+            return self.pool(kind).take_best_fit(size);
+        }
+        let CachingAllocator { blocks, small, large, .. } = self;
+        let pool = if kind == PoolKind::Small { small } else { large };
+        pool.take_best_fit_with(size, |index| room_behind(blocks, index))
+    }
+
+    /// Returns the size of the block that [`take_best_fit`](Self::take_best_fit) takes.
+    fn best_fit(&self, kind: PoolKind, size: u64) -> Option<u64> {
+        let pool = if kind == PoolKind::Small { &self.small } else { &self.large };
+        match self.ranges {
+            None => pool.best_fit(size),
+            Some(_) => pool.best_fit_with(size, |index| room_behind(&self.blocks, index)),
+        }
     }
 
     /// Makes the first `size` bytes of a block that is in no pool live, or all of it where the rest
     /// would be of no use; a rest goes back into the pool.
     fn take(&mut self, kind: PoolKind, index: u32, size: u64) -> u32 {
-        let whole = self.blocks[index as usize];
-        if !worth_splitting(kind, whole.size - size) {
-            self.blocks[index as usize].state = State::Live;
+        let whole = self.blocks[index];
+        if !self.is_worth_splitting(kind, whole.size - size) {
+            self.blocks[index].state = State::Live;
             return index;
         }
-        let taken = self.remember(Block { size, after: index, state: State::Live, ..whole });
-        self.link_before(taken, whole.before);
-        let rest = &mut self.blocks[index as usize];
-        rest.before = taken;
+        let rest = &mut self.blocks[index];
         rest.address += size;
         rest.size -= size;
         rest.state = State::Free;
-        let free = FreeBlock { size: rest.size, address: rest.address, block: index };
+        let taken = self.blocks.insert(Block { size, after: index, state: State::Live, ..whole });
+        let free = self.as_free(index);
         self.pool(kind).insert(free);
         taken
     }
 
-    /// Gives back every segment that is one free block: the large pool's, then the small one's,
-    /// each from its smallest to its largest.
-    fn release_cached(&mut self) -> Result<(), S::Error> {
-        let CachingAllocator { source, blocks, unused, small, large, statistics } = self;
-        let mut result = Ok(());
-        for pool in [large, small] {
-            pool.retain(|index| {
-                let block = &mut blocks[index as usize];
-                if result.is_err() || block.before != NONE || block.after != NONE {
-                    return true;
-                }
-                result = source.release(Segment { address: block.address });
-                statistics.reserved -= Bytes::new(block.size);
-                statistics.segments_released += 1;
-                block.state = State::Gone;
-                unused.push(index);
-                false
-            });
-        }
-        result
-    }
-
-    fn free_neighbour(&self, index: u32) -> Option<FreeBlock> {
-        let block = self.blocks.get(index as usize)?;
-        (block.state == State::Free).then_some(FreeBlock {
-            size: block.size,
-            address: block.address,
-            block: index,
-        })
-    }
-
-    fn link_before(&mut self, index: u32, before: u32) {
-        if let Some(neighbour) = self.blocks.get_mut(before as usize) {
-            neighbour.after = index;
+    /// Whether what is left of a block becomes one of its own (`should_split`).
+    fn is_worth_splitting(&self, kind: PoolKind, rest: u64) -> bool {
+        match kind {
+            PoolKind::Large if self.ranges.is_none() => rest > SMALL_REQUEST.get(),
+            PoolKind::Large | PoolKind::Small => rest >= MIN_BLOCK.get(),
         }
     }
 
-    fn link_after(&mut self, index: u32, after: u32) {
-        if let Some(neighbour) = self.blocks.get_mut(after as usize) {
-            neighbour.before = index;
-        }
+    /// Returns what its pool knows of a block.
+    pub(super) fn as_free(&self, index: u32) -> FreeBlock {
+        let Block { size, address, .. } = self.blocks[index];
+        FreeBlock { size, address, block: index }
     }
 
-    fn remember(&mut self, block: Block) -> u32 {
-        match self.unused.pop() {
-            Some(index) => {
-                self.blocks[index as usize] = block;
-                index
-            }
-            None => {
-                let index = u32::try_from(self.blocks.len()).expect("fewer blocks than addresses");
-                self.blocks.push(block);
-                index
-            }
-        }
-    }
-
-    fn forget(&mut self, index: u32) {
-        self.blocks[index as usize].state = State::Gone;
-        self.unused.push(index);
-    }
-
-    fn pool(&mut self, kind: PoolKind) -> &mut Pool {
+    pub(super) fn pool(&mut self, kind: PoolKind) -> &mut Pool {
         match kind {
             PoolKind::Small => &mut self.small,
             PoolKind::Large => &mut self.large,
@@ -332,10 +262,13 @@ impl<S: SegmentSource> CachingAllocator<S> {
     }
 }
 
-/// Whether what is left of a block becomes one of its own (`should_split`).
-fn worth_splitting(kind: PoolKind, rest: u64) -> bool {
-    match kind {
-        PoolKind::Small => rest >= MIN_BLOCK.get(),
-        PoolKind::Large => rest > SMALL_REQUEST.get(),
-    }
+/// Returns the pool that serves a rounded request.
+fn pool_of(size: Bytes) -> PoolKind {
+    if size <= SMALL_REQUEST { PoolKind::Small } else { PoolKind::Large }
+}
+
+/// Returns the bytes of addresses behind a block that have no memory yet: what it could grow by.
+fn room_behind(blocks: &Blocks, index: u32) -> u64 {
+    let behind = blocks.neighbour(blocks[index].after, State::Unmapped);
+    behind.map_or(0, |behind| blocks[behind].size)
 }

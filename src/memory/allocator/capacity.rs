@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use super::{GRANULE, Refusal, Segment, SegmentSource};
+use super::{GRANULE, PageSource, Refusal, Segment, SegmentSource};
 use crate::units::Bytes;
 
 /// A simulated device of a certain capacity.
@@ -21,6 +21,8 @@ pub struct Capacity {
     smallest_refused: Option<Bytes>,
     segments: Vec<(Segment, Bytes)>,
     next_address: u64,
+    /// Reserved ranges, ascending: start and bytes.
+    ranges: Vec<(u64, Bytes)>,
 }
 
 impl Capacity {
@@ -45,6 +47,7 @@ impl Capacity {
             smallest_refused: None,
             segments: Vec::new(),
             next_address: Capacity::FIRST_ADDRESS,
+            ranges: Vec::new(),
         }
     }
 
@@ -97,21 +100,34 @@ impl Capacity {
     }
 }
 
-impl SegmentSource for Capacity {
-    type Error = Infallible;
-
-    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
-        let bytes = bytes.round_up(self.granule);
+impl Capacity {
+    /// Takes so much more if it is there, and remembers what was granted and refused.
+    fn take(&mut self, bytes: Bytes) -> Result<(), Refusal<Infallible>> {
         let total = self.held + bytes;
         if total > self.capacity {
             let refused = self.smallest_refused.map_or(total, |smallest| smallest.min(total));
             self.smallest_refused = Some(refused);
             return Err(Refusal::OutOfMemory);
         }
-        let segment = Segment { address: self.next_address };
-        self.next_address += bytes.get();
         self.held = total;
         self.largest_granted = self.largest_granted.max(total);
+        Ok(())
+    }
+
+    /// Returns what the driver takes for so many bytes of pages.
+    fn taken_by_pages(&self, bytes: Bytes, page: Bytes) -> Bytes {
+        Bytes::new(bytes.get() / page.get() * page.round_up(self.granule).get())
+    }
+}
+
+impl SegmentSource for Capacity {
+    type Error = Infallible;
+
+    fn allocate(&mut self, bytes: Bytes) -> Result<Segment, Refusal<Infallible>> {
+        let bytes = bytes.round_up(self.granule);
+        self.take(bytes)?;
+        let segment = Segment { address: self.next_address };
+        self.next_address += bytes.get();
         self.segments.push((segment, bytes));
         Ok(segment)
     }
@@ -121,6 +137,30 @@ impl SegmentSource for Capacity {
             let (_, bytes) = self.segments.remove(place);
             self.held -= bytes;
         }
+        Ok(())
+    }
+}
+
+/// Ranges of addresses ascend too; those at the end are used again once they are given back.
+impl PageSource for Capacity {
+    fn reserve(&mut self, bytes: Bytes) -> Result<u64, Infallible> {
+        let last = self.ranges.last();
+        let address = last.map_or(Capacity::FIRST_ADDRESS, |&(start, bytes)| start + bytes.get());
+        self.ranges.push((address, bytes));
+        Ok(address)
+    }
+
+    fn map(&mut self, _: u64, bytes: Bytes, page: Bytes) -> Result<(), Refusal<Infallible>> {
+        self.take(self.taken_by_pages(bytes, page))
+    }
+
+    fn unmap(&mut self, _: u64, bytes: Bytes, page: Bytes) -> Result<(), Infallible> {
+        self.held -= self.taken_by_pages(bytes, page);
+        Ok(())
+    }
+
+    fn release_range(&mut self, address: u64, _: Bytes) -> Result<(), Infallible> {
+        self.ranges.retain(|&(start, _)| start != address);
         Ok(())
     }
 }

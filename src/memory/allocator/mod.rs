@@ -1,24 +1,29 @@
 //! PyTorch's caching allocator, replayed over a trace by its own rules.
 //!
-//! What decides whether a step fits is in four files: the free blocks of a pool (`pool`), the
-//! allocator that splits, joins and gives back (`caching`), a device that is not there
-//! (`capacity`), and the driver of a whole trace ([`replay()`]). Segments come from behind
-//! `SegmentSource`, so the same decisions run on a simulated capacity and on a real device.
+//! What decides whether a step fits: blocks and their neighbours (`blocks`), the free ones of a pool
+//! (`pool`), the allocator that hands out, splits and joins them (`caching`), the two ways in which
+//! it takes memory from the device and gives it back (`segments`, by cudaMalloc; `expandable`, by
+//! pages mapped into a range of addresses: `expandable_segments:True`), a device that is not there
+//! (`capacity`), and the driver of a whole trace ([`replay()`]). Memory comes from behind
+//! [`PageSource`], so the same decisions run on a simulated capacity and on a real device.
 //!
-//! This is the allocator as it is without settings: no `max_split_size_mb` (so no block is
+//! This is the allocator as it is with no other setting: no `max_split_size_mb` (so no block is
 //! oversize, and `release_available_cached_blocks` does nothing), no `roundup_power2_divisions`,
-//! no memory fraction (so no garbage collection), no expandable segments, one stream, no CUDA
-//! graphs.
+//! no memory fraction (so no garbage collection), one stream, no CUDA graphs.
 //!
 //! Source: c10/cuda/CUDACachingAllocator.cpp and c10/core/AllocatorConfig.h of PyTorch 2.15; the
-//! rules are those of 2.8 too. Checked against both programs' own statistics, to the byte, in
-//! tests/allocator_against_pytorch.rs.
+//! rules are those of 2.8 and 2.4 too. Checked against these programs' own statistics, to the byte,
+//! in tests/allocator_against_pytorch.rs and tests/allocator_random.rs.
 
+mod blocks;
 pub mod caching;
 pub mod capacity;
+mod expandable;
 mod pool;
 pub(in crate::memory) mod replay;
+mod segments;
 
+pub use blocks::BlockHandle;
 pub use caching::CachingAllocator;
 pub use capacity::Capacity;
 pub use replay::{Outcome, Replay, replay};
@@ -105,6 +110,24 @@ pub trait SegmentSource {
     fn release(&mut self, segment: Segment) -> Result<(), Self::Error>;
 }
 
+/// Where the pages of expandable segments come from, beside segments.
+///
+/// Addresses and bytes are multiples of `page`, counted from the start of a range.
+pub trait PageSource: SegmentSource {
+    /// Reserves `bytes` of addresses, with no memory behind them; returns their start.
+    fn reserve(&mut self, bytes: Bytes) -> Result<u64, Self::Error>;
+
+    /// Puts memory behind `bytes` of addresses, page by page; all of them or, when it runs out of
+    /// memory on the way, none.
+    fn map(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), Refusal<Self::Error>>;
+
+    /// Gives the memory behind `bytes` of addresses back.
+    fn unmap(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), Self::Error>;
+
+    /// Gives a whole range of addresses back, with no memory behind any.
+    fn release_range(&mut self, address: u64, bytes: Bytes) -> Result<(), Self::Error>;
+}
+
 impl<S: SegmentSource> SegmentSource for &mut S {
     type Error = S::Error;
 
@@ -114,6 +137,24 @@ impl<S: SegmentSource> SegmentSource for &mut S {
 
     fn release(&mut self, segment: Segment) -> Result<(), S::Error> {
         (**self).release(segment)
+    }
+}
+
+impl<S: PageSource> PageSource for &mut S {
+    fn reserve(&mut self, bytes: Bytes) -> Result<u64, S::Error> {
+        (**self).reserve(bytes)
+    }
+
+    fn map(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), Refusal<S::Error>> {
+        (**self).map(address, bytes, page)
+    }
+
+    fn unmap(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), S::Error> {
+        (**self).unmap(address, bytes, page)
+    }
+
+    fn release_range(&mut self, address: u64, bytes: Bytes) -> Result<(), S::Error> {
+        (**self).release_range(address, bytes)
     }
 }
 

@@ -42,6 +42,54 @@ impl Pool {
         self.sizes.get(self.class(size)).copied()
     }
 
+    /// As [`take_best_fit`](Self::take_best_fit), with blocks that can grow by `room`.
+    pub fn take_best_fit_with(
+        &mut self,
+        size: u64,
+        room: impl Fn(u32) -> u64,
+    ) -> Option<FreeBlock> {
+        let (class, place) = self.find_with(size, room)?;
+        let found = self.sizes[class];
+        let (address, block) = self.blocks[class].remove(place);
+        self.drop_if_empty(class);
+        Some(FreeBlock { size: found, address, block })
+    }
+
+    /// As [`best_fit`](Self::best_fit), with blocks that can grow by `room`.
+    pub fn best_fit_with(&self, size: u64, room: impl Fn(u32) -> u64) -> Option<u64> {
+        self.find_with(size, room).map(|(class, _)| self.sizes[class])
+    }
+
+    /// Returns the place of the first block of at least `size`, in the pool's order, after which
+    /// none is smaller: a block counts as large as it can grow by the `room` behind it.
+    ///
+    /// Source: `get_free_block`, which goes on only while the next one counts for less.
+    fn find_with(&self, size: u64, room: impl Fn(u32) -> u64) -> Option<(usize, usize)> {
+        let mut class = self.class(size);
+        let mut place = self.blocks.get(class)?.len() - 1;
+        let mut beyond = room(self.blocks[class][place].1);
+        // A block that cannot grow is followed by none that counts for less.
+        while beyond > 0 {
+            let next = match place {
+                0 => (class + 1, self.blocks.get(class + 1).map_or(0, |list| list.len() - 1)),
+                _ => (class, place - 1),
+            };
+            let Some(&next_size) = self.sizes.get(next.0) else { break };
+            let next_beyond = room(self.blocks[next.0][next.1].1);
+            if next_size + next_beyond >= self.sizes[class] + beyond {
+                break;
+            }
+            ((class, place), beyond) = (next, next_beyond);
+        }
+        Some((class, place))
+    }
+
+    /// Returns every block, in the pool's order.
+    pub fn in_order(&self) -> Vec<u32> {
+        let lists = self.blocks.iter().map(|list| list.iter().rev());
+        lists.flatten().map(|&(_, block)| block).collect()
+    }
+
     /// Adds a block.
     pub fn insert(&mut self, free: FreeBlock) {
         let class = self.class(free.size);

@@ -1,8 +1,8 @@
 //! A whole trace, driven through the allocator.
 
-use super::caching::BlockHandle;
 use super::{
-    BEYOND_ANY_DEVICE, CachingAllocator, Refusal, SegmentSource, round_request, segment_size,
+    BEYOND_ANY_DEVICE, BlockHandle, CachingAllocator, PageSource, Refusal, round_request,
+    segment_size,
 };
 use crate::memory::trace::{BlockId, Event, Trace};
 use crate::units::Bytes;
@@ -34,9 +34,9 @@ pub struct Replay {
     pub peak_reserved: Bytes,
     /// How often cached segments were given back because the source had run out.
     pub retries: u64,
-    /// Segments that the source granted.
+    /// How often the source granted a segment, or pages at once.
     pub segments_granted: u64,
-    /// Segments given back while the step ran; the rest is given back at its end.
+    /// How often they were given back while the step ran; the rest is given back at its end.
     pub segments_released: u64,
 }
 
@@ -47,7 +47,8 @@ impl Replay {
     }
 }
 
-/// Replays a trace by PyTorch's rules, on segments from `source`; all of them are given back.
+/// Replays a trace by PyTorch's rules in the trace's mode, on memory from `source`; all of it is
+/// given back.
 ///
 /// An allocation of no bytes takes nothing, as in PyTorch. A free of what is not live is passed
 /// over; [`Trace::check`] finds such traces.
@@ -56,7 +57,7 @@ impl Replay {
 ///
 /// What the source failed with; running out of memory is an [`Outcome`]. Everything obtained before
 /// is given back, as far as the source lets it.
-pub fn replay<S: SegmentSource>(trace: &Trace, source: &mut S) -> Result<Replay, S::Error> {
+pub fn replay<S: PageSource>(trace: &Trace, source: &mut S) -> Result<Replay, S::Error> {
     let mut run = Run::new(trace, source);
     let outcome = run.advance(trace.events.len(), |_, _| {});
     let replay = outcome.map(|outcome| run.result(outcome));
@@ -73,12 +74,12 @@ pub(in crate::memory) struct Run<'t, S> {
     peak_event: usize,
 }
 
-impl<'t, S: SegmentSource> Run<'t, S> {
+impl<'t, S: PageSource> Run<'t, S> {
     /// Starts before the first event.
     pub fn new(trace: &'t Trace, source: S) -> Run<'t, S> {
         Run {
             trace,
-            allocator: CachingAllocator::new(source),
+            allocator: CachingAllocator::new(source, trace.allocator),
             places: vec![BlockHandle::NONE; trace.blocks.len()],
             next_event: 0,
             peak_event: 0,
