@@ -30,7 +30,8 @@ fn step(micro_batch: MicroBatch) -> Trace {
         .collect();
     let ids = || (0..5).map(BlockId);
     let events = ids().map(Event::Alloc).chain(ids().skip(2).map(Event::Free)).collect::<Vec<_>>();
-    Trace { blocks, events, modules: vec![String::new()], phases: vec![(0, Phase::Forward)] }
+    let phases = vec![(0, Phase::Forward)];
+    Trace { blocks, events, modules: vec![String::new()], phases, ..Trace::default() }
 }
 
 /// A device that has what the neighbours leave: the list's next figure at each look.
