@@ -3,6 +3,8 @@
 //!
 //! tests/oracle/allocator_random.py has PyTorch serve them and describes the data.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use std::path::Path;
 
 use oomph::memory::allocator::{Capacity, Outcome, replay};
