@@ -133,7 +133,8 @@ impl PageSource for Ledger {
     }
 
     fn map(&mut self, address: u64, bytes: Bytes, page: Bytes) -> Result<(), Refusal<u64>> {
-        let (start, range) = self.ranges.range(..=address).next_back().unwrap();
+        let (start, range) =
+            self.ranges.range(..=address).next_back().expect("pages lie in a range");
         let offset = Bytes::new(address - start);
         assert_eq!((offset.round_up(page), bytes.round_up(page)), (offset, bytes));
         assert!(bytes > Bytes::ZERO);
