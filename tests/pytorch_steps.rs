@@ -256,6 +256,17 @@ fn adapters_beside_other_setups_need_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Adapters beside experts, and parameters of theirs frozen; with transformers 5 products by group keep
+/// what the gradients that are asked for need.
+#[test]
+fn mixtures_trained_in_part_need_what_pytorch_needs() {
+    let new = include_str!("data/moe_tuned_torch2.15.jsonl");
+    let mut out = errors("mixtures in part, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/moe_tuned_torch2.8.jsonl");
+    out.extend(errors("mixtures in part, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Sizes that were not looked at while the code was written; reported, not worked on. On torch 2.15
 /// PyTorch itself fails at one of them: a bias in 8 bits is cast once, which recomputing finds out.
 #[test]

@@ -20,7 +20,7 @@ mod tape;
 mod tensor;
 pub mod work;
 
-use crate::model::adapters::{self, Lora};
+use crate::model::adapters::{self, Lora, Targets};
 use crate::model::config::{ModelConfig, Task};
 use crate::model::freeze::{Frozen, freeze, freeze_named, require_input_gradient};
 use crate::model::graph::Graph;
@@ -38,6 +38,9 @@ pub enum StepError {
     /// A setup that is part of the design and not yet of the code.
     #[error("{0} is not supported yet")]
     NotYet(String),
+    /// Adapters on experts that are one tensor for all.
+    #[error("lora on the experts or the router of a mixture is not supported yet with transformers 5")]
+    LoraOnExperts,
     /// A `model_type` that transformers runs with eager attention only.
     #[error("transformers refuses sdpa for {0}: its attention has to be eager")]
     SdpaRefused(&'static str),
@@ -125,10 +128,6 @@ fn tuned(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Graph, S
         (None, Some(_)) if !is_causal_decoder(model) => {
             Err(StepError::NotYet(format!("freezing parameters of {}", model.model_type())))
         }
-        // `grouped_mm` keeps what the gradients that are asked for need; not worked out.
-        (None, Some(_)) if model.has_experts() => {
-            Err(StepError::NotYet("freezing parameters of a mixture of experts".to_owned()))
-        }
         (None, Some(frozen)) => {
             frozen_graph(&mut graph, frozen, setup)?;
             Ok(graph)
@@ -183,12 +182,12 @@ fn adapted(
     lora: &Lora,
     setup: &Setup,
 ) -> Result<Graph, StepError> {
-    if model.has_experts() {
-        return Err(StepError::NotYet("lora on a mixture of experts".to_owned()));
-    }
     let classifies = matches!(model, ModelConfig::Decoder(_)) && !is_causal_decoder(model);
     if !classifies && !is_causal_decoder(model) {
         return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
+    }
+    if model.has_experts() && setup.transformers >= Version::new(5, 0) {
+        experts_left_alone(lora)?;
     }
     if setup.loss == Loss::Fused && lora.is_target(adapters::HEAD) {
         return Err(StepError::HeadIsFused);
@@ -204,6 +203,24 @@ fn adapted(
     adapters::adapt(graph, lora, input_gradients, autocast).ok_or_else(|| {
         StepError::NoTarget(adapters::linears(graph).into_iter().map(str::to_owned).collect())
     })
+}
+
+/// Refuses adapters on experts that are one tensor for all, which peft takes every linear layer of
+/// transformers 4's experts for, and wraps in another way (`ParamWrapper`).
+///
+/// Source: peft 0.21 `utils/transformers_weight_conversion.py`, `tuners/lora/layer.py`.
+fn experts_left_alone(lora: &Lora) -> Result<(), StepError> {
+    const WRAPPED: [&str; 10] = [
+        "gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate_up_proj", "experts", "mlp",
+    ];
+    let are_targets = match &lora.targets {
+        Targets::AllLinear => true,
+        Targets::Named(names) => names.iter().any(|name| {
+            let last = name.rsplit('.').next().unwrap_or_default();
+            WRAPPED.contains(&last)
+        }),
+    };
+    if are_targets { Err(StepError::LoraOnExperts) } else { Ok(()) }
 }
 
 /// Runs a graph; the names of its modules go over to the trace.

@@ -124,7 +124,10 @@ fn backward(op: &Backward, saved: &[Tensor], grad: &Tensor, needs: &[bool]) -> u
             let products = needs[1..].iter().filter(|need| **need).count() as u64;
             saved.first().map_or(0, |factor| of_pair(factor, needs[1], products))
         }
-        Backward::GroupedMm => of_pair(&saved[0], false, products),
+        Backward::GroupedMm(layouts) => {
+            let inner = layouts[0].0.as_slice().last().copied().unwrap_or(1);
+            grad.numel().saturating_mul(inner).saturating_mul(products)
+        }
         Backward::Conv2d(_) => convolution(grad, &saved[1]).saturating_mul(products),
         Backward::Linear4bit([_, inputs]) | Backward::Linear8bit { sizes: [_, inputs], .. } => {
             grad.numel().saturating_mul(*inputs)

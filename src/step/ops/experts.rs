@@ -160,17 +160,26 @@ impl Tape<'_> {
     /// `grouped_mm(x, weight, offs)`: rows of x by the matrix of their group.
     pub fn grouped_mm(&mut self, x: &Tensor, weight: &Tensor, offsets: &Tensor) -> Tensor {
         let sizes = Dims::new(&[x.sizes.as_slice()[0], weight.sizes.as_slice()[2]]);
-        let saves = [x, weight, offsets];
-        let meta = [(sizes, x.dtype)];
-        let edge = self.record(Backward::GroupedMm, &[x, weight], &saves, &meta);
+        // Each factor is kept for the other's gradient.
+        let kept_x = weight.edge.is_some().then_some(x);
+        let kept_weight = x.edge.is_some().then_some(weight);
+        let saves: Vec<&Tensor> = kept_x.into_iter().chain(kept_weight).chain([offsets]).collect();
+        let layouts = [(x.sizes, x.strides), (weight.sizes, weight.strides)];
+        let op = Backward::GroupedMm(Box::new(layouts));
+        let edge = self.record(op, &[x, weight], &saves, &[(sizes, x.dtype)]);
         self.result(sizes, sizes.contiguous_strides(), x.dtype, edge)
     }
 
     /// The weights' gradient, laid out as the weights are, then the rows'.
-    pub fn grouped_mm_backward(&mut self, saved: &[Tensor], needs: &[bool]) -> Grads {
-        let like = |x: &Tensor| self.empty_strided(x.sizes, x.strides, x.dtype);
-        let grad_weight = needs[1].then(|| like(&saved[1]));
-        let grad_x = needs[0].then(|| like(&saved[0]));
+    pub fn grouped_mm_backward(
+        &mut self,
+        grad: &Tensor,
+        [x, weight]: &[(Dims, Dims); 2],
+        needs: &[bool],
+    ) -> Grads {
+        let like = |&(sizes, strides): &(Dims, Dims)| self.empty_strided(sizes, strides, grad.dtype);
+        let grad_weight = needs[1].then(|| like(weight));
+        let grad_x = needs[0].then(|| like(x));
         Grads::from_iter([grad_x, grad_weight])
     }
 

@@ -152,8 +152,8 @@ pub enum Backward {
     },
     /// Passes the gradient on, and picks from it what was added.
     IndexAdd,
-    /// `grouped_mm`
-    GroupedMm,
+    /// `grouped_mm`: sizes and strides of rows and weights; boxed, since rare.
+    GroupedMm(Box<[(Dims, Dims); 2]>),
     /// Repeats the gradient along what was summed.
     ///
     /// Sizes with the summed dimension as one, and of the whole; boxed, or every node would be as
@@ -240,7 +240,7 @@ impl Tape<'_> {
             }
             Backward::IndexPairs { sizes } => one(self.index_pairs_backward(grad, saved, *sizes)),
             Backward::IndexAdd => self.index_add_backward(grad, saved, needs),
-            Backward::GroupedMm => self.grouped_mm_backward(saved, needs),
+            Backward::GroupedMm(layouts) => self.grouped_mm_backward(grad, layouts, needs),
             Backward::ExpandTo(shapes) => {
                 let kept = self.reshape_data(grad, shapes.0);
                 one(self.expand(&kept, shapes.1))
