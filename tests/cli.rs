@@ -113,6 +113,12 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
         2,
         &["not yet", "lora on a classifier", "leave --lora out"],
     ),
+    (
+        "estimate qwen3-30b-a3b --lora r=8,targets=all-linear",
+        2,
+        &["router", "targets=q_proj+k_proj"],
+    ),
+    ("estimate gpt2 --gpu sim:4090", 2, &["no built-in GPU `4090`", "sim:rtx-4090"]),
     ("estimate convnext-tiny-224 --precision bf16", 2, &["bfloat16", "--precision amp-fp16"]),
     ("estimate convnext-tiny-224 --image-size 31 --precision fp32", 2, &["32 to 16384 pixels"]),
     ("estimate gpt2 --task seq2seq-lm", 2, &["--task causal-lm", "seq2seq-lm"]),

@@ -458,8 +458,9 @@ impl From<StepError> for CliError {
                     .hint("--lora r=16,targets=all-linear")
             }
             StepError::NoFusedLoss(_) => CliError::usage(error.to_string()).hint("--loss standard"),
-            StepError::LoraOnExperts => CliError::usage(error.to_string())
-                .hint("name layers of the attention: --lora r=16,targets=q_proj+k_proj+v_proj+o_proj"),
+            StepError::LoraOnExperts => CliError::usage(error.to_string()).hint(
+                "name layers of the attention: --lora r=16,targets=q_proj+k_proj+v_proj+o_proj",
+            ),
             StepError::NothingOnQuantized(_) => {
                 CliError::usage(error.to_string()).hint("--lora r=16, or leave --quantize out")
             }

@@ -39,7 +39,9 @@ pub enum StepError {
     #[error("{0} is not supported yet")]
     NotYet(String),
     /// Adapters on experts that are one tensor for all.
-    #[error("lora on the experts or the router of a mixture is not supported yet with transformers 5")]
+    #[error(
+        "lora on the experts or the router of a mixture is not supported yet with transformers 5"
+    )]
     LoraOnExperts,
     /// A `model_type` that transformers runs with eager attention only.
     #[error("transformers refuses sdpa for {0}: its attention has to be eager")]
@@ -211,7 +213,16 @@ fn adapted(
 /// Source: peft 0.21 `utils/transformers_weight_conversion.py`, `tuners/lora/layer.py`.
 fn experts_left_alone(lora: &Lora) -> Result<(), StepError> {
     const WRAPPED: [&str; 10] = [
-        "gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate_up_proj", "experts", "mlp",
+        "gate",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "w1",
+        "w2",
+        "w3",
+        "gate_up_proj",
+        "experts",
+        "mlp",
     ];
     let are_targets = match &lora.targets {
         Targets::AllLinear => true,

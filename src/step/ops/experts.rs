@@ -177,7 +177,8 @@ impl Tape<'_> {
         [x, weight]: &[(Dims, Dims); 2],
         needs: &[bool],
     ) -> Grads {
-        let like = |&(sizes, strides): &(Dims, Dims)| self.empty_strided(sizes, strides, grad.dtype);
+        let like =
+            |&(sizes, strides): &(Dims, Dims)| self.empty_strided(sizes, strides, grad.dtype);
         let grad_weight = needs[1].then(|| like(weight));
         let grad_x = needs[0].then(|| like(x));
         Grads::from_iter([grad_x, grad_weight])
