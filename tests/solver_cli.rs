@@ -136,3 +136,48 @@ fn gradient_synchronisation_is_counted_with_and_without_no_sync() {
     let one = json(&oomph(&format!("{PLAN} 64 --gpu sim:t4 --json"), &[]));
     assert_eq!(one["gradient_sync"], Value::Array(Vec::new()));
 }
+
+#[test]
+fn when_gradients_are_summed_is_an_input_and_the_better_way_an_advice() {
+    let line = format!("{PLAN} 2000 --gpu sim:t4*4");
+    let words = |flags: &str| {
+        let shown = stdout(&oomph(&format!("{line} {flags}"), &[]));
+        shown.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let default = words("");
+    assert!(default.contains("sends 356.0 MiB an optimizer step"), "{default}");
+    assert!(default.contains("under no_sync() (default); in every micro-step it"), "{default}");
+    let every = words("--grad-sync every");
+    assert!(every.contains("--grad-sync last would send 356.0 MiB, and takes no more"), "{every}");
+    let [last, every] = ["last", "every"]
+        .map(|when| json(&oomph(&format!("{line} --grad-sync {when} --json"), &[])));
+    // DDP makes its buckets with itself: they are there under either policy.
+    for key in ["micro_batch", "largest_micro_batch"] {
+        assert_eq!(last[key], every[key]);
+    }
+    for (plan, no_sync) in [(&last, true), (&every, false)] {
+        for one in plan["gradient_sync"].as_array().unwrap() {
+            assert_eq!(one["chosen"] == true, one["no_sync"] == no_sync, "{one}");
+        }
+    }
+    let wrong = oomph(&format!("{line} --grad-sync first"), &[]);
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}
+
+#[test]
+fn mixtral_on_eight_a100_has_no_room_for_fsdps_no_sync() {
+    // Accelerate's guide: 69 GB in every micro-step, out of memory under no_sync.
+    let line = "plan mixtral-8x7b-v0.1 --precision bf16 --seq-len 512 --accumulation 4 \
+                --checkpointing full --gpu sim:a100-80gb*8";
+    let output = oomph(&format!("{line} --json"), &[]);
+    assert_eq!(output.status.code(), Some(3), "whole, it fits nowhere: {output:?}");
+    let plan = json(&output);
+    let all = plan["gradient_sync"].as_array().unwrap();
+    let fsdp = all.iter().find(|one| one["sharing"] == "fsdp" && one["no_sync"] == true).unwrap();
+    // 46,702,792,704 weights of two bytes, of which a device would hold an eighth.
+    assert_eq!(fsdp["kept_bytes"], 46_702_792_704_u64 * 2 / 8 * 7);
+    assert_eq!(fsdp["best"], false);
+    let words = stdout(&oomph(line, &[]));
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("FSDP keeps gradients whole under no_sync(): 76.1 GiB more"), "{words}");
+}

@@ -7,12 +7,12 @@ use crate::cli::job::Job;
 use crate::cli::settings::Target;
 use crate::cli::target::ChosenGpu;
 use crate::memory::trace::Category;
-use crate::plan::capacity::Capacity;
+use crate::plan::capacity::{Capacity, Outside};
 use crate::plan::result::{Estimate, Goal, Method, Plan, PlanGpu, UnequalGpus};
 use crate::plan::same::{self, Training};
 use crate::plan::schedule::Scheduled;
 use crate::plan::solver::{Limits, Solution, Unsolvable};
-use crate::plan::sync::{Sizes, Traffic, traffic};
+use crate::plan::sync::{Sizes, Sync, When, traffic};
 use crate::plan::together::{Fits, Wish};
 use crate::plan::unequal::unequal;
 use crate::step::setup::Precision;
@@ -82,7 +82,7 @@ pub fn compose(
     gpus.sort_by_key(|gpu| gpu.capacity.bytes);
     let data_parallel = wish.data_parallel;
     let world = job.world.clone();
-    let sync = sync(&estimate, weakest.gradients, data_parallel, solution.as_ref());
+    let sync = sync(job, &estimate, weakest.gradients);
     Ok(Plan {
         gpus,
         world,
@@ -132,17 +132,42 @@ fn unequal_gpus(
     Ok(Some(UnequalGpus { largest, plan }))
 }
 
-/// Works out what devices send each other at a plan's sizes.
-fn sync(
-    estimate: &Estimate,
-    gradients: Bytes,
-    data_parallel: DataParallelSize,
-    solution: Option<&Solution>,
-) -> Vec<Traffic> {
-    let Some(solution) = solution.filter(|_| data_parallel.get() > 1) else { return Vec::new() };
-    let parameters = estimate.footprint.at_peak.get(&Category::Parameters);
-    let sizes = Sizes { gradients, parameters: parameters.copied().unwrap_or_default() };
-    traffic(sizes, data_parallel, solution.best.accumulation)
+/// Works out what devices send each other at the sizes of an estimate, also where they do not fit:
+/// that is when sharing is looked at.
+fn sync(job: &Job, estimate: &Estimate, gradients: Bytes) -> Sync {
+    let replicas = job.data_parallel();
+    let chosen = job.settings.grad_sync;
+    let (when, by_default) = (chosen.unwrap_or(When::Once), chosen.is_none());
+    if replicas == DataParallelSize::ONE {
+        return Sync { when, by_default, all: Vec::new(), room_when_sharded: None };
+    }
+    let at_peak = |category| estimate.footprint.at_peak.get(&category).copied().unwrap_or_default();
+    let divided: Bytes = [
+        Category::Parameters,
+        Category::Gradients,
+        Category::OptimizerState,
+        Category::OptimizerTemp,
+    ]
+    .into_iter()
+    .map(at_peak)
+    .sum();
+    let need = estimate.need().saturating_sub(divided) + Bytes::new(divided.get() / replicas.get());
+    // DDP's buckets are not there then.
+    let buckets: Bytes = estimate
+        .outside
+        .terms
+        .iter()
+        .filter(|(kind, _)| *kind == Outside::DdpBuckets)
+        .map(|(_, bytes)| *bytes)
+        .sum();
+    let room = estimate.capacity.map(|capacity| {
+        let outside = capacity.outside.saturating_sub(buckets);
+        capacity.free.saturating_sub(outside).saturating_sub(capacity.headroom).saturating_sub(need)
+    });
+    let parameters = at_peak(Category::Parameters);
+    let sizes = Sizes { gradients, parameters, room_when_sharded: room };
+    let all = traffic(sizes, replicas, estimate.setup.accumulation);
+    Sync { when, by_default, all, room_when_sharded: room }
 }
 
 /// Returns the sizes whose estimate explains why there is no plan, and the largest that fits.

@@ -15,6 +15,7 @@ use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
 use crate::plan::result::Versions;
 use crate::plan::schedule::RampUp;
+use crate::plan::sync::When;
 use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
 
@@ -91,6 +92,8 @@ pub struct Settings {
     pub ramp_up: Option<RampUp>,
     /// Tokens a sample of each stage, where they change.
     pub lengths: Vec<u64>,
+    /// When gradients are summed over devices, if said.
+    pub grad_sync: Option<When>,
     /// The number of devices, if said.
     pub world_size: Option<u64>,
     /// What to leave free, if said.
@@ -231,6 +234,7 @@ impl Settings {
             target: target(args)?,
             ramp_up: ramp_up(args)?,
             lengths: args.seq_len_schedule.clone().map_or(Vec::new(), |lengths| lengths.0),
+            grad_sync: args.grad_sync.map(support::grad_sync),
             world_size: args.world_size,
             headroom: args.headroom,
             setup,

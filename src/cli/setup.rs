@@ -6,7 +6,7 @@ use crate::cli::gpu_select::GpuSelector;
 use crate::cli::lora::LoraArg;
 use crate::cli::schedule_args::{LengthsArg, ramp_up};
 use crate::cli::values::{
-    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg,
+    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, GradSyncArg, Headroom, LossArg,
     MicroBatchArg, OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
     count, norm, version,
 };
@@ -104,6 +104,9 @@ setup_args! {
     /// Share work and state between devices this way [default: none]
     #[arg(long, value_name = "KIND")]
     parallel: ParallelArg,
+    /// Sum gradients over devices in every micro-step, or in the last alone (`no_sync`) [default: last]
+    #[arg(long, value_name = "WHEN")]
+    grad_sync: GradSyncArg,
     /// Train on N devices [default: the chosen GPUs]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     world_size: u64,

@@ -5,11 +5,12 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::setup::SetupArgs;
 use crate::cli::values::{
-    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, LossArg, OptimizerArg,
-    ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
+    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, GradSyncArg, LossArg,
+    OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
 };
 use crate::model::config::{ModelConfig, Task};
 use crate::model::quantize::Quantize;
+use crate::plan::sync::When;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Version, ZeroGrad,
 };
@@ -124,6 +125,14 @@ pub const fn quantize(value: QuantizeArg) -> Option<Quantize> {
         QuantizeArg::None => None,
         QuantizeArg::Int8 => Some(Quantize::Int8),
         QuantizeArg::Nf4 => Some(Quantize::Nf4),
+    }
+}
+
+/// Turns the flag into the policy.
+pub const fn grad_sync(value: GradSyncArg) -> When {
+    match value {
+        GradSyncArg::Every => When::EachMicroStep,
+        GradSyncArg::Last => When::Once,
     }
 }
 

@@ -313,6 +313,16 @@ value_enum! {
 }
 
 value_enum! {
+    /// `--grad-sync`: when gradients are summed over the devices.
+    GradSyncArg {
+        /// In every micro-step.
+        Every = "every",
+        /// In the last micro-step of an optimizer step.
+        Last = "last",
+    }
+}
+
+value_enum! {
     /// `--allocator`: PyTorch's caching allocator, with or without expandable segments.
     AllocatorArg {
         /// As PyTorch comes.

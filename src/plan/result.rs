@@ -5,7 +5,7 @@ use crate::model::tuning::Tuning;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::schedule::Scheduled;
 use crate::plan::solver::Solution;
-use crate::plan::sync::Traffic;
+use crate::plan::sync::Sync;
 use crate::plan::unequal::Unequal;
 use crate::plan::world::World;
 use crate::step::setup::{Setup, Version};
@@ -152,8 +152,8 @@ pub struct Plan {
     pub schedule: Option<Scheduled>,
     /// What unequal GPUs could do, were they allowed to differ.
     pub unequal: Option<UnequalGpus>,
-    /// What devices send each other in an optimizer step, by policy; nothing on one device.
-    pub sync: Vec<Traffic>,
+    /// When gradients are summed, and what each policy sends and keeps.
+    pub sync: Sync,
     /// How it is known.
     pub method: Method,
     /// The estimate at the plan's sizes (or, when nothing fits, at the smallest).

@@ -9,10 +9,9 @@ use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Estimate, Goal, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, BoundBy, Kind};
-use crate::plan::sync::When;
 use crate::report::estimate::NOT_COVERED;
 use crate::report::explain::Explained;
-use crate::report::{schedule, unequal};
+use crate::report::{schedule, sync, unequal};
 use crate::step::setup::{AttentionMask, Version};
 
 /// Renders an estimate (`oomph.estimate/1`).
@@ -54,12 +53,7 @@ pub fn plan(plan: &Plan) -> String {
                 others.map(|other| alternative(plan.goal, other)).collect::<Vec<_>>()
             })
             .unwrap_or_default(),
-        "gradient_sync": plan.sync.iter().map(|one| json!({
-            "sharing": one.sharing.name(),
-            "no_sync": one.when == When::Once,
-            "sent_bytes": one.sent,
-            "kept_bytes": one.kept,
-        })).collect::<Vec<_>>(),
+        "gradient_sync": sync::value(&plan.sync),
         "schedule": plan.schedule.as_ref().map(|all| schedule::value(all, plan.data_parallel)),
         "unequal": plan.unequal.as_ref().map(unequal::value),
         "hints": plan.estimate.hints,

@@ -18,6 +18,7 @@ pub mod prometheus;
 #[cfg(unix)]
 pub mod run;
 pub mod schedule;
+pub mod sync;
 pub mod text;
 #[cfg(unix)]
 pub mod trial;

@@ -6,11 +6,10 @@ use crate::plan::capacity::Capacity;
 use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Goal, Method, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, Batches, BoundBy, Kind, Solution};
-use crate::plan::sync::{Sharing, When};
 use crate::plan::world::{World, WorldFrom};
 use crate::report::estimate::{closing, describe, memory};
 use crate::report::text::{Paint, grouped, item, labelled};
-use crate::report::{schedule, unequal};
+use crate::report::{schedule, sync, unequal};
 use crate::units::DataParallelSize;
 
 /// The most alternatives that are shown; JSON has all.
@@ -36,7 +35,7 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     for line in plan.unequal.iter().flat_map(|unequal| unequal::lines(plan, unequal)) {
         text.push_str(&labelled("unequal", &line));
     }
-    text.extend(sync(plan).iter().map(|line| labelled("sync", line)));
+    text.extend(sync::line(&plan.sync).map(|line| labelled("sync", &line)));
     for hint in &plan.estimate.hints {
         text.push_str(&labelled("try", hint));
     }
@@ -46,6 +45,7 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     if let Some(solution) = &plan.solution {
         text.push_str(&alternatives(plan.goal, solution, paint));
     }
+    text.push_str(&sync::render(&plan.sync, paint));
     text.push_str(&closing(&plan.estimate, paint));
     text
 }
@@ -88,23 +88,6 @@ fn does_not_fit(plan: &Plan) -> String {
         estimate.setup.micro_batch,
         estimate.need()
     )
-}
-
-/// Says what each device sends in an optimizer step under DistributedDataParallel.
-fn sync(plan: &Plan) -> Option<String> {
-    let sent = |when| {
-        let mut all = plan.sync.iter();
-        all.find(|one| one.sharing == Sharing::Ddp && one.when == when).map(|one| one.sent)
-    };
-    let (once, each) = (sent(When::Once)?, sent(When::EachMicroStep)?);
-    Some(if once == each {
-        format!("each GPU sends {once} an optimizer step (DDP, by a ring)")
-    } else {
-        format!(
-            "each GPU sends {once} an optimizer step (DDP, by a ring) where gradients are summed \
-             once, under no_sync(), and {each} where in each micro-step"
-        )
-    })
 }
 
 /// Describes the GPUs: alike ones together, simulated ones named as such.
