@@ -14,7 +14,6 @@ use oomph::cli::args::{Cli, Command as Asked};
 use oomph::cli::error::CliError;
 use oomph::cli::fits::OnDevice;
 use oomph::cli::job::{Job, WithoutGpu};
-use oomph::plan::advise::lattice::Lattice;
 use oomph::plan::advise::search::{Found, search};
 use oomph::units::{AccumulationSteps, MicroBatch};
 
@@ -52,7 +51,7 @@ fn row(question: &str) -> Result<(), CliError> {
     let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
     let steps = job.settings.accumulation.unwrap_or(AccumulationSteps::ONE);
     let bench = Bench::new(&device, (micro_batch, steps));
-    let lattice = Lattice::of(&job.model.config, &bench.base);
+    let lattice = bench.lattice();
     let mut found = Found::default();
     let before = cpu_seconds();
     let searched = median(|| {

@@ -10,9 +10,15 @@ use oomph::cli::args::{Cli, Command as Asked};
 use oomph::cli::error::CliError;
 use oomph::cli::fits::OnDevice;
 use oomph::cli::job::{Job, WithoutGpu};
+use oomph::cli::setup::ModelArgs;
+use oomph::memory::fit::{taken_near, taken_of};
+use oomph::memory::trace::{Category, Event, Trace};
+use oomph::parallel::each;
 use oomph::plan::advise::lattice::{Lattice, Point};
-use oomph::plan::advise::search::{Seen, search};
-use oomph::units::{AccumulationSteps, MicroBatch};
+use oomph::plan::advise::search::search;
+use oomph::step;
+use oomph::step::setup::Setup;
+use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -34,8 +40,36 @@ fn json(output: &Output) -> Value {
 /// Runs a command of an answer, which is written for a shell.
 fn pasted(suggestion: &Value) -> Output {
     let command = suggestion["command"].as_str().unwrap().strip_prefix("oomph ").unwrap();
-    let words: Vec<&str> = command.split(' ').map(|word| word.trim_matches('\'')).collect();
-    run(&[&words[..], &["--json"]].concat())
+    run(&[&words_of(command)[..], &["--json"]].concat())
+}
+
+/// Returns the job of a command line.
+fn job(words: &[&str]) -> Job {
+    let model: ModelArgs = match Cli::try_parse_from(words).unwrap().command {
+        Asked::Advise(args) => args.model,
+        Asked::Estimate(args) => args.model,
+        Asked::Plan(args) => args.model,
+        _ => unreachable!(),
+    };
+    Job::prepare(&model, WithoutGpu::AskDriver).unwrap()
+}
+
+/// Whether the step of a command line runs on its GPU and on all that are larger, by the estimator.
+fn fits(words: &[&str]) -> bool {
+    let mut job = job(words);
+    let target = job.settings.effective_batch().unwrap();
+    let device = OnDevice::new(&job, job.gpus.first()).unwrap();
+    let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
+    let solved = target.map(|target| target.get() / micro_batch.get() / job.data_parallel().get());
+    let solved = solved.and_then(AccumulationSteps::new);
+    let steps = job.settings.accumulation.or(solved).unwrap_or(AccumulationSteps::ONE);
+    let trace = device.trace(micro_batch, steps).unwrap();
+    taken_of(&trace, device.capacity_bytes()).is_some()
+}
+
+/// Takes a command of an answer apart, as a shell does.
+fn words_of(command: &str) -> Vec<&str> {
+    command.split(' ').map(|word| word.trim_matches('\'')).collect()
 }
 
 fn flags(suggestion: &Value) -> Vec<String> {
@@ -52,7 +86,7 @@ fn llama_8b_on_a_card_of_24_gib_gets_five_ways_to_fit_and_each_is_verified() {
     let advice = json(&output);
     assert_eq!(advice["schema"], "oomph.advise/1");
     assert_eq!(advice["fits"], false);
-    assert_eq!(advice["setups"]["all"], 2688);
+    assert_eq!(advice["setups"]["all"], 1344);
     let suggestions = advice["to_fit"].as_array().unwrap();
     assert!(suggestions.len() >= 5, "{advice}");
     let capacity = advice["capacity_bytes"].as_u64().unwrap();
@@ -73,8 +107,8 @@ fn llama_8b_on_a_card_of_24_gib_gets_five_ways_to_fit_and_each_is_verified() {
             }
             let rest: Vec<&str> =
                 flags.iter().filter(|flag| *flag != left_out).map(String::as_str).collect();
-            let without = oomph(format!("estimate {asked} {}", rest.join(" ")).trim_end());
-            assert_eq!(without.status.code(), Some(3), "{suggestion} without {left_out}");
+            let without = format!("oomph estimate {asked} {}", rest.join(" "));
+            assert!(!fits(&words_of(without.trim_end())), "{suggestion} without {left_out}");
         }
     }
     let smallest = advice["smallest_card"]["gpu"].as_str().unwrap();
@@ -86,15 +120,46 @@ const TOY: &str = r#"{"model_type": "llama", "hidden_size": 128, "intermediate_s
     "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 4000,
     "max_position_embeddings": 1024}"#;
 
-/// Looks at every point; those that fit while none milder does are what a search must find.
-fn brute_force(lattice: &Lattice, bench: &Bench) -> Vec<Point> {
+/// Returns the most bytes of gradients that are alive at once.
+fn gradients(trace: &Trace) -> Bytes {
+    let (mut alive, mut most) = (Bytes::ZERO, Bytes::ZERO);
+    for event in &trace.events {
+        let block = trace.blocks[event.block().0 as usize];
+        match event {
+            _ if block.category != Category::Gradients => {}
+            Event::Alloc(_) => alive += block.bytes,
+            Event::Free(_) => alive -= block.bytes,
+        }
+        most = most.max(alive);
+    }
+    most
+}
+
+/// Traces every point and replays it on each capacity; those that fit while none milder does are what
+/// a search must find.
+fn brute_force(lattice: &Lattice, job: &Job, capacities: &[Bytes]) -> Vec<Vec<Point>> {
     let points = lattice.points();
-    let fits = |point: &&Point| matches!(bench.look(&lattice.way(point)), Seen::Fits(_));
-    let all: Vec<&Point> = points.iter().filter(fits).collect();
-    let least = |point: &&&Point| {
-        !all.iter().any(|other| other != *point && lattice.is_milder(other, point))
+    let fit = each(&points, |point| {
+        let way = lattice.way(point);
+        let trace = |setup: &Setup| step::trace_tuned(&job.model.config, &way.tuning, setup);
+        let Ok(whole) = trace(&way.setup) else { return vec![false; capacities.len()] };
+        let (micro_batch, accumulation) = (MicroBatch::ONE, AccumulationSteps::ONE);
+        let buckets = match job.data_parallel().get() {
+            1 => Bytes::ZERO,
+            _ => gradients(&trace(&Setup { micro_batch, accumulation, ..way.setup }).unwrap()),
+        };
+        let fits = |&all: &Bytes| taken_near(&whole, all.saturating_sub(buckets)).is_some();
+        capacities.iter().map(fits).collect()
+    });
+    let on = |at: usize| {
+        let all: Vec<Point> =
+            points.iter().zip(&fit).filter(|(_, fit)| fit[at]).map(|(point, _)| *point).collect();
+        let least = |point: &&Point| {
+            !all.iter().any(|other| other != *point && lattice.is_milder(other, point))
+        };
+        all.iter().filter(least).copied().collect()
     };
-    all.iter().filter(least).map(|point| **point).collect()
+    (0..capacities.len()).map(on).collect()
 }
 
 #[test]
@@ -105,29 +170,31 @@ fn the_search_finds_what_looking_at_everything_finds() {
     let model = path.to_str().unwrap();
     let mut ruled_out = 0;
     for (rest, capacities) in [
-        ("--precision bf16 --micro-batch 4", [45, 100]),
+        ("--precision bf16 --micro-batch 4 --accumulation 2", [50, 100]),
         ("--precision fp32 --optimizer adamw-fused --world-size 2", [60, 130]),
     ] {
-        for capacity in capacities {
-            let capacity = format!("{capacity}MiB");
-            let line = ["oomph", "advise", model, "--capacity", &capacity, "--seq-len", "600"];
-            let words = line.into_iter().chain(rest.split(' '));
-            let Asked::Advise(args) = Cli::parse_from(words).command else { unreachable!() };
-            let job = Job::prepare(&args.model, WithoutGpu::AskDriver).unwrap();
-            let device = OnDevice::new(&job, None).unwrap();
-            let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
-            let bench = Bench::new(&device, (micro_batch, AccumulationSteps::ONE));
-            let lattice = Lattice::of(&job.model.config, &bench.base);
+        let line = ["oomph", "advise", model, "--capacity", "1GiB", "--seq-len", "600"];
+        let job = job(&line.into_iter().chain(rest.split(' ')).collect::<Vec<_>>());
+        let device = OnDevice::new(&job, None).unwrap();
+        let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
+        let steps = job.settings.accumulation.unwrap_or(AccumulationSteps::ONE);
+        let base = Bench::new(&device, (micro_batch, steps));
+        let lattice = base.lattice();
+        let capacities = capacities.map(Bytes::mib);
+        let wanted = brute_force(&lattice, &job, &capacities);
+        for (capacity, wanted) in capacities.into_iter().zip(wanted) {
+            let bench = Bench::with(&job, base.base.clone(), capacity);
             let found = search(&lattice, |way| Ok::<_, CliError>(bench.look(way))).unwrap();
             let fitting: Vec<Point> = found.fitting.iter().map(|(point, _)| *point).collect();
-            assert_eq!(fitting, brute_force(&lattice, &bench), "{rest} on {capacity}");
+            assert_eq!(fitting, wanted, "{rest} on {capacity}");
+            assert!(!wanted.is_empty(), "{rest} on {capacity}: nothing to find");
             let tally = found.tally;
             let sum = tally.fit + tally.milder_fits + tally.too_much + tally.ruled_out;
             assert_eq!(sum + tally.refused, tally.setups, "{tally:?}");
             ruled_out += tally.ruled_out;
         }
     }
-    assert!(ruled_out > 500, "{ruled_out}");
+    assert!(ruled_out > 250, "{ruled_out}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Each command is a file with `Args` and `run(&Args, Style) -> Result<Answer, CliError>`.
 
 pub mod advise;
+pub mod advise_cards;
 pub mod advising;
 pub mod args;
 pub mod check;

@@ -7,7 +7,8 @@ use crate::plan::advise::change::Change;
 pub struct Typed(pub Vec<String>);
 
 /// Flags of the answer, not of the job: they go.
-const OF_THE_ANSWER: [(&str, bool); 2] = [("--json", false), ("--color", true)];
+const OF_THE_ANSWER: [(&str, bool); 3] =
+    [("--json", false), ("--color", true), ("--all-gpus", false)];
 
 impl Typed {
     /// Reads what this process was called with, after the name of the command.
@@ -18,6 +19,17 @@ impl Typed {
         if let Some(at) = words.iter().position(|word| word == command) {
             words.remove(at);
         }
+        Typed(words)
+    }
+
+    /// Returns the same for another GPU.
+    #[must_use]
+    pub fn on(&self, gpu: &str) -> Typed {
+        let mut words = self.0.clone();
+        for flag in ["--gpu", "--capacity"] {
+            remove(&mut words, flag, true);
+        }
+        words.extend(["--gpu".to_owned(), gpu.to_owned()]);
         Typed(words)
     }
 
@@ -97,6 +109,15 @@ mod tests {
                 "oomph estimate gpt2 --gpu 'sim:l4*2' --precision bf16 --checkpointing full \
                  --seq-len 512"
             )
+        );
+    }
+
+    #[test]
+    fn another_gpu_takes_the_place_of_the_one_typed() {
+        let typed = typed("gpt2 --capacity 4GiB --all-gpus --seq-len 512").on("sim:t4");
+        assert_eq!(
+            typed.with("estimate", &[], false).as_deref(),
+            Some("oomph estimate gpt2 --seq-len 512 --gpu sim:t4")
         );
     }
 

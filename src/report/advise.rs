@@ -1,11 +1,17 @@
 //! Advice as text for people: what would fit, what each change saves by itself, the cards.
 
-use crate::plan::advise::advice::{Advice, Smallest, Suggestion};
+use crate::plan::advise::advice::{Advice, Standing, Suggestion};
 use crate::plan::advise::change::{Change, Reach};
+use crate::plan::advise::cost::Cost;
+use crate::plan::advise::in_transformers;
+use crate::report::advise_cards;
 use crate::report::estimate::{closing, describe};
 use crate::report::plan::gpus;
 use crate::report::text::{Paint, grouped, labelled, section};
 use crate::units::Bytes;
+
+/// Makes a command of changes, for the GPU asked about or another one.
+pub type Pasted<'a> = dyn Fn(&[Change], Option<&str>) -> Option<String> + 'a;
 
 /// The most suggestions that are shown; JSON has all.
 const SHOWN: usize = 5;
@@ -14,11 +20,7 @@ const SHOWN: usize = 5;
 const FLAGS: usize = 51;
 
 /// Renders advice; `pasted` makes a command of changes.
-pub fn render(
-    advice: &Advice,
-    pasted: &dyn Fn(&[Change]) -> Option<String>,
-    paint: Paint,
-) -> String {
+pub fn render(advice: &Advice, pasted: &Pasted, paint: Paint) -> String {
     let estimate = &advice.estimate;
     let mut text = format!("{}\n\n", paint.bold(&headline(advice)));
     if let Some(gpu) = &advice.gpu {
@@ -30,12 +32,11 @@ pub fn render(
         text.push_str(&labelled("largest", &format!("micro-batch {} fits", grouped(largest))));
     }
     if !advice.fits() {
+        text.push_str(&labelled("to fit", &in_short(advice)));
         text.push_str(&labelled("looked", &tally(advice)));
     }
-    text.push_str(&labelled("card", &card("as it is", &advice.card)));
-    if let Some(with) = &advice.card_with {
-        let whose = if advice.to_fit.is_empty() { "with what comes nearest" } else { "with 1" };
-        text.push_str(&labelled("", &card(whose, with)));
+    for (label, line) in ["card"].into_iter().chain(std::iter::repeat("")).zip(cards(advice)) {
+        text.push_str(&labelled(label, &line));
     }
     let mut shown: Vec<&Suggestion> = Vec::new();
     if !advice.fits() {
@@ -51,6 +52,10 @@ pub fn render(
         text.push_str(&heading("One change at a time", paint));
         text.extend(advice.alone.iter().map(|one| row(advice, one)));
         shown.extend(&advice.alone);
+    }
+    if !advice.cards.is_empty() {
+        text.push_str(&advise_cards::table(advice, paint));
+        shown.extend(advice.cards.iter().filter_map(|row| row.cheapest.as_ref()));
     }
     text.push_str(&section("What they mean", &meanings(advice, &shown), paint));
     text.push_str(&closing(estimate, paint));
@@ -89,18 +94,77 @@ fn tally(advice: &Advice) -> String {
     )
 }
 
-fn card(whose: &str, smallest: &Smallest) -> String {
-    let many = smallest.looked_at;
-    match &smallest.card {
-        Some(card) => format!(
-            "{whose}: {} ({}, sim:{}) is the smallest of {many} built-in cards that fits",
-            card.product, card.total, card.name
-        ),
-        None => format!("{whose}: none of the {many} built-in cards is large enough"),
+/// Says what single changes save and cost, the most saving of each kind of cost.
+fn in_short(advice: &Advice) -> String {
+    let mut said: Vec<String> = Vec::new();
+    let mut kinds: Vec<(Reach, bool, bool)> = Vec::new();
+    for one in &advice.alone {
+        let Cost { departure, host, .. } = one.cost;
+        let smaller = one.changes.iter().any(|change| matches!(change, Change::MicroBatch(..)));
+        let kind = (departure.reach().max(Reach::Rounding), one.cost.is_more_compute(), smaller);
+        if kinds.contains(&kind) || host > Bytes::ZERO {
+            continue;
+        }
+        kinds.push(kind);
+        let saved = Bytes::new(advice.saved(one).unsigned_abs());
+        let enough = if one.fits { ", which is enough" } else { "" };
+        said.push(format!("{} saves {saved} {}{enough}", flags(one), price(one)));
     }
+    if said.is_empty() { "no single change saves anything".to_owned() } else { said.join("; ") }
 }
 
-fn to_fit(advice: &Advice, pasted: &dyn Fn(&[Change]) -> Option<String>, paint: Paint) -> String {
+/// Says what a suggestion costs.
+fn price(one: &Suggestion) -> String {
+    let steps = one.changes.iter().find_map(|change| match change {
+        Change::MicroBatch(_, steps) => Some(format!("for {steps} smaller micro-steps")),
+        _ => None,
+    });
+    let compute = one
+        .cost
+        .is_more_compute()
+        .then(|| format!("for {:+.0} % compute", one.cost.compute_percent()));
+    let numbers = match one.cost.departure.reach() {
+        Reach::Same | Reach::Rounding => None,
+        Reach::FewerBits => Some("for numbers in fewer bits".to_owned()),
+        Reach::AnotherTraining => Some("and trains something else".to_owned()),
+    };
+    let all: Vec<String> = [steps, compute, numbers].into_iter().flatten().collect();
+    if all.is_empty() { "at no cost".to_owned() } else { all.join(" ") }
+}
+
+/// Says which card is the smallest, as it is and with each of the suggestions that are shown.
+fn cards(advice: &Advice) -> Vec<String> {
+    let many = advice.card.looked_at;
+    let mut lines = vec![match &advice.card.card {
+        Some(card) => format!(
+            "as it is: {} ({}, sim:{}) is the smallest of {many} built-in cards that fits",
+            card.product, card.total, card.name
+        ),
+        None => format!("as it is: none of the {many} built-in cards is large enough"),
+    }];
+    let mut with: Vec<(String, Vec<usize>)> = Vec::new();
+    for (number, smallest) in (1..).zip(&advice.cards_with) {
+        let name = smallest
+            .card
+            .as_ref()
+            .map_or("none of them".to_owned(), |card| format!("{} ({})", card.product, card.total));
+        match with.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, numbers)) => numbers.push(number),
+            None => with.push((name, vec![number])),
+        }
+    }
+    if advice.to_fit.is_empty() {
+        lines.extend(with.iter().map(|(name, _)| format!("with what comes nearest: {name}")));
+    } else {
+        lines.extend(with.iter().map(|(name, numbers)| {
+            let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+            format!("with {} below: {name}", numbers.join(", "))
+        }));
+    }
+    lines
+}
+
+fn to_fit(advice: &Advice, pasted: &Pasted, paint: Paint) -> String {
     let size = advice.estimate.setup.micro_batch;
     if let Some(nearest) = &advice.nearest {
         let mut text = heading("Nothing that is known would make it fit; nearest comes", paint);
@@ -109,20 +173,28 @@ fn to_fit(advice: &Advice, pasted: &dyn Fn(&[Change]) -> Option<String>, paint: 
     }
     let in_place = format!("Fits in place of micro-batch {size}, what changes least first");
     let mut text = heading(&in_place, paint);
-    let front = advice.to_fit.iter().take_while(|one| !one.beaten).count();
+    let mut said = "";
     for (number, one) in (1..).zip(advice.to_fit.iter().take(SHOWN)) {
-        if number == front + 1 {
-            text.push_str("   One above costs no more than these, in any respect:\n");
+        let words = match one.standing {
+            Standing::Front => "",
+            Standing::Beaten(_) => "   One above costs no more than these and takes no more:\n",
+            Standing::MoreThanNeeded => {
+                "   A part of each of these is enough; all of it leaves more room:\n"
+            }
+        };
+        if words != said {
+            text.push_str(words);
+            said = words;
         }
         text.push_str(&format!("{number:>2} {}\n", numbers(advice, one).trim_end()));
-        match pasted(&one.changes) {
+        match pasted(&one.changes, None) {
             Some(command) => text.push_str(&wrapped_command(&command)),
             None => text.push_str(&format!("   {}\n", flags(one))),
         }
     }
     let hidden = advice.to_fit.len().saturating_sub(SHOWN);
     if hidden > 0 {
-        text.push_str(&format!("   and {hidden} more: --json lists all\n"));
+        text.push_str(&format!("   and {hidden} more with --json\n"));
     }
     text
 }
@@ -170,7 +242,8 @@ fn numbers(advice: &Advice, one: &Suggestion) -> String {
     format!("{taken:>9} {saved:>10} {largest:>5} {compute:>8}  {reach:<10}")
 }
 
-fn flags(one: &Suggestion) -> String {
+/// Returns its flags as they are typed.
+pub fn flags(one: &Suggestion) -> String {
     one.changes.iter().map(Change::typed).collect::<Vec<_>>().join(" ")
 }
 
@@ -201,17 +274,18 @@ fn wrapped_command(command: &str) -> String {
     text
 }
 
-/// Explains each change that is shown once, and the columns.
+/// Explains each kind of change that is shown once, and the columns.
 fn meanings(advice: &Advice, shown: &[&Suggestion]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let mut explained: Vec<&Change> = Vec::new();
+    let mut explained: Vec<String> = Vec::new();
     for change in shown.iter().flat_map(|one| &one.changes) {
-        if explained.contains(&change) {
+        let meaning = change.meaning(&advice.estimate.setup);
+        let kind = format!("{}: {meaning}", change.flags()[0].0);
+        if explained.contains(&kind) {
             continue;
         }
-        explained.push(change);
-        let meaning = change.meaning(&advice.estimate.setup);
-        let there = change.in_transformers();
+        explained.push(kind);
+        let there = in_transformers::written(change, advice.estimate.setup.transformers);
         let there = there.map_or(String::new(), |there| format!("; in transformers {there}"));
         lines.push(format!("{}: {meaning}{there}", change.typed()));
     }
@@ -222,11 +296,19 @@ fn meanings(advice: &Advice, shown: &[&Suggestion]) -> Vec<String> {
              is full"
         ));
     }
+    let sent = |one: &&Suggestion| one.cost.sent > Bytes::ZERO;
+    if let Some(most) = shown.iter().filter(|one| sent(one)).map(|one| one.cost.sent).max() {
+        lines.push(format!(
+            "each device sends the others up to {most} of gradients a step; --json says how much \
+             with each"
+        ));
+    }
     if !shown.is_empty() {
         lines.push(
             "takes: of what is there, and of more where that is too little; up to: the largest \
-             micro-batch that fits with it; compute: operations a token, of matrix products, beside now; \
-             numbers: the same bit for bit, the same but for rounding, in fewer bits, or they \
+             micro-batch that fits with it; compute: operations of matrix products a token beside \
+             now, as PyTorch's FlopCounterMode counts them (a layer's second run ends at the last \
+             tensor that backward needs); numbers: the same bit for bit, the same but for rounding, in fewer bits, or they \
              differ since something else is trained"
                 .to_owned(),
         );

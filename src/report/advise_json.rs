@@ -2,14 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::plan::advise::advice::{Advice, Smallest, Suggestion};
+use crate::plan::advise::advice::{Advice, CardRow, Smallest, Standing, Suggestion};
 use crate::plan::advise::change::Change;
+use crate::plan::advise::in_transformers;
+use crate::report::advise::Pasted;
 use crate::report::json::{estimate_value, gpu};
 
 /// Renders advice; `pasted` makes a command of changes.
-pub fn render(advice: &Advice, pasted: &dyn Fn(&[Change]) -> Option<String>) -> String {
+pub fn render(advice: &Advice, pasted: &Pasted) -> String {
     let all = |suggestions: &[Suggestion]| -> Vec<Value> {
-        suggestions.iter().map(|one| suggestion(advice, one, pasted)).collect()
+        suggestions.iter().map(|one| suggestion(advice, one, pasted, None)).collect()
     };
     let tally = &advice.tally;
     let value = json!({
@@ -32,38 +34,44 @@ pub fn render(advice: &Advice, pasted: &dyn Fn(&[Change]) -> Option<String>) -> 
             "refused": tally.refused,
         },
         "to_fit": all(&advice.to_fit),
-        "nearest": advice.nearest.as_ref().map(|one| suggestion(advice, one, pasted)),
+        "nearest": advice.nearest.as_ref().map(|one| suggestion(advice, one, pasted, None)),
         "one_change": all(&advice.alone),
         "room_for": all(&advice.back),
         "smallest_card": smallest(&advice.card),
-        "smallest_card_with_first": advice.card_with.as_ref().map(smallest),
+        "smallest_card_with": advice.cards_with.iter().map(smallest).collect::<Vec<_>>(),
+        "cards": advice.cards.iter().map(|row| card(advice, row, pasted)).collect::<Vec<_>>(),
         "estimate": estimate_value(&advice.estimate),
     });
     format!("{value:#}\n")
 }
 
-fn suggestion(
-    advice: &Advice,
-    one: &Suggestion,
-    pasted: &dyn Fn(&[Change]) -> Option<String>,
-) -> Value {
+fn suggestion(advice: &Advice, one: &Suggestion, pasted: &Pasted, gpu: Option<&str>) -> Value {
     let change = |change: &Change| {
         json!({
             "flags": change.typed(),
             "meaning": change.meaning(&advice.estimate.setup),
-            "transformers": change.in_transformers(),
+            "transformers": in_transformers::written(change, advice.estimate.setup.transformers),
         })
     };
     json!({
         "changes": one.changes.iter().map(change).collect::<Vec<_>>(),
-        "command": pasted(&one.changes),
+        "command": pasted(&one.changes, gpu),
         "fits": one.fits,
-        "beaten": one.beaten,
+        "standing": match one.standing {
+            Standing::Front => "front",
+            Standing::Beaten(_) => "beaten",
+            Standing::MoreThanNeeded => "more_than_needed",
+        },
+        "beaten_by": match one.standing {
+            Standing::Beaten(many) => many,
+            Standing::Front | Standing::MoreThanNeeded => 0,
+        },
         "taken_bytes": one.taken,
         "saved_bytes": advice.saved(one),
         "largest_micro_batch": one.largest,
         "compute_percent": (one.cost.compute_percent() * 100.0).round() / 100.0,
         "host_link_bytes": one.cost.host,
+        "sent_bytes": one.cost.sent,
         "numbers": one.cost.departure.reach().words().replace(' ', "_"),
     })
 }
@@ -74,5 +82,21 @@ fn smallest(smallest: &Smallest) -> Value {
         "name": smallest.card.as_ref().map(|card| &card.product),
         "total_bytes": smallest.card.as_ref().map(|card| card.total),
         "looked_at": smallest.looked_at,
+    })
+}
+
+fn card(advice: &Advice, row: &CardRow, pasted: &Pasted) -> Value {
+    let gpu = format!("sim:{}", row.card.name);
+    let cheapest =
+        row.cheapest.as_ref().map(|one| suggestion(advice, one, pasted, Some(gpu.as_str())));
+    json!({
+        "gpu": gpu,
+        "name": row.card.product,
+        "total_bytes": row.card.total,
+        "precision": row.precision.name(),
+        "runs": row.runs,
+        "fits": row.fits,
+        "largest_micro_batch": row.largest,
+        "cheapest": cheapest,
     })
 }

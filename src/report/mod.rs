@@ -1,6 +1,7 @@
 //! A result as a table for people or JSON for programs: `fn(&Result) -> String`.
 
 pub mod advise;
+pub mod advise_cards;
 pub mod advise_json;
 pub mod apportion;
 pub mod bar;

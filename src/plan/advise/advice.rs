@@ -5,6 +5,7 @@ use crate::plan::advise::cost::Cost;
 use crate::plan::advise::search::Tally;
 use crate::plan::capacity::Capacity;
 use crate::plan::result::{Estimate, PlanGpu};
+use crate::step::setup::Precision;
 use crate::units::Bytes;
 
 /// A setup to take in place of the one asked for.
@@ -18,12 +19,23 @@ pub struct Suggestion {
     pub taken: Bytes,
     /// Whether it fits.
     pub fits: bool,
-    /// Whether another one costs no more in any respect and takes no more.
-    pub beaten: bool,
+    /// How it stands beside the others.
+    pub standing: Standing,
     /// What it costs.
     pub cost: Cost,
     /// The largest micro-batch that fits with it, at its accumulation, where it was looked for.
     pub largest: Option<u64>,
+}
+
+/// How a suggestion stands beside the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// None costs no more than it in any respect and takes no more.
+    Front,
+    /// So many do.
+    Beaten(usize),
+    /// A part of what it changes would do, and takes more.
+    MoreThanNeeded,
 }
 
 /// A card that a setup fits on.
@@ -46,6 +58,23 @@ pub struct Smallest {
     pub looked_at: usize,
 }
 
+/// How the setup asked for fares on one built-in card.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CardRow {
+    /// The card.
+    pub card: Card,
+    /// The precision there: float16 in place of bfloat16 where the card has none.
+    pub precision: Precision,
+    /// Whether it is modelled, and all that it needs is there.
+    pub runs: bool,
+    /// Whether it fits.
+    pub fits: bool,
+    /// The largest micro-batch that does, where it fits.
+    pub largest: Option<u64>,
+    /// Where it does not, the cheapest that fits in its place.
+    pub cheapest: Option<Suggestion>,
+}
+
 /// What to change, and what it brings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Advice {
@@ -56,7 +85,7 @@ pub struct Advice {
     /// What there is.
     pub capacity: Capacity,
     /// To fit: setups of which nothing can be left out, the Pareto front of them first, the cheapest
-    /// first. Empty where the one asked for fits.
+    /// first; where those are few, some that change more. Empty where the one asked for fits.
     pub to_fit: Vec<Suggestion>,
     /// How all setups that were thought of fared.
     pub tally: Tally,
@@ -68,8 +97,10 @@ pub struct Advice {
     pub back: Vec<Suggestion>,
     /// The smallest card for the setup asked for.
     pub card: Smallest,
-    /// The smallest card for the first suggestion.
-    pub card_with: Option<Smallest>,
+    /// The smallest card for each of the first suggestions, or for what comes nearest.
+    pub cards_with: Vec<Smallest>,
+    /// All built-in cards, where they were asked for.
+    pub cards: Vec<CardRow>,
 }
 
 impl Advice {

@@ -1,6 +1,6 @@
 //! One thing to change about a setup: the flag that asks for it, and what it does to the numbers.
 
-use crate::model::adapters::{Lora, Targets};
+use crate::model::adapters::Lora;
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
 use crate::step::setup::{Attention, Checkpointing, Loss, Optimizer, Precision, Setup, ZeroGrad};
@@ -20,6 +20,8 @@ pub struct Way {
 pub enum Change {
     /// Fewer samples in a micro-step, and more micro-steps.
     MicroBatch(MicroBatch, AccumulationSteps),
+    /// More samples in a micro-step, and in a step.
+    LargerBatch(MicroBatch),
     /// What is recomputed.
     Checkpointing(Checkpointing),
     /// Number formats.
@@ -49,6 +51,7 @@ impl Change {
             Change::MicroBatch(size, steps) => {
                 (setup.micro_batch, setup.accumulation) = (*size, *steps);
             }
+            Change::LargerBatch(size) => setup.micro_batch = *size,
             Change::Checkpointing(value) => setup.checkpointing = *value,
             Change::Precision(value) => setup.precision = *value,
             Change::Optimizer(value) => setup.optimizer = *value,
@@ -70,6 +73,7 @@ impl Change {
                 ("--micro-batch", Some(size.to_string())),
                 ("--accumulation", Some(steps.to_string())),
             ],
+            Change::LargerBatch(size) => one("--micro-batch", &size.to_string()),
             Change::Checkpointing(value) => one("--checkpointing", &value.to_string()),
             Change::Precision(value) => one("--precision", value.name()),
             Change::Optimizer(value) => one("--optimizer", value.name()),
@@ -118,6 +122,7 @@ impl Change {
             Change::Lora(_) => Departure::ADAPTERS,
             Change::Quantize(_) => Departure::QUANTIZED,
             Change::SeqLen(_) => Departure::LENGTH,
+            Change::LargerBatch(_) => Departure::BATCH,
         }
     }
 
@@ -129,6 +134,9 @@ impl Change {
             }
             Change::MicroBatch(..) => {
                 "the same effective batch in more, smaller micro-steps: each uses the GPU less well"
+            }
+            Change::LargerBatch(_) => {
+                "a larger effective batch, so fewer steps an epoch: tune the learning rate anew"
             }
             Change::Checkpointing(Checkpointing::None) => "nothing is computed twice",
             Change::Checkpointing(_) => {
@@ -179,77 +187,11 @@ impl Change {
             Change::SeqLen(_) => "longer samples are cut, or packed anew",
         }
     }
-
-    /// Returns it as Hugging Face's `TrainingArguments` or the call beside them has it.
-    ///
-    /// Source: transformers 5.23 `training_args.py`, `integrations/liger.py`; peft `LoraConfig`.
-    pub fn in_transformers(&self) -> Option<String> {
-        Some(match self {
-            Change::MicroBatch(size, steps) => {
-                format!("per_device_train_batch_size={size}, gradient_accumulation_steps={steps}")
-            }
-            Change::Checkpointing(Checkpointing::Full) => "gradient_checkpointing=True".to_owned(),
-            Change::Checkpointing(Checkpointing::None) => "gradient_checkpointing=False".to_owned(),
-            Change::Checkpointing(_) | Change::ZeroGrad(_) => return None,
-            Change::Precision(Precision::Bf16) => {
-                "from_pretrained(..., dtype=torch.bfloat16), bf16=False".to_owned()
-            }
-            Change::Precision(Precision::Fp16) => {
-                "from_pretrained(..., dtype=torch.float16), fp16=False".to_owned()
-            }
-            Change::Precision(Precision::Fp32) => "bf16=False, fp16=False".to_owned(),
-            Change::Precision(Precision::AmpBf16) => "bf16=True".to_owned(),
-            Change::Precision(Precision::AmpFp16) => "fp16=True".to_owned(),
-            Change::Optimizer(optimizer) => {
-                let name = match optimizer {
-                    Optimizer::AdamW => "adamw_torch",
-                    Optimizer::AdamWFused => "adamw_torch_fused",
-                    Optimizer::AdamW8Bit => "adamw_bnb_8bit",
-                    Optimizer::PagedAdamW8Bit => "paged_adamw_8bit",
-                    Optimizer::Adafactor => "adafactor",
-                    Optimizer::Sgd => "sgd",
-                    Optimizer::AdamWLoop | Optimizer::SgdMomentum => return None,
-                };
-                format!("optim=\"{name}\"")
-            }
-            Change::Loss(Loss::Standard) => "use_liger_kernel=False".to_owned(),
-            Change::Loss(Loss::Fused) => {
-                "use_liger_kernel=True, liger_kernel_config={\"fused_linear_cross_entropy\": True}"
-                    .to_owned()
-            }
-            Change::Attention(attention) => {
-                let name = match attention {
-                    Attention::Sdpa => "sdpa",
-                    Attention::Eager => "eager",
-                    Attention::Flash => "flash_attention_2",
-                };
-                format!("from_pretrained(..., attn_implementation=\"{name}\")")
-            }
-            Change::Lora(None) => "no peft".to_owned(),
-            Change::Lora(Some(lora)) => {
-                let targets = match &lora.targets {
-                    Targets::AllLinear => "\"all-linear\"".to_owned(),
-                    Targets::Named(names) => format!("{names:?}"),
-                };
-                format!("peft.LoraConfig(r={}, target_modules={targets})", lora.rank)
-            }
-            Change::Quantize(None) => "no quantization_config".to_owned(),
-            Change::Quantize(Some(Quantize::Int8)) => {
-                "BitsAndBytesConfig(load_in_8bit=True)".to_owned()
-            }
-            Change::Quantize(Some(Quantize::Nf4)) => {
-                "BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=\"nf4\", \
-                 bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16)"
-                    .to_owned()
-            }
-            Change::SeqLen(tokens) => format!("max_length={tokens} (trl's SFTConfig)"),
-        })
-    }
 }
 
 /// What a change does to the numbers that are trained: a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Departure(u8);
+pub struct Departure(u16);
 
 impl Departure {
     /// Not a bit differs.
@@ -270,12 +212,15 @@ impl Departure {
     pub const LENGTH: Departure = Departure(64);
     /// Batch normalisation sees fewer samples.
     pub const STATISTICS: Departure = Departure(128);
+    /// A step has more samples.
+    pub const BATCH: Departure = Departure(256);
 
     /// Those after which something else is trained.
-    const ANOTHER: u8 = Departure::OPTIMIZER.0
+    const ANOTHER: u16 = Departure::OPTIMIZER.0
         | Departure::ADAPTERS.0
         | Departure::LENGTH.0
-        | Departure::STATISTICS.0;
+        | Departure::STATISTICS.0
+        | Departure::BATCH.0;
 
     /// Returns both.
     pub const fn and(self, other: Departure) -> Departure {

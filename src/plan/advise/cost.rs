@@ -13,19 +13,30 @@ pub struct Cost {
     pub compute: f64,
     /// Bytes that each step moves over the link to the host at most, when the GPU is full.
     pub host: Bytes,
+    /// Bytes that each of several devices sends the others in a step, to sum gradients.
+    pub sent: Bytes,
     /// How many changes it takes.
     pub changes: usize,
+}
+
+/// What a step of a setup moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moved {
+    /// To the host and back, at most.
+    pub host: Bytes,
+    /// From one of several devices to the others.
+    pub sent: Bytes,
 }
 
 impl Cost {
     /// Adds up what changes cost.
     ///
-    /// `work` is that of one sample of so many tokens, before and after.
+    /// The arithmetic is that of one sample of so many tokens, before and after.
     pub fn of(
         changes: &[Change],
         batch_norm: bool,
         [before, after]: [(Work, u64); 2],
-        host: Bytes,
+        moved: Moved,
     ) -> Cost {
         let a_token = |(work, tokens): (Work, u64)| work.total() as f64 / tokens.max(1) as f64;
         let departures = changes.iter().map(|change| change.departure(batch_norm));
@@ -35,7 +46,8 @@ impl Cost {
                 0.0 => 1.0,
                 before => a_token(after) / before,
             },
-            host,
+            host: moved.host,
+            sent: moved.sent,
             changes: changes.len(),
         }
     }
@@ -45,11 +57,17 @@ impl Cost {
         (self.compute - 1.0) * 100.0
     }
 
+    /// Whether it is more arithmetic, by half a per cent at least: what is printed as more.
+    pub fn is_more_compute(&self) -> bool {
+        self.compute_percent() >= 0.5
+    }
+
     /// Whether it costs as much as another in no respect, or less.
     pub fn is_no_more_than(&self, other: &Cost) -> bool {
         self.departure.is_within(other.departure)
             && self.compute <= other.compute
             && self.host <= other.host
+            && self.sent <= other.sent
             && self.changes <= other.changes
     }
 
@@ -57,7 +75,7 @@ impl Cost {
     /// what is moved, by how much there is to change.
     pub fn order(&self, other: &Cost) -> std::cmp::Ordering {
         let far = |cost: &Cost| (cost.departure.reach(), cost.departure.count().0);
-        let rest = |cost: &Cost| (cost.host, cost.departure.count().1, cost.changes);
+        let rest = |cost: &Cost| (cost.host, cost.sent, cost.departure.count().1, cost.changes);
         far(self)
             .cmp(&far(other))
             .then(self.compute.total_cmp(&other.compute))

@@ -1,25 +1,36 @@
 //! The Pareto front of suggestions: each is the cheapest in some respect, or takes the least.
 
-use crate::plan::advise::advice::Suggestion;
+use crate::plan::advise::advice::{Standing, Suggestion};
 
-/// Puts the front first and what another one beats behind it, marked so; of both the cheapest first.
+/// Puts the front first and what others beat behind it, what is beaten by the fewest first; of each
+/// the cheapest first.
 ///
 /// One beats another when it costs no more in any respect and takes no more memory; of equals the
 /// first beats.
 pub fn ranked(mut all: Vec<Suggestion>) -> Vec<Suggestion> {
     all.sort_by(|a, b| a.cost.order(&b.cost).then(a.taken.cmp(&b.taken)));
-    let (mut front, mut beaten): (Vec<Suggestion>, Vec<Suggestion>) = (Vec::new(), Vec::new());
-    for one in all {
-        let beats =
-            |other: &Suggestion| other.cost.is_no_more_than(&one.cost) && other.taken <= one.taken;
-        if front.iter().any(beats) {
-            beaten.push(Suggestion { beaten: true, ..one });
-        } else {
-            front.push(one);
+    let standing = |at: usize| {
+        let one = &all[at];
+        let beats = |(place, other): (usize, &Suggestion)| {
+            let no_more = other.cost.is_no_more_than(&one.cost) && other.taken <= one.taken;
+            let no_less = one.cost.is_no_more_than(&other.cost) && one.taken <= other.taken;
+            no_more && (place < at || !no_less)
+        };
+        match all.iter().enumerate().filter(|&other| other.0 != at && beats(other)).count() {
+            0 => Standing::Front,
+            many => Standing::Beaten(many),
         }
+    };
+    let standings: Vec<Standing> = (0..all.len()).map(standing).collect();
+    for (one, standing) in all.iter_mut().zip(standings) {
+        one.standing = standing;
     }
-    front.extend(beaten);
-    front
+    all.sort_by_key(|one| match one.standing {
+        Standing::Front => 0,
+        Standing::Beaten(many) => many,
+        Standing::MoreThanNeeded => usize::MAX,
+    });
+    all
 }
 
 #[cfg(test)]
@@ -57,8 +68,8 @@ mod tests {
             way: Way { setup, tuning: Tuning::default() },
             taken: Bytes::gib(taken),
             fits: true,
-            beaten: false,
-            cost: Cost { departure, compute, host: Bytes::ZERO, changes: 1 },
+            standing: Standing::Front,
+            cost: Cost { departure, compute, host: Bytes::ZERO, sent: Bytes::ZERO, changes: 1 },
             largest: None,
         }
     }
@@ -73,13 +84,30 @@ mod tests {
         let all = [&cheaper, &beaten, &other_kind, &needs_less, &same].map(Clone::clone);
         let ranked = ranked(all.to_vec());
         assert_eq!(ranked[..4], [same, needs_less, cheaper, other_kind]);
-        assert_eq!(ranked[4..], [Suggestion { beaten: true, ..beaten }]);
+        assert_eq!(ranked[4..], [Suggestion { standing: Standing::Beaten(2), ..beaten }]);
     }
 
     #[test]
     fn of_equals_one_beats() {
         let twice = vec![one(Departure::NONE, 1.0, 1), one(Departure::NONE, 1.0, 1)];
-        let ranked: Vec<bool> = ranked(twice).iter().map(|one| one.beaten).collect();
-        assert_eq!(ranked, [false, true]);
+        let ranked: Vec<Standing> = ranked(twice).iter().map(|one| one.standing).collect();
+        assert_eq!(ranked, [Standing::Front, Standing::Beaten(1)]);
+    }
+
+    #[test]
+    fn what_fewer_beat_comes_first() {
+        let all = vec![
+            one(Departure::NONE, 1.3, 10),
+            one(Departure::ROUNDING, 1.35, 11),
+            one(Departure::ROUNDING, 1.3, 10),
+            one(Departure::ADAPTERS, 1.4, 11),
+        ];
+        let ranked: Vec<(f64, Standing)> =
+            ranked(all).iter().map(|one| (one.cost.compute, one.standing)).collect();
+        let once = Standing::Beaten(1);
+        assert_eq!(
+            ranked,
+            [(1.3, Standing::Front), (1.3, once), (1.4, once), (1.35, Standing::Beaten(2))]
+        );
     }
 }

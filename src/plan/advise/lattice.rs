@@ -69,6 +69,17 @@ impl Lattice {
         Lattice { base: base.clone(), axes }
     }
 
+    /// Leaves the last choice of an axis out, where that is this change.
+    #[must_use]
+    pub fn without_last(mut self, change: &Change) -> Lattice {
+        for choices in &mut self.axes {
+            if choices.last().is_some_and(|last| last.changes == std::slice::from_ref(change)) {
+                choices.pop();
+            }
+        }
+        self
+    }
+
     /// Returns every point, the mildest first: none stands before one that is milder.
     pub fn points(&self) -> Vec<Point> {
         let mut points = vec![[0; AXES]];
@@ -120,6 +131,20 @@ impl Lattice {
             })
         })
         .collect()
+    }
+
+    /// Returns the points that go farther than one on one axis.
+    pub fn farther(&self, point: &Point) -> Vec<Point> {
+        let on = |(axis, &from): (usize, &u8)| {
+            let choices = self.axes[axis].iter().enumerate();
+            let beyond = move |(at, choice): (usize, &Choice)| {
+                let mut point = *point;
+                point[axis] = u8::try_from(at).unwrap_or(u8::MAX);
+                (point[axis] != from && choice.milder >> from & 1 == 1).then_some(point)
+            };
+            choices.filter_map(beyond).collect::<Vec<Point>>()
+        };
+        point.iter().enumerate().flat_map(on).collect()
     }
 
     /// Returns the changes to try first where a step does not fit: one an axis.

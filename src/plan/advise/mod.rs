@@ -8,6 +8,7 @@ pub mod advice;
 pub mod change;
 pub mod cost;
 pub mod front;
+pub mod in_transformers;
 pub mod lattice;
 pub mod search;
 pub mod undo;

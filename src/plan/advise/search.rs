@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::memory::alive::Alive;
-use crate::parallel::both;
+use crate::parallel::each;
 use crate::plan::advise::change::Way;
 use crate::plan::advise::lattice::{Lattice, Point};
 use crate::units::Bytes;
@@ -88,14 +88,9 @@ pub fn search<E: Send>(
                 open.push(*point);
             }
         }
-        let (first, second) = open.split_at(open.len() / 2);
-        let all = |points: &[Point]| {
-            let seen = points.iter().map(|point| look(&lattice.way(point)));
-            seen.collect::<Result<Vec<Seen>, E>>()
-        };
-        let (seen, more) = both(|| all(first), || all(second));
-        for (point, seen) in open.iter().zip(seen?.into_iter().chain(more?)) {
-            match seen {
+        let seen = each(&open, |point| look(&lattice.way(point)));
+        for (point, seen) in open.iter().zip(seen) {
+            match seen? {
                 Seen::Fits(taken) => {
                     tally.fit += 1;
                     fitting.push((*point, taken));

@@ -59,3 +59,13 @@ pub fn fewer_micro_steps(base: &Way, largest: u64) -> Option<Change> {
     let steps = AccumulationSteps::new(samples / larger)?;
     Some(Change::MicroBatch(MicroBatch::new(larger)?, steps))
 }
+
+/// Returns larger micro-batches where a step has only one, the largest first: of each a larger effective
+/// batch.
+pub fn larger_batches(base: &Way, largest: u64) -> Vec<Change> {
+    if base.setup.accumulation != AccumulationSteps::ONE {
+        return Vec::new();
+    }
+    let larger = base.setup.micro_batch.get() + 1..=largest;
+    larger.rev().filter_map(MicroBatch::new).map(Change::LargerBatch).collect()
+}

@@ -1,0 +1,126 @@
+//! A change as Hugging Face's libraries have it: arguments of `TrainingArguments`, or the call beside
+//! them.
+//!
+//! Source: transformers 4.46, 4.56 and 5.23 `training_args.py`, `modeling_utils.py` and
+//! `integrations/liger.py`, peft `LoraConfig`, trl `SFTConfig`; tests/frameworks/advise_keys.py asks
+//! the classes themselves.
+
+use crate::model::adapters::{Lora, Targets};
+use crate::model::quantize::Quantize;
+use crate::plan::advise::change::Change;
+use crate::step::setup::{Attention, Checkpointing, Loss, Optimizer, Precision, Version};
+
+/// What Liger patches beside the loss, where it is not told otherwise: all but the loss is not counted.
+const FUSED_LOSS: &str = "use_liger_kernel=True, liger_kernel_config={\"fused_linear_cross_entropy\": True, \
+                          \"cross_entropy\": False, \"rope\": False, \"rms_norm\": False, \
+                          \"layer_norm\": False, \"swiglu\": False, \"geglu\": False}";
+
+/// Returns a change as it is written in Python; `None` where there is no such argument.
+pub fn written(change: &Change, transformers: Version) -> Option<String> {
+    Some(match change {
+        Change::MicroBatch(size, steps) => {
+            format!("per_device_train_batch_size={size}, gradient_accumulation_steps={steps}")
+        }
+        Change::LargerBatch(size) => format!("per_device_train_batch_size={size}"),
+        Change::Checkpointing(value) => checkpointing(*value, transformers)?,
+        Change::ZeroGrad(_) => return None,
+        Change::Precision(value) => precision(*value, transformers),
+        Change::Optimizer(value) => {
+            let name = match value {
+                Optimizer::AdamW => "adamw_torch",
+                Optimizer::AdamWFused => "adamw_torch_fused",
+                Optimizer::AdamW8Bit => "adamw_bnb_8bit",
+                Optimizer::PagedAdamW8Bit => "paged_adamw_8bit",
+                Optimizer::Adafactor => "adafactor",
+                Optimizer::Sgd => "sgd",
+                Optimizer::SgdMomentum if transformers >= Version::new(5, 23) => {
+                    return Some("optim=\"sgd\", optim_args=\"momentum=0.9\"".to_owned());
+                }
+                Optimizer::AdamWLoop | Optimizer::SgdMomentum => return None,
+            };
+            format!("optim=\"{name}\"")
+        }
+        Change::Loss(Loss::Standard) => "use_liger_kernel=False".to_owned(),
+        Change::Loss(Loss::Fused) => FUSED_LOSS.to_owned(),
+        Change::Attention(value) => {
+            let name = match value {
+                Attention::Sdpa => "sdpa",
+                Attention::Eager => "eager",
+                Attention::Flash => "flash_attention_2",
+            };
+            format!("from_pretrained(..., attn_implementation=\"{name}\")")
+        }
+        Change::Lora(None) | Change::Quantize(None) => return None,
+        Change::Lora(Some(lora)) => adapters(lora),
+        Change::Quantize(Some(value)) => {
+            let how = match value {
+                Quantize::Int8 => "load_in_8bit=True",
+                Quantize::Nf4 => {
+                    "load_in_4bit=True, bnb_4bit_quant_type=\"nf4\", \
+                     bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16"
+                }
+            };
+            format!("from_pretrained(..., quantization_config=BitsAndBytesConfig({how}))")
+        }
+        Change::SeqLen(tokens) => format!("trl.SFTConfig(max_length={tokens})"),
+    })
+}
+
+/// From 5.23 on the argument has another name, and can leave layers out.
+fn checkpointing(value: Checkpointing, transformers: Version) -> Option<String> {
+    let renamed = transformers >= Version::new(5, 23);
+    let name = if renamed { "activation_checkpointing" } else { "gradient_checkpointing" };
+    match value {
+        Checkpointing::None => Some(format!("{name}=False")),
+        Checkpointing::Full => Some(format!("{name}=True")),
+        Checkpointing::Every(n) if renamed => {
+            Some(format!("{name}=True, {name}_kwargs={{\"every_n_layers\": {n}}}"))
+        }
+        Checkpointing::Every(_) | Checkpointing::Attention => None,
+    }
+}
+
+/// Says the format of the weights too: transformers 5 loads them as they were saved unless it is told.
+fn precision(value: Precision, transformers: Version) -> String {
+    let dtype = if transformers >= Version::new(4, 56) { "dtype" } else { "torch_dtype" };
+    let (weights, arguments) = match value {
+        Precision::Fp32 => ("float32", "bf16=False, fp16=False"),
+        Precision::Bf16 => ("bfloat16", "bf16=False"),
+        Precision::Fp16 => ("float16", "fp16=False"),
+        Precision::AmpBf16 => ("float32", "bf16=True"),
+        Precision::AmpFp16 => ("float32", "fp16=True"),
+    };
+    format!("from_pretrained(..., {dtype}=torch.{weights}), {arguments}")
+}
+
+fn adapters(lora: &Lora) -> String {
+    let targets = match &lora.targets {
+        Targets::AllLinear => "\"all-linear\"".to_owned(),
+        Targets::Named(names) => format!("{names:?}"),
+    };
+    let dropout = match lora.dropout {
+        0.0 => String::new(),
+        probability => format!(", lora_dropout={probability}"),
+    };
+    format!("peft.LoraConfig(r={}, target_modules={targets}{dropout})", lora.rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_version() {
+        let full = Change::Checkpointing(Checkpointing::Full);
+        let every = Change::Checkpointing(Checkpointing::Every(2));
+        let (old, new) = (Version::new(4, 46), Version::new(5, 23));
+        assert_eq!(written(&full, old).as_deref(), Some("gradient_checkpointing=True"));
+        assert_eq!(written(&full, new).as_deref(), Some("activation_checkpointing=True"));
+        assert_eq!(written(&every, old), None);
+        let bf16 = Change::Precision(Precision::Bf16);
+        assert_eq!(
+            written(&bf16, old).as_deref(),
+            Some("from_pretrained(..., torch_dtype=torch.bfloat16), bf16=False")
+        );
+    }
+}
