@@ -299,3 +299,105 @@ fn junit_and_dotenv_say_the_same() {
     check(&folder, &format!("{good} --out job.env"));
     assert_eq!(std::fs::read_to_string(folder.path().join("job.env")).unwrap(), variables);
 }
+
+/// What public configurations brought to light, in files of our own: keys, exit code, words.
+#[test]
+fn what_public_configurations_say_is_understood() {
+    let folder = TempDir::new().unwrap();
+    let batch = "--only batch --world-size 8";
+    for (name, text, line, code, part) in [
+        // torchtitan until 2025-03: degrees under [training] and [experimental].
+        (
+            "old.toml",
+            "[training]\nbatch_size = 2\ntensor_parallel_degree = 4\n\n[experimental]\n\
+             pipeline_parallel_degree = 2\n",
+            batch,
+            0,
+            "micro-batch 2 x accumulation 1 x 1 devices = 2",
+        ),
+        // LLaMA-Factory on Megatron divides the devices, and holds parts of the model.
+        (
+            "mca.yaml",
+            "cutoff_len: 64\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 8\n\
+             pipeline_model_parallel_size: 4\n",
+            batch,
+            0,
+            "micro-batch 1 x accumulation 8 x 2 devices = 16",
+        ),
+        ("comment.json", "{\"_comment\": \"x\", \"train_batch_size\": 8}", batch, 0, "passes"),
+        (
+            "removed.json",
+            "{\"train_batch_size\": 8, \"compression_training\": {}}",
+            batch,
+            0,
+            "DeepSpeed 0.19 removed it",
+        ),
+        (
+            "auto.json",
+            "{\"train_batch_size\": 8, \"tensor_parallel\": {\"autotp_size\": 2}}",
+            batch,
+            0,
+            "2 devices share a replica",
+        ),
+        (
+            "qlora.yaml",
+            "base_model: gpt2\nmicro_batch_size: 1\ngradient_accumulation_steps: 1\nsequence_len: 64\n\
+             adapter: lora\nlora_r: 8\nlora_target_linear: true\nlora_dropout: 0.05\nbf16: auto\n\
+             optimizer: adamw_torch\nattn_implementation: eager\n",
+            "--gpu sim:l4",
+            0,
+            "gpt2 fits",
+        ),
+        (
+            "kernels.yaml",
+            "base_model: gpt2\nmicro_batch_size: 1\ngradient_accumulation_steps: 1\n\
+             attn_implementation: xformers\n",
+            "--gpu sim:l4",
+            2,
+            "attention by xformers is not worked out",
+        ),
+        (
+            "dpo.yaml",
+            "model_name_or_path: gpt2\nstage: dpo\ncutoff_len: 64\nfinetuning_type: full\n",
+            "--gpu sim:l4",
+            2,
+            "not yet: `stage` at dpo.yaml:2",
+        ),
+        (
+            "peft.yaml",
+            "model_name_or_path: gpt2\noutput_dir: x\nuse_peft: true\nlora_r: 8\nmax_length: 64\n\
+             per_device_train_batch_size: 1\n",
+            "--gpu sim:l4",
+            0,
+            "gpt2 fits",
+        ),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let output = check(&folder, &format!("{name} {line}"));
+        let said = words(&output);
+        assert_eq!(output.status.code(), Some(code), "{name}: {said}");
+        assert!(said.contains(part), "{name}: {part}: {said}");
+    }
+    assert!(!words(&check(&folder, &format!("comment.json {batch}"))).contains("warning"));
+}
+
+#[test]
+fn a_launcher_among_the_arguments_says_how_many_devices_there_are() {
+    let folder = TempDir::new().unwrap();
+    for (line, part) in [
+        ("torchrun --nproc_per_node 8 --nnodes 2 run.py", "x 16 devices = 64"),
+        ("torchrun --nproc-per-node=8 run.py", "x 8 devices = 32"),
+        ("accelerate launch --num_processes 4 run.py", "x 4 devices = 16"),
+    ] {
+        let line = format!("--only batch -- {line} --per_device_train_batch_size 4");
+        let said = words(&check(&folder, &line));
+        assert!(said.contains(part), "{line}: {said}");
+    }
+    // As many as there are GPUs, or an elastic number, is no number.
+    for line in
+        ["torchrun --nproc_per_node gpu x.py", "torchrun --nproc_per_node 8 --nnodes 1:4 x.py"]
+    {
+        let line = format!("--only batch -- {line} --per_device_train_batch_size 4");
+        assert_eq!(check(&folder, &line).status.code(), Some(4), "{line}");
+    }
+}

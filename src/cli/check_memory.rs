@@ -230,6 +230,13 @@ fn of_claims(
         let error = CliError::usage(fact).cause(beyond.value.clone()).hint("--only batch");
         return (unanswered(error), Vec::new());
     }
+    let split = |claim: &&Claim<Amount>| !matches!(claim.value, Amount::Number(..=1));
+    if let Some(split) = claims.model_parallel.iter().find(split) {
+        let place = file.configuration.document.place(split.at);
+        let fact = format!("not yet: `{}` at {}:{}", split.key, file.name, place.line);
+        let cause = "what each device holds of a model in parts is not worked out";
+        return (unanswered(CliError::usage(fact).cause(cause).hint("--only batch")), Vec::new());
+    }
     let Some(batch) = judged.batch else {
         if judged.findings.iter().any(|finding| finding.level == Level::Error) {
             // The gate fails by the finding, and by its exit code.

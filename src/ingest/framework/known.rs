@@ -51,6 +51,8 @@ pub fn unknown(dialect: Dialect, document: &Document) -> Vec<UnknownKey> {
         .entries
         .iter()
         .filter(at_top)
+        // `_comment` and the like: JSON has no other way to say something.
+        .filter(|entry| !entry.path.starts_with('_'))
         .filter(|entry| !known.contains(&entry.path.as_str()))
         .filter_map(|entry| {
             let near = nearest(&entry.path, known.iter().copied())

@@ -22,14 +22,42 @@ pub fn claims(dialect: Dialect, document: &Document, form: Form) -> Claims {
     claims
 }
 
+/// Blocks that DeepSpeed no longer takes.
+///
+/// Source: deepspeed 0.19.8, `runtime/config.py`, `_REMOVED_TOP_LEVEL_CONFIG_KEYS`.
+const REMOVED: [&str; 11] = [
+    "nebula",
+    "compression_training",
+    "amp",
+    "quantize_training",
+    "sparse_gradients",
+    "eigenvalue",
+    "sparse_attention",
+    "elasticity",
+    "graph_harvesting",
+    "curriculum_learning",
+    "progressive_layer_drop",
+];
+
 fn deepspeed(document: &Document) -> Claims {
     let mut claims = Claims::empty(Dialect::DeepSpeed, Rule::DeepSpeed);
     claims.micro_batch = number(document, "train_micro_batch_size_per_gpu", false);
     claims.accumulation = number(document, "gradient_accumulation_steps", false);
     claims.whole = number(document, "train_batch_size", false);
     claims.model_parallel.extend(number(document, "sequence_parallel_size", false));
-    if let Some(entry) = document.get("elasticity") {
-        claims.warnings.push(said(entry, "DeepSpeed 0.19 removed it and refuses the file"));
+    for key in REMOVED {
+        if let Some(entry) = document.get(key) {
+            claims.warnings.push(said(entry, "DeepSpeed 0.19 removed it and refuses the file"));
+        }
+    }
+    if let Some((degree, entry)) = word(document, "tensor_parallel.autotp_size")
+        && !["0", "1"].contains(&degree.as_str())
+    {
+        let what = format!(
+            "{degree} devices share a replica, and DeepSpeed's equation counts them all the same: \
+             an optimizer step has fewer samples than train_batch_size says"
+        );
+        claims.warnings.push(said(entry, what));
     }
     match number(document, "zero_optimization.stage", false).map(|claim| claim.value) {
         Some(Amount::Number(stage @ 1..=3)) => {
@@ -103,8 +131,11 @@ fn torchtitan(dialect: Dialect, document: &Document) -> Claims {
     // -1 is how it says nothing.
     claims.whole = number(document, whole, false).filter(|claim| claim.value != Amount::Number(-1));
     for degree in ["tensor_parallel", "pipeline_parallel", "context_parallel"] {
-        let key = format!("parallelism.{degree}_degree");
-        claims.model_parallel.extend(number(document, &key, false));
+        // Until 2025-03 they stood under what was new then.
+        let tables = ["parallelism", "training", "experimental"];
+        let keys = tables.map(|table| format!("{table}.{degree}_degree"));
+        let said = keys.iter().find_map(|key| number(document, key, false));
+        claims.model_parallel.extend(said);
     }
     // The one that counts tokens renamed it; pages of its forks still show the older name.
     for key in ["training.max_context_length", "training.seq_len"] {

@@ -2,6 +2,7 @@
 //! where. Decides nothing: `plan::equation` does.
 
 pub mod argv;
+pub mod beyond;
 pub mod claims;
 pub mod dialect;
 pub mod document;
@@ -15,7 +16,7 @@ pub mod toml;
 pub mod training;
 pub mod yaml;
 
-use crate::ingest::framework::claims::Claims;
+use crate::ingest::framework::claims::{Amount, Claim, Claims, number};
 use crate::ingest::framework::dialect::Dialect;
 use crate::ingest::framework::document::{Document, SyntaxError};
 
@@ -84,6 +85,10 @@ pub fn read(name: &str, text: &str, dialect: Option<Dialect>) -> Result<Configur
         Form::Toml => toml::read(text).map_err(wrong("TOML"))?,
         _ => hjson::read(text).map_err(wrong("JSON"))?,
     };
+    if document.entries.is_empty() {
+        // Defaults alone are nobody's job.
+        return Err(ReadError::Nobodys);
+    }
     let dialect =
         dialect.or_else(|| Dialect::detect(&document, false)).ok_or(ReadError::Nobodys)?;
     let form = match (form, dialect) {
@@ -112,8 +117,26 @@ pub fn read(name: &str, text: &str, dialect: Option<Dialect>) -> Result<Configur
 pub fn read_words(words: &[String], dialect: Option<Dialect>) -> Result<Configuration, ReadError> {
     let document = argv::read(words);
     let dialect = dialect.or_else(|| Dialect::detect(&document, true)).ok_or(ReadError::Nobodys)?;
-    let claims = claims(dialect, &document, Form::Words);
+    let mut claims = claims(dialect, &document, Form::Words);
+    claims.world = claims.world.or_else(|| launched(&document));
     Ok(Configuration { document, form: Form::Words, claims })
+}
+
+/// Returns the devices that the launcher before a script is told to start: torchrun's, by the node,
+/// or Accelerate's, in all.
+fn launched(document: &Document) -> Option<Claim<Amount>> {
+    if let Some(all) = number(document, "num_processes", true) {
+        return Some(all);
+    }
+    let each = number(document, "nproc_per_node", true)?;
+    let nodes = number(document, "nnodes", true).map_or(Amount::Number(1), |claim| claim.value);
+    match (&each.value, nodes) {
+        (Amount::Number(each_node), Amount::Number(nodes)) => {
+            let all = each_node.checked_mul(nodes)?;
+            Some(Claim { value: Amount::Number(all), ..each })
+        }
+        _ => None,
+    }
 }
 
 fn claims(dialect: Dialect, document: &Document, form: Form) -> Claims {

@@ -5,7 +5,7 @@ use crate::ingest::framework::Form;
 use crate::ingest::framework::claims::{Claim, Claims, is_on, number, said, word};
 use crate::ingest::framework::dialect::Dialect;
 use crate::ingest::framework::document::Document;
-use crate::ingest::framework::known;
+use crate::ingest::framework::{beyond, known};
 use crate::plan::equation::Rule;
 
 /// Where nothing is said, `TrainingArguments` takes eight samples (5.23.0).
@@ -17,6 +17,7 @@ pub fn claims(dialect: Dialect, document: &Document, form: Form) -> Claims {
         Dialect::Axolotl => axolotl(document),
         _ => trainer(dialect, document, form == Form::Words),
     };
+    beyond::note(&mut claims, document);
     claims.unknown = match (dialect, form) {
         // A script's other arguments are its own.
         (Dialect::Hf, Form::Words) => Vec::new(),
@@ -49,12 +50,20 @@ fn trainer(dialect: Dialect, document: &Document, words: bool) -> Claims {
             false => claims.default("checkpointing", "full"),
         }
         adapters_of_factory(&mut claims, document);
+        attention(&mut claims, document, "flash_attn");
+        // Its Megatron back ends divide the devices by these.
+        let degrees = ["tensor_model", "pipeline_model", "context"];
+        let keys = degrees.map(|degree| format!("{degree}_parallel_size"));
+        claims.model_parallel =
+            keys.iter().filter_map(|key| number(document, key, words)).collect();
     } else {
         let keys = ["gradient_checkpointing", "activation_checkpointing"];
         match keys.into_iter().find(|key| is_on(document, key)) {
             Some(key) => claims.set("checkpointing", "full", key),
             None => claims.default("checkpointing", "none"),
         }
+        adapters_of_trl(&mut claims, document);
+        attention(&mut claims, document, "attn_implementation");
     }
     optimizer(&mut claims, document, "optim");
     clip(&mut claims, document);
@@ -75,6 +84,20 @@ fn trainer(dialect: Dialect, document: &Document, words: bool) -> Claims {
     claims
 }
 
+/// TRL's `ModelConfig` stands in the same file (1.16): `use_peft`, rank 16, and peft's own layers.
+fn adapters_of_trl(claims: &mut Claims, document: &Document) {
+    if is_on(document, "use_peft") {
+        let rank = word(document, "lora_r").map_or("16".to_owned(), |(rank, _)| rank);
+        let dropout = lora_dropout(document, "lora_dropout");
+        claims.set("lora", format!("r={rank}{dropout}"), "use_peft");
+    }
+    for (key, kind) in [("load_in_4bit", "nf4"), ("load_in_8bit", "int8")] {
+        if is_on(document, key) {
+            claims.set("quantize", kind, key);
+        }
+    }
+}
+
 /// LLaMA-Factory trains adapters unless told otherwise (`finetuning_type: lora`, rank 8).
 fn adapters_of_factory(claims: &mut Claims, document: &Document) {
     let kind = word(document, "finetuning_type");
@@ -82,7 +105,12 @@ fn adapters_of_factory(claims: &mut Claims, document: &Document) {
         Some(("full", _)) => {}
         Some(("lora", _)) | None => {
             let rank = word(document, "lora_rank").map_or("8".to_owned(), |(rank, _)| rank);
-            let value = format!("r={rank},targets=all-linear");
+            let targets = match word(document, "lora_target") {
+                Some((names, _)) if names != "all" => names.replace(',', "+").replace(' ', ""),
+                _ => "all-linear".to_owned(),
+            };
+            let dropout = lora_dropout(document, "lora_dropout");
+            let value = format!("r={rank},targets={targets}{dropout}");
             match kind {
                 Some(_) => claims.set("lora", value, "finetuning_type"),
                 None => claims.default("lora", &value),
@@ -132,7 +160,8 @@ fn axolotl(document: &Document) -> Claims {
             let rank = word(document, "lora_r").map_or("8".to_owned(), |(rank, _)| rank);
             let all = is_on(document, "lora_target_linear");
             let targets = if all { ",targets=all-linear" } else { "" };
-            claims.set("lora", format!("r={rank}{targets}"), "adapter");
+            let dropout = lora_dropout(document, "lora_dropout");
+            claims.set("lora", format!("r={rank}{targets}{dropout}"), "adapter");
         }
         Some((kind, entry)) => {
             claims.beyond.push(said(entry, format!("adapter {kind} is not worked out")));
@@ -144,10 +173,41 @@ fn axolotl(document: &Document) -> Claims {
             claims.set("quantize", kind, key);
         }
     }
+    if is_on(document, "liger_fused_linear_cross_entropy") {
+        claims.set("loss", "fused", "liger_fused_linear_cross_entropy");
+    }
+    let kernels =
+        [("flash_attention", "flash"), ("sdp_attention", "sdpa"), ("eager_attention", "eager")];
+    if let Some((key, kind)) = kernels.iter().find(|(key, _)| is_on(document, key)) {
+        claims.set("attention", *kind, key);
+    }
+    attention(&mut claims, document, "attn_implementation");
     optimizer(&mut claims, document, "optimizer");
     clip(&mut claims, document);
     sharding(&mut claims, document);
     claims
+}
+
+/// Takes the kernel of attention by transformers' names, and LLaMA-Factory's.
+fn attention(claims: &mut Claims, document: &Document, key: &str) {
+    let Some((name, entry)) = word(document, key) else { return };
+    match name.as_str() {
+        "flash_attention_2" | "fa2" => claims.set("attention", "flash", key),
+        "sdpa" => claims.set("attention", "sdpa", key),
+        "eager" | "disabled" => claims.set("attention", "eager", key),
+        "auto" => {}
+        _ => claims.beyond.push(said(entry, format!("attention by {name} is not worked out"))),
+    }
+}
+
+/// Returns what a key adds to `--lora`; dropout of nothing adds nothing.
+fn lora_dropout(document: &Document, key: &str) -> String {
+    match word(document, key) {
+        Some((dropout, _)) if dropout.parse::<f64>().is_ok_and(|dropout| dropout > 0.0) => {
+            format!(",dropout={dropout}")
+        }
+        _ => String::new(),
+    }
 }
 
 fn model(document: &Document, key: &str) -> Option<Claim<String>> {
