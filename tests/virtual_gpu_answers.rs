@@ -24,6 +24,8 @@ const COPY: &CStr = c"_ZN2at6native27unrolled_elementwise_kernelIZZZNS0_23direct
 const GREATER: &CStr = c"_ZN2at6native29vectorized_elementwise_kernelILi4EZNS0_21compare_scalar_kernelIfEEvRNS_18TensorIteratorBaseE";
 
 const COUNT: &CStr = c"_ZN14at_cuda_detail3cub28DeviceReduceSingleTileKernelINS0_18DeviceReducePolicyIiyN4cuda3std3__44plusIvEEE9Policy600EPiSA_iS7_ii";
+const SOFTMAX: &CStr = c"_ZN43_GLOBAL__N__f71e7945_10_SoftMax_cu_9f978f6320softmax_warp_forwardIfffLi3ELb0ELb0ELi32EEEvPT0_PKT_iiiPKbib";
+const READS: &CStr = c"_ZN2at6native13reads_onlyIfEEvPKT_PS1_";
 
 const EQUAL: [u32; 4] = [0; 4];
 const UNEQUAL: [u32; 4] = [1, 0, 0, 0];
@@ -43,8 +45,13 @@ fn launch(name: &'static CStr, arguments: &[u64]) {
 
 /// Launches a reduction; `ReduceOp` has its source and destination at bytes 976 and 984.
 fn reduce(name: &'static CStr, from: u64, to: u64) {
+    reduce_at(122, name, &[from, to]);
+}
+
+/// Launches a reduction whose source and destinations are these words.
+fn reduce_at(word: usize, name: &'static CStr, addresses: &[u64]) {
     let mut reduction = [0u64; 130];
-    (reduction[122], reduction[123]) = (from, to);
+    reduction[word..word + addresses.len()].copy_from_slice(addresses);
     launch(name, &[at(&reduction)]);
 }
 
@@ -138,7 +145,7 @@ fn answers_are_followed_through_and_or_not_and_copies() {
         // Of several elements nobody knows which is read.
         one(COPY, [answer, no, 0]);
         each(NOT, 2, EQUAL, [answer, no, 0]);
-        assert_eq!(byte(answer), 0);
+        assert_eq!(byte(answer), 1);
     });
 }
 
@@ -159,6 +166,38 @@ fn an_answer_ends_with_what_is_written_after_it() {
         ask();
         copy(answer, device, 64);
         assert_eq!(byte(answer), 1, "a copy on the device");
+    });
+}
+
+/// What the host reads of eight bytes that it wrote before `kernel` ran.
+fn after(device: u64, kernel: impl FnOnce()) -> u64 {
+    let (written, read) = ([0x4014_0000_0000_0000u64], [0xaau64]);
+    copy(device, at(&written), 8);
+    kernel();
+    copy(at(&read), device, 8);
+    std::hint::black_box(read)[0]
+}
+
+#[test]
+fn what_a_kernel_writes_is_not_what_the_host_wrote_there_before() {
+    on_a_card(|device| {
+        let (to, from, other) = (device, device + 512, device + 1024);
+        assert_eq!(after(to, || ()), 0x4014_0000_0000_0000, "no kernel");
+        for word in 122..=125 {
+            assert_eq!(after(to, || reduce_at(word, SUM, &[from, to])), 0, "{word}");
+            assert_eq!(
+                after(to, || reduce_at(word, SUM, &[from, other, to])),
+                0,
+                "indices, {word}"
+            );
+        }
+        assert_eq!(after(to, || one(GREATER, [to, from, 0])), 0, "an element");
+        assert_eq!(after(to, || each(GREATER, 7, EQUAL, [to, from, 0])), 0, "several");
+        assert_eq!(after(to, || launch(SOFTMAX, &[at(&to), at(&from)])), 0, "softmax");
+        // Elsewhere the host's stays.
+        assert_ne!(after(to, || each(GREATER, 512, EQUAL, [from, to, 0])), 0);
+        assert_ne!(after(to, || launch(READS, &[at(&to), at(&from)])), 0, "constants");
+        assert_ne!(after(to, || reduce_at(121, SUM, &[from, to])), 0, "an unknown layout");
     });
 }
 

@@ -111,17 +111,20 @@ fn in_words(notes: &[Note]) -> Noted {
             joined(Kind::Unanswered)
         ));
     }
-    let mut read: BTreeMap<u32, u64> = BTreeMap::new();
-    for note in notes.iter().filter(|note| note.kind == Kind::Readback) {
-        let bytes = note.detail.trim().parse().unwrap_or(0);
-        let most = read.entry(note.pid).or_default();
-        *most = bytes.max(*most);
+    let values = most_of_each(notes, Kind::Value);
+    if values > 0 {
+        let times = if values == 1 { "once" } else { &format!("{values} times") };
+        warn(format!(
+            "the program asked {times} for a single value that a kernel would have computed \
+             (`.item()`, `if tensor:`) and got zero, or a usual run's yes or no: where its course \
+             depends on it, a real run may take another"
+        ));
     }
-    let bytes = Bytes::new(read.values().sum());
+    let bytes = Bytes::new(most_of_each(notes, Kind::Readback));
     if bytes > Bytes::ZERO {
         warn(format!(
-            "the program read {bytes} that kernels would have computed and got zeros: where its \
-             course depends on such values, a real run may take another"
+            "it copied {bytes} of arrays to the host that kernels would have computed, all zeros: \
+             do not use what it has written (a checkpoint, predictions)"
         ));
     }
     for (what, bytes) in details(Kind::Allowance).iter().filter_map(|text| text.split_once(' ')) {
@@ -129,6 +132,17 @@ fn in_words(notes: &[Note]) -> Noted {
         warn(format!("{what}: {bytes} are an allowance, not measured"));
     }
     noted
+}
+
+/// Adds up the largest count that each process has noted.
+fn most_of_each(notes: &[Note], kind: Kind) -> u64 {
+    let mut most: BTreeMap<u32, u64> = BTreeMap::new();
+    for note in notes.iter().filter(|note| note.kind == kind) {
+        let count = note.detail.trim().parse().unwrap_or(0);
+        let known = most.entry(note.pid).or_default();
+        *known = count.max(*known);
+    }
+    most.values().sum()
 }
 
 /// Turns CUDA's number of a version into words: 13020 is 13.2; other text stays.
@@ -146,13 +160,13 @@ mod tests {
     #[test]
     fn notes_become_words_and_the_largest_readback_of_a_process_counts() {
         let noted = in_words(&notes::parse(
-            "7 version cudart 13020\n7 readback 1000\n7 readback 2000\n8 readback 48\n7 unanswered \
+            "7 version cudart 13020\n7 value 3\n7 value 10\n8 value 2\n7 readback 1000\n7 readback 2000\n8 readback 48\n7 unanswered \
              cudaFoo\n8 unanswered cudaFoo\n7 no-kernel-image sm_70 has sm_75,sm_80\n8 allowance \
              nccl 67108864\n",
         ));
         assert_eq!(noted.versions["cudart"], "13.2");
         let all = noted.warnings.join("\n");
-        for part in ["2.0 KiB", "cudaFoo", "sm_70, it has sm_75", "nccl: 64.0 MiB"] {
+        for part in ["12 times", "2.0 KiB", "cudaFoo", "sm_70, it has sm_75", "nccl: 64.0 MiB"] {
             assert!(all.contains(part), "{part} in {all}");
         }
         assert_eq!(all.matches("cudaFoo").count(), 1);

@@ -21,8 +21,10 @@ pub struct Note {
 pub enum Kind {
     /// A call that is not answered as the real library would: its name.
     Unanswered,
-    /// Bytes that the host has read and that only a kernel could have written: the sum so far. A
-    /// process writes several such lines; the largest counts.
+    /// Single values that the host has read and that only a kernel could have written: how often so
+    /// far. A process writes several such lines; the largest counts.
+    Value,
+    /// Bytes of arrays that it has read likewise: the sum so far, and again the largest counts.
     Readback,
     /// Kernels were launched that the program has no code of for this card: the card's
     /// architecture, and those that there are code for.
@@ -33,8 +35,9 @@ pub enum Kind {
     Allowance,
 }
 
-const WORDS: [(Kind, &str); 5] = [
+const WORDS: [(Kind, &str); 6] = [
     (Kind::Unanswered, "unanswered"),
+    (Kind::Value, "value"),
     (Kind::Readback, "readback"),
     (Kind::NoKernelImage, "no-kernel-image"),
     (Kind::Version, "version"),

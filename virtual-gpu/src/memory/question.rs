@@ -4,21 +4,25 @@
 //! Kernels do nothing here, so an answer is what a usual run's would be: nothing odd is found
 //! (`any` is false, no value is infinite or not a number), and all is as it should be (`all` is
 //! true). It is kept with the memory that the kernel would have written, until something else is
-//! written there.
+//! written there. What the host wrote into that memory before is forgotten, so that nobody reads it
+//! as a result: what any other kernel leaves reads as zero.
 //!
 //! Source: PyTorch's kernels by name (ReduceLogicKernel.cu, CompareEQKernel.cu, the logical and
 //! bitwise ones, Copy.cu), CUB's last one of a reduction, and where their arguments lie (Reduce.cuh,
 //! Loops.cuh, dispatch_reduce.cuh); seen the same in torch 2.4.1, 2.8.0 and 2.15.0.
 
+use super::copy::SMALL;
 use super::{arena, shadow};
 
 /// What a kernel would answer by one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Question {
-    /// A reduction by or (false) or by and (true).
-    Reduction(bool),
-    /// Something of each element, of which only a single one can be followed.
+    /// A reduction: by or (no), by and (yes), or one whose answer is not known (a sum).
+    Reduction(Option<bool>),
+    /// Something of each element; only a single one's answer can be followed.
     Element(Element),
+    /// No answer, and its first argument is where it writes (softmax, `cat`).
+    Output,
     /// A count, of which a size is made (`torch.nonzero`): what the host wrote there before is not
     /// it.
     Count,
@@ -58,9 +62,9 @@ pub enum Number {
 
 /// Bytes of a count.
 const COUNT: u64 = 4;
-/// Where `ReduceOp` has its source and its destination, in words of eight bytes.
-const SOURCE: usize = 122;
-const DESTINATION: usize = 123;
+/// Where `ReduceOp` has its source, in words of eight bytes: the later the larger the operation, its
+/// factor and the identity before it are. Two destinations follow, the second one for indices.
+const SOURCES: [usize; 4] = [122, 123, 124, 125];
 
 impl Question {
     /// Reads a kernel's mangled name; `None` for one that answers nothing that is followed.
@@ -68,16 +72,18 @@ impl Question {
         let has = |part: &str| name.contains(part);
         if has("13reduce_kernelI") {
             return match (has("14or_kernel_cuda"), has("15and_kernel_cuda")) {
-                (true, false) => Some(Question::Reduction(false)),
-                (false, true) => Some(Question::Reduction(true)),
-                _ => None,
+                (true, false) => Some(Question::Reduction(Some(false))),
+                (false, true) => Some(Question::Reduction(Some(true))),
+                _ => Some(Question::Reduction(None)),
             };
         }
         if has("28DeviceReduceSingleTileKernelI") {
             return Some(Question::Count);
         }
         if !has("vectorized_elementwise_kernel") && !has("unrolled_elementwise_kernel") {
-            return None;
+            // A template's parameters follow its result, `void`: a pointer, and not to constants.
+            let first = name.rfind("EvP").map(|at| &name[at + "EvP".len()..]);
+            return first.filter(|rest| !rest.starts_with('K')).map(|_| Question::Output);
         }
         let of_two = has("13BinaryFunctorI");
         let number = Number::compared(name);
@@ -116,12 +122,18 @@ impl Question {
             match self {
                 Question::Reduction(answer) => {
                     let reduction: *const u64 = argument(arguments, 0);
-                    let [from, to] = [SOURCE, DESTINATION].map(|word| reduction.add(word).read());
-                    // Another layout than the one that is known is not believed.
-                    if arena::holds(from) && arena::holds(to) {
-                        shadow::answer(to, Some(answer));
+                    let word = |at: usize| reduction.add(at).read();
+                    // Another layout than those that are known is not believed.
+                    let known = |at: &&usize| [0, 1].iter().all(|n| arena::holds(word(*at + n)));
+                    if let Some(source) = SOURCES.iter().find(known) {
+                        let [to, indices] = [1, 2].map(|n| word(source + n));
+                        wrote(to, 1, answer);
+                        if arena::holds(indices) {
+                            wrote(indices, 1, None);
+                        }
                     }
                 }
+                Question::Output => wrote(argument::<u64>(arguments, 0).read(), 1, None),
                 Question::Count => {
                     let to: *const u64 = argument(arguments, 1);
                     if arena::holds(to.read()) {
@@ -129,10 +141,13 @@ impl Question {
                     }
                 }
                 Question::Element(element) => {
-                    let count: *const i32 = argument(arguments, 0);
-                    if count.read() == 1 {
-                        element.answer(argument(arguments, 1), argument(arguments, 2));
-                    }
+                    let count = argument::<i32>(arguments, 0).read();
+                    let addresses: *const u64 = argument(arguments, 2);
+                    let answer = match count {
+                        1 => element.answer(argument(arguments, 1), addresses),
+                        _ => None,
+                    };
+                    wrote(addresses.read(), count.into(), answer);
                 }
             }
         }
@@ -143,13 +158,13 @@ impl Element {
     /// # Safety
     ///
     /// The two point to the kernel's functor, and to its array of addresses: the output's first.
-    unsafe fn answer(self, functor: *const u8, addresses: *const u64) {
+    unsafe fn answer(self, functor: *const u8, addresses: *const u64) -> Option<bool> {
         // SAFETY: there are one address or two after the output's, as the question has operands.
         let at = |index| unsafe { addresses.add(index).read() };
         // SAFETY: a comparison's functor starts with what it asks for: equal is 0, unequal 1.
         let unequal = || unsafe { functor.cast::<i32>().read() } == 1;
         let operand = |index| shadow::answered(at(index));
-        let answer = match self {
+        match self {
             Element::Equal if at(1) == at(2) => Some(!unequal()),
             // SAFETY: the functor's number follows.
             Element::EqualsNumber(number) if unsafe { number.is_infinite(functor) } => {
@@ -160,10 +175,17 @@ impl Element {
             Element::Not => operand(1).map(|answer| !answer),
             Element::Copy => operand(1),
             Element::Equal | Element::EqualsNumber(_) | Element::Other => None,
-        };
-        if arena::holds(at(0)) {
-            shadow::answer(at(0), answer);
         }
+    }
+}
+
+/// Says that a kernel has written that many elements at an address: what the host wrote there
+/// before is not them. Their size is not known: one byte at least.
+fn wrote(to: u64, elements: i64, answer: Option<bool>) {
+    let Ok(elements @ 1..) = u64::try_from(elements) else { return };
+    if arena::holds(to) {
+        shadow::forget(to, elements.min(SMALL));
+        shadow::answer(to, answer);
     }
 }
 

@@ -5,28 +5,40 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::machine::notes::Kind;
 use crate::note;
 
-static BYTES: AtomicU64 = AtomicU64::new(0);
+/// The largest single value: a complex number of two doubles.
+const VALUE: u64 = 16;
+
+/// Single values, and bytes of arrays.
+static COUNTS: [(Kind, AtomicU64); 2] =
+    [(Kind::Value, AtomicU64::new(0)), (Kind::Readback, AtomicU64::new(0))];
 /// The process that counts: a fork starts anew.
 static PID: AtomicU64 = AtomicU64::new(0);
 
-/// Counts `bytes`; notes the sum as it passes a power of ten.
+/// Counts a read of `bytes`; notes the sums as they pass a power of ten.
 pub fn count(bytes: u64) {
     let pid = u64::from(std::process::id());
     if PID.swap(pid, Relaxed) != pid {
-        BYTES.store(0, Relaxed);
+        COUNTS.iter().for_each(|(_, count)| count.store(0, Relaxed));
     }
-    let before = BYTES.fetch_add(bytes, Relaxed);
-    let after = before + bytes;
+    let [values, arrays] = &COUNTS;
+    let ((kind, sum), more) = if bytes <= VALUE { (values, 1) } else { (arrays, bytes) };
+    let before = sum.fetch_add(more, Relaxed);
+    let after = before + more;
     if before.checked_ilog10() != after.checked_ilog10() {
-        note::write(Kind::Readback, &after.to_string());
+        note::write(*kind, &after.to_string());
     }
 }
 
-/// Notes the sum when the process ends.
+/// Notes the sums when the process ends.
 extern "C" fn at_exit() {
-    let bytes = BYTES.load(Relaxed);
-    if bytes > 0 && PID.load(Relaxed) == u64::from(std::process::id()) {
-        note::write(Kind::Readback, &bytes.to_string());
+    if PID.load(Relaxed) != u64::from(std::process::id()) {
+        return;
+    }
+    for (kind, count) in &COUNTS {
+        let count = count.load(Relaxed);
+        if count > 0 {
+            note::write(*kind, &count.to_string());
+        }
     }
 }
 

@@ -23,6 +23,13 @@ struct Block {
     answer: AtomicU8,
 }
 
+impl Block {
+    fn is_blank(&self) -> bool {
+        let words = self.words.load(Relaxed);
+        (words, self.level.load(Relaxed), self.answer.load(Relaxed)) == (0, 0, 0)
+    }
+}
+
 static ONCE: Once = Once::new();
 static TABLE: AtomicU64 = AtomicU64::new(0);
 
@@ -39,14 +46,18 @@ pub fn mark(address: u64, bytes: u64) {
 /// Says that what is at a device address is not known.
 pub fn forget(address: u64, bytes: u64) {
     each_block(address, bytes, |block, words| {
+        // What nothing is known of stays a page of zeros that takes no memory.
+        if block.is_blank() {
+            return;
+        }
         block.words.fetch_and(!words, Relaxed);
         block.level.store(0, Relaxed);
         block.answer.store(0, Relaxed);
     });
 }
 
-/// Says what a kernel answers by the byte at the start of a block. With no answer, what is known
-/// of values there stays.
+/// Says what a kernel answers by the byte at the start of a block, or that it answers nothing. With
+/// no answer, what is known of values there stays.
 pub fn answer(address: u64, answer: Option<bool>) {
     if !starts_block(address) {
         return;
@@ -55,7 +66,11 @@ pub fn answer(address: u64, answer: Option<bool>) {
         forget(address, 1);
     }
     let number = answer.map_or(0, |answer| 1 + u8::from(answer));
-    each_block(address, 1, |block, _| block.answer.store(number, Relaxed));
+    each_block(address, 1, |block, _| {
+        if number != block.answer.load(Relaxed) {
+            block.answer.store(number, Relaxed);
+        }
+    });
 }
 
 /// What a kernel has answered by the byte at an address.
