@@ -314,3 +314,29 @@ fn shell_words(line: &str) -> Vec<String> {
     words.retain(|word| !word.is_empty());
     words
 }
+
+#[test]
+fn a_rank_that_was_killed_and_a_placeholder_that_is_none_are_told() {
+    let user = User::new();
+    let script = user.path("killed.sh");
+    fs::write(&script, "echo 'traceback : Signal 9 (SIGKILL) received by PID 7' >&2; exit 1\n")
+        .unwrap();
+    let options = "trial --gpu sim:6GiB --effective-batch 8";
+    let run = |words: &str| {
+        let mut command = user.plain(options);
+        command.args(["--", "sh"]).arg(&script).args(words.split(' '));
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let (code, said) = run("{micro_batch}");
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("a process of it was killed: "), "{said}");
+    assert!(said.contains("Signal 9 (SIGKILL) received by PID 7`"), "{said}");
+    let (code, said) = run("{micro_batch} {accumulation}");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("{accumulation} is no placeholder"), "{said}");
+    assert!(said.contains("hint: {accumulation_steps}"), "{said}");
+    let (_, said) = run("{micro_batch} {seed}");
+    assert!(said.contains("warning: {seed} stays as it is"), "{said}");
+}

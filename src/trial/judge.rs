@@ -46,6 +46,7 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
     }
     let host = seen.messages.iter().find(|said| said.message.memory == Memory::Host);
     let killed = ended.ending.map(Ending::code) == Some(128 + 9);
+    let child = seen.messages.iter().find(|said| said.message.memory == Memory::Killed);
     match host {
         Some(said) => judged(
             Verdict::Failed,
@@ -54,11 +55,31 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
                 shortened(&said.line)
             ),
         ),
-        None if killed => judged(
-            Verdict::Failed,
-            format!("{died}: not by oomph; the kernel does so when the machine's memory runs out"),
-        ),
-        None => judged(Verdict::Failed, died),
+        None if killed => judged(Verdict::Failed, format!("{died}: {}", killer(ended.oom_kills))),
+        None => match child {
+            Some(said) => judged(
+                Verdict::Failed,
+                format!(
+                    "a process of it was killed: {}: `{}`; {died}",
+                    killer(ended.oom_kills),
+                    shortened(said.line.trim())
+                ),
+            ),
+            None => judged(Verdict::Failed, died),
+        },
+    }
+}
+
+/// Says who sends SIGKILL, as far as the kernel's count of such kills meanwhile tells.
+fn killer(oom_kills: Option<u64>) -> String {
+    match oom_kills {
+        Some(0) => "not by oomph, nor by the kernel for want of memory, which counted none: a \
+                    limit of the job's, or somebody else"
+            .to_owned(),
+        Some(_) => "by the kernel, it seems, which killed for want of the machine's own memory \
+                    meanwhile: that is not the GPU's"
+            .to_owned(),
+        None => "not by oomph; the kernel does so when the machine's memory runs out".to_owned(),
     }
 }
 
@@ -164,7 +185,8 @@ mod tests {
         };
         let messages = lines.iter().filter_map(said).collect();
         let seen = Seen { messages, ..Seen::default() };
-        Ended { how, ending: Some(ending), elapsed: Duration::ZERO, seen }
+        let elapsed = Duration::ZERO;
+        Ended { how, ending: Some(ending), elapsed, seen, oom_kills: None }
     }
 
     fn report(ooms: u64, exception: Option<&str>) -> Report {
@@ -255,5 +277,26 @@ mod tests {
         assert!(judged.reason.contains("machine's own memory"));
         let killed = judge(&ended(How::ByItself, Ending::Signal(9), &[]), &[], &[]);
         assert!(killed.reason.contains("SIGKILL") && killed.reason.contains("kernel"));
+    }
+
+    #[test]
+    fn a_killed_rank_is_told_by_torchruns_words_and_the_kernels_count() {
+        let line = "  traceback : Signal 9 (SIGKILL) received by PID 4242";
+        let mut torchrun = ended(How::ByItself, Ending::Exit(1), &[line]);
+        for (count, words) in [
+            (Some(0), "nor by the kernel for want of memory"),
+            (Some(1), "by the kernel, it seems"),
+            (None, "the kernel does so when"),
+        ] {
+            torchrun.oom_kills = count;
+            let judged = judge(&torchrun, &[], &[]);
+            assert_eq!(judged.verdict, Verdict::Failed);
+            assert!(judged.reason.starts_with("a process of it was killed: "), "{}", judged.reason);
+            assert!(judged.reason.contains(words), "{}", judged.reason);
+            assert!(judged.reason.ends_with("by PID 4242`; ended with exit code 1"), "{judged:?}");
+        }
+        // What the GPU refused comes first.
+        let both = ended(How::ByItself, Ending::Exit(1), &[OOM, line]);
+        assert_eq!(verdict(&both, &[]), Verdict::OutOfMemory);
     }
 }

@@ -85,6 +85,9 @@ pub struct Ended {
     pub elapsed: Duration,
     /// What was found in what it printed.
     pub seen: Seen,
+    /// Processes of this machine that the kernel killed meanwhile for want of memory; `None` where it
+    /// does not say.
+    pub oom_kills: Option<u64>,
 }
 
 /// Why a command could not be run at all.
@@ -112,15 +115,26 @@ pub enum LaunchError {
 pub fn run(launch: Launch<'_>, interrupts: &Interrupts) -> Result<Ended, LaunchError> {
     // Whoever outlives the guard comes to this process.
     tree::adopt_orphans()?;
+    let before = oom_kills();
     let (events, inbox) = channel();
     interrupts.send_to(Some(events.clone()));
     let result = Run::start(&launch, events, inbox).and_then(|run| run.finish(&launch));
     interrupts.send_to(None);
-    let ended = result?;
+    let mut ended = result?;
+    let counted = before.zip(oom_kills());
+    ended.oom_kills = counted.map(|(before, after)| after.saturating_sub(before));
     if let How::Interrupted(signal) = ended.how {
         interrupts.note(signal);
     }
     Ok(ended)
+}
+
+/// Returns how many processes the kernel has killed since it started, for want of memory.
+///
+/// Source: `oom_kill` of /proc/vmstat, since Linux 4.13; a group's limit counts as the machine's.
+fn oom_kills() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/vmstat").ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
 
 struct Run {
@@ -237,7 +251,8 @@ impl Run {
             (how, _) => how,
         };
         let elapsed = elapsed.unwrap_or_else(|| self.begun.elapsed());
-        Ok(Ended { how, ending: self.ending, elapsed, seen: self.watch.take() })
+        let (ending, seen) = (self.ending, self.watch.take());
+        Ok(Ended { how, ending, elapsed, seen, oom_kills: None })
     }
 
     fn take_in(&mut self, event: Event) {

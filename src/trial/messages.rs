@@ -7,6 +7,8 @@ pub enum Memory {
     Device,
     /// The machine's own.
     Host,
+    /// A process of the command was killed, by whom it does not say.
+    Killed,
 }
 
 /// A piece of text that says so.
@@ -26,6 +28,10 @@ const fn device(by: &'static str, text: &'static str) -> Message {
 
 const fn host(by: &'static str, text: &'static str) -> Message {
     Message { text, memory: Memory::Host, by }
+}
+
+const fn killed(by: &'static str, text: &'static str) -> Message {
+    Message { text, memory: Memory::Killed, by }
 }
 
 /// Every known message, each with its source.
@@ -69,6 +75,13 @@ pub static MESSAGES: &[Message] = &[
     host("the kernel", "Out of memory: Killed process"),
     host("Slurm", "oom_kill event"),
     host("Slurm", "oom-kill event"),
+    // torch/distributed/elastic/multiprocessing/errors/__init__.py, and api.py beside it.
+    killed("torchrun", "Signal 9 (SIGKILL) received by PID"),
+    killed("torchrun", "failed (exitcode: -9)"),
+    // deepspeed/launcher/launch.py.
+    killed("DeepSpeed", "exits with return code = -9"),
+    // Open MPI's orterun.
+    killed("Open MPI", "exited on signal 9 (Killed)"),
 ];
 
 /// Returns the first message that is in a line.
@@ -110,6 +123,13 @@ mod tests {
                 Memory::Host,
             ),
             ("[ 12.3] Out of memory: Killed process 4242 (python3)", "the kernel", Memory::Host),
+            ("  traceback : Signal 9 (SIGKILL) received by PID 4242", "torchrun", Memory::Killed),
+            (
+                "E1127 04:36 1 torch/distributed/elastic/multiprocessing/api.py:984] failed \
+                 (exitcode: -9) local_rank: 0 (pid: 4242) of binary: /usr/bin/python",
+                "torchrun",
+                Memory::Killed,
+            ),
         ] {
             let found = find(line.as_bytes()).unwrap_or_else(|| panic!("{line}"));
             assert_eq!((found.by, found.memory), (by, memory), "{line}");

@@ -54,6 +54,33 @@ impl Template {
         self.names(1) || self.names(2)
     }
 
+    /// Returns what looks like a placeholder and is none: `{micro_batch_size}`.
+    ///
+    /// A shell's `${name}` and what has anything but letters and `_` in its braces is not meant.
+    pub fn unknown(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for word in &self.words {
+            let word = word.to_string_lossy();
+            for (at, _) in word.match_indices('{') {
+                let Some((name, _)) = word[at + 1..].split_once('}') else { continue };
+                let plain = |c: char| c.is_ascii_alphabetic() || c == '_';
+                let placeholder = format!("{{{name}}}");
+                let known = Sizes::NAMES.iter().any(|(known, _)| *known == placeholder);
+                let meant =
+                    !name.is_empty() && name.chars().all(plain) && !word[..at].ends_with('$');
+                if meant && !known && !found.contains(&placeholder) {
+                    found.push(placeholder);
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns the placeholders that are filled in.
+    pub fn placeholders() -> [&'static str; 3] {
+        Sizes::NAMES.map(|(placeholder, _)| placeholder)
+    }
+
     fn names(&self, index: usize) -> bool {
         let (placeholder, variable) = Sizes::NAMES[index];
         let has = |word: &OsString, text: &str| {
@@ -131,6 +158,14 @@ mod tests {
         assert_eq!(template.command(&SIZES()), words("train --bs=8x8 -a 2 64 {other}"));
         let set = Template::environment(&SIZES());
         assert!(set.contains(&Change::set("OOMPH_EFFECTIVE_BATCH", "64")));
+    }
+
+    #[test]
+    fn what_looks_like_a_placeholder_and_is_none_is_found() {
+        let line =
+            "train {micro_batch} {micro_batch_size} ${HOME} {a,b} {} x{steps}y{steps} {\"k\":1}";
+        let template = Template::new(words(line), false);
+        assert_eq!(template.unknown(), ["{micro_batch_size}", "{steps}"]);
     }
 
     #[test]

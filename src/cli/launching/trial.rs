@@ -14,6 +14,7 @@ use crate::cli::trial::Args;
 use crate::plan::result::Goal;
 use crate::plan::solver::Unsolvable;
 use crate::plan::together::{Wish, solve_with};
+use crate::profile::names::nearest;
 use crate::report;
 use crate::report::text::Paint;
 use crate::trial::answer::TrialAnswer;
@@ -87,6 +88,17 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
 
 /// Refuses a command that cannot be tried.
 fn check(template: &Template) -> Result<(), CliError> {
+    for unknown in template.unknown() {
+        let known = Template::placeholders();
+        // One that is near was meant; another may be the command's own.
+        if let Some(near) = nearest(&unknown, known) {
+            return Err(CliError::usage(format!("{unknown} is no placeholder"))
+                .cause(format!("these are filled in: {}", known.join(", ")))
+                .hint(near));
+        }
+        let all = known.join(", ");
+        write_stderr(&format!("warning: {unknown} stays as it is; {all} are filled in\n"));
+    }
     if !template.names_micro_batch() && !reads_the_environment(template, "OOMPH_MICRO_BATCH") {
         return Err(CliError::usage("{micro_batch} is nowhere in the command")
             .cause("each run would have the same size")
