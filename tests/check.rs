@@ -401,3 +401,51 @@ fn a_launcher_among_the_arguments_says_how_many_devices_there_are() {
         assert_eq!(check(&folder, &line).status.code(), Some(4), "{line}");
     }
 }
+
+#[test]
+fn ci_is_told_in_its_own_way_of_what_could_not_be_read() {
+    let folder = folder();
+    let line = "missing.json --only batch --world-size 4";
+    for (format, part) in [
+        ("github", "::error title=oomph::cannot read `missing.json`"),
+        ("junit", "<error message=\"cannot read `missing.json`\">"),
+        ("dotenv", "OOMPH_EXIT_CODE=2\n"),
+        ("markdown", "**Not answered:** cannot read"),
+        ("json", "\"answered\": false"),
+    ] {
+        for exit_zero in ["", "--exit-zero"] {
+            let output = check(&folder, &format!("{line} --format {format} {exit_zero}"));
+            assert_eq!(output.status.code(), Some(2), "{format}: {output:?}");
+            assert!(stdout(&output).contains(part), "{format}: {output:?}");
+        }
+    }
+    check(&folder, &format!("{line} --format junit --out it.xml"));
+    assert!(
+        std::fs::read_to_string(folder.path().join("it.xml")).unwrap().contains("errors=\"1\"")
+    );
+    let outputs = folder.path().join("outputs");
+    let mut step = command(folder.path(), "twice.json --only batch --world-size 4");
+    step.env("GITHUB_ACTIONS", "true").env("GITHUB_OUTPUT", &outputs);
+    assert_eq!(step.output().unwrap().status.code(), Some(2));
+    let outputs = std::fs::read_to_string(outputs).unwrap();
+    assert!(outputs.contains("passes=false\nexit_code=2\n"), "{outputs}");
+}
+
+#[test]
+fn annotations_name_the_file_from_the_repositorys_root() {
+    let folder = TempDir::new().unwrap();
+    let inner = folder.path().join("jobs");
+    std::fs::create_dir(&inner).unwrap();
+    std::fs::write(inner.join("broken.json"), BROKEN).unwrap();
+    let annotated = |line: &str| {
+        let mut step = command(&inner, &format!("{line} --format github"));
+        step.env("GITHUB_ACTIONS", "true").env("GITHUB_WORKSPACE", folder.path());
+        stdout(&step.output().unwrap())
+    };
+    let line = "broken.json --only batch --world-size 4";
+    assert!(annotated(line).starts_with("::error file=jobs/broken.json,line=3,col=23,"), "{line}");
+    let words = "--only batch --world-size 4 --effective-batch 9 --framework hf --format github -- \
+                 --per_device_train_batch_size 2";
+    let said = stdout(&command(&inner, words).output().unwrap());
+    assert!(said.starts_with("::error title=oomph%3A equation::"), "arguments are no file: {said}");
+}

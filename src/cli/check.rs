@@ -149,6 +149,20 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     if style.json && args.format.is_some_and(|format| format != CheckFormat::Json) {
         return Err(CliError::usage("--json cannot be used with --format").hint("leave one out"));
     }
+    let (subject, check) = match judged(args) {
+        Ok((subject, check)) => (Some(subject), check),
+        // CI hears of it as of any other question that stays open.
+        Err(error) if check_output::is_told(args) => (None, unreadable(args, error)),
+        Err(error) => return Err(error),
+    };
+    if let (true, Some(Subject::Framework(file))) = (args.fix || args.write, &subject) {
+        return check_output::fixed(args, file, &check, style);
+    }
+    check_output::answer(args, &check, style)
+}
+
+/// Reads what is to be checked, and checks it.
+fn judged(args: &Args) -> Result<(Subject, Check), CliError> {
     let baseline = args.baseline.as_deref().map(check_output::baseline).transpose()?;
     let job = config_file::load(args.config.as_deref())?;
     let subject = read(args)?;
@@ -157,10 +171,23 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         check.differences = baseline.against(estimate);
     }
     check.code = if args.exit_zero { exit::OK } else { code(&check, args.fail_on) };
-    if let (true, Subject::Framework(file)) = (args.fix || args.write, &subject) {
-        return check_output::fixed(args, file, &check, style);
+    Ok((subject, check))
+}
+
+/// Says of a job that could not be looked at what there is to say.
+fn unreadable(args: &Args, error: CliError) -> Check {
+    let code = error.code;
+    Check {
+        subject: args.things.first().cloned().unwrap_or("the arguments".to_owned()),
+        kind: "not read".to_owned(),
+        world: None,
+        data_parallel: None,
+        batch: None,
+        findings: Vec::new(),
+        memory: check_memory::unanswered(error),
+        differences: Vec::new(),
+        code,
     }
-    check_output::answer(args, &check, style)
 }
 
 /// The first that applies, in the order of `exit`.

@@ -73,7 +73,7 @@ pub fn answer(args: &Args, check: &Check, style: Style) -> Result<Answer, CliErr
     let text = match args.format.unwrap_or(json) {
         CheckFormat::Text => report::check::render(check, Paint { on: style.color }),
         CheckFormat::Json => report::check::json(check),
-        CheckFormat::Github => report::github::annotations(check),
+        CheckFormat::Github => report::github::annotations(check, in_repository(check).as_deref()),
         CheckFormat::Junit => report::junit::render(check),
         CheckFormat::Dotenv => report::check::dotenv(check),
         CheckFormat::Markdown => report::github::markdown(check),
@@ -88,13 +88,34 @@ pub fn answer(args: &Args, check: &Check, style: Style) -> Result<Answer, CliErr
     }
 }
 
+/// Whether the answer goes to a program that has to be told of errors in its own way.
+pub fn is_told(args: &Args) -> bool {
+    args.format.is_some_and(|format| format != CheckFormat::Text) || in_github()
+}
+
+fn in_github() -> bool {
+    std::env::var_os("GITHUB_ACTIONS").is_some_and(|on| on == "true")
+}
+
+/// Returns what was checked as a path from the root of the repository: a step may run elsewhere in
+/// it. Nothing for what is no file there.
+fn in_repository(check: &Check) -> Option<String> {
+    let path = Path::new(&check.subject).canonicalize().ok().filter(|path| path.is_file())?;
+    let root = std::env::var_os("GITHUB_WORKSPACE").filter(|root| !root.is_empty());
+    let root = root.and_then(|root| Path::new(&root).canonicalize().ok());
+    match root.and_then(|root| path.strip_prefix(root).ok().map(Path::to_path_buf)) {
+        Some(inside) => Some(inside.to_string_lossy().into_owned()),
+        None => Some(check.subject.clone()),
+    }
+}
+
 /// In a step of GitHub Actions the summary and the outputs are written as well, and, where stdout
 /// has another format, the annotations to stderr: the runner reads both.
 ///
 /// A summary that cannot be written is no reason for another exit code.
 fn github(args: &Args, check: &Check) {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    if variable("GITHUB_ACTIONS").is_none_or(|on| on != "true") {
+    if !in_github() {
         return;
     }
     let append = |name: &str, text: &str| {
@@ -107,7 +128,8 @@ fn github(args: &Args, check: &Check) {
     append("GITHUB_STEP_SUMMARY", &report::github::markdown(check));
     append("GITHUB_OUTPUT", &report::github::outputs(check));
     if args.format != Some(CheckFormat::Github) {
-        output::write_stderr(&report::github::annotations(check));
+        let file = in_repository(check);
+        output::write_stderr(&report::github::annotations(check, file.as_deref()));
     }
 }
 

@@ -11,15 +11,16 @@ const MOST_OF_A_KIND: usize = 10;
 const MOST_MARKDOWN: usize = 60_000;
 
 /// Renders what was found as annotations, at most ten of a kind; the last of them says how many
-/// more there are.
-pub fn annotations(check: &Check) -> String {
+/// more there are. `file` is what was checked, as seen from the root of the repository, where it is
+/// a file there.
+pub fn annotations(check: &Check, file: Option<&str>) -> String {
     let mut text = String::new();
     for level in [Level::Error, Level::Warning] {
         let mut lines: Vec<String> = check
             .findings
             .iter()
             .filter(|finding| finding.level == level)
-            .map(|finding| annotation(check, finding))
+            .map(|finding| annotation(finding, file))
             .collect();
         if let (Level::Error, Memory::Unanswered { fact, cause, hint, .. }) = (level, &check.memory)
         {
@@ -41,10 +42,10 @@ pub fn annotations(check: &Check) -> String {
     text
 }
 
-fn annotation(check: &Check, finding: &Finding) -> String {
+fn annotation(finding: &Finding, file: Option<&str>) -> String {
     let mut properties = Vec::new();
-    if let Some(place) = finding.place {
-        properties.push(format!("file={}", property(&check.subject)));
+    if let Some((place, file)) = finding.place.zip(file) {
+        properties.push(format!("file={}", property(file)));
         properties.push(format!("line={}", place.line));
         properties.push(format!("col={}", place.column));
     }
