@@ -19,7 +19,10 @@ pub struct Capacity {
     held: Bytes,
     largest_granted: Bytes,
     smallest_refused: Option<Bytes>,
+    /// By address; one that was given back has no bytes, and goes when most have none: thousands go at once
+    /// where experts are looped over.
     segments: Vec<(Segment, Bytes)>,
+    given_back: usize,
     next_address: u64,
     /// Reserved ranges, ascending: start and bytes.
     ranges: Vec<(u64, Bytes)>,
@@ -46,6 +49,7 @@ impl Capacity {
             largest_granted: Bytes::ZERO,
             smallest_refused: None,
             segments: Vec::new(),
+            given_back: 0,
             next_address: Capacity::FIRST_ADDRESS,
             ranges: Vec::new(),
         }
@@ -134,8 +138,13 @@ impl SegmentSource for Capacity {
 
     fn release(&mut self, segment: Segment) -> Result<(), Infallible> {
         if let Ok(place) = self.segments.binary_search_by_key(&segment, |&(segment, _)| segment) {
-            let (_, bytes) = self.segments.remove(place);
+            let bytes = std::mem::replace(&mut self.segments[place].1, Bytes::ZERO);
             self.held -= bytes;
+            self.given_back += usize::from(bytes > Bytes::ZERO);
+        }
+        if self.given_back * 2 > self.segments.len() {
+            self.segments.retain(|&(_, bytes)| bytes > Bytes::ZERO);
+            self.given_back = 0;
         }
         Ok(())
     }
