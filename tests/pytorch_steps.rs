@@ -434,6 +434,34 @@ fn deberta_needs_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Models and setups drawn at random (tests/oracle/sweep.py): first those that were once answered wrong,
+/// then those that were right when they were first asked (`held_out`).
+#[test]
+fn models_and_setups_drawn_at_random_need_what_pytorch_needs() {
+    let new = include_str!("data/sweep_torch2.15.jsonl");
+    let mut out = errors("sweep, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/sweep_torch2.8.jsonl");
+    out.extend(errors("sweep, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    let new = include_str!("data/sweep_held_out_torch2.15.jsonl");
+    out.extend(errors("sweep, held out, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/sweep_held_out_torch2.8.jsonl");
+    out.extend(errors("sweep, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert!(out.len() >= 350, "only {} rows were compared", out.len());
+    assert_equal(&out);
+}
+
+/// PyTorch 2.4, on which transformers makes masks with a few small tensors fewer (model/masks.rs).
+#[test]
+fn torch_2_4_needs_what_it_needs() {
+    let rows = include_str!("data/versions_torch2.4.jsonl");
+    let out = errors("torch 2.4, transformers 4.56", rows, Version::new(2, 4), OLD.1);
+    assert!(out.len() >= 50, "only {} rows were compared", out.len());
+    for row in &out {
+        let worst = row.allocated.abs().max(row.reserved.abs());
+        assert!(worst <= 0.1, "{}: {:+.3} %, {:+.3} %", row.id, row.allocated, row.reserved);
+    }
+}
+
 /// Sizes that were not looked at while the code was written; reported, not worked on.
 #[test]
 fn images_of_sizes_never_looked_at_are_as_near() {

@@ -10,7 +10,7 @@ use crate::cli::job::Job;
 use crate::cli::target::ChosenGpu;
 use crate::memory::fit::{BeyondAnyDevice, Need, need_on, runs};
 use crate::memory::footprint::Footprint;
-use crate::memory::largest::largest_micro_batch;
+use crate::memory::largest::largest_beside_headroom;
 use crate::memory::trace::{Category, Event, Trace};
 use crate::parallel::both;
 use crate::plan::advise::change::{Change, Way};
@@ -272,6 +272,17 @@ impl<'a> OnDevice<'a> {
         first.into_iter().map(remedy).collect()
     }
 
+    /// Returns what is left free on purpose; nothing where no capacity is known.
+    fn headroom(&self) -> Bytes {
+        self.capacity.map_or(Bytes::ZERO, |capacity| capacity.headroom)
+    }
+
+    /// Whether a step runs with the headroom left free, and where the device gives it all the same.
+    fn runs_beside_headroom(&self, trace: &Trace) -> bool {
+        let capacity = self.capacity_bytes();
+        runs(trace, capacity) && runs(trace, capacity + self.headroom())
+    }
+
     /// Returns the bytes that the caching allocator may take; nothing where no capacity is known.
     pub fn capacity_bytes(&self) -> Bytes {
         self.capacity.map_or(Bytes::ZERO, |capacity| capacity.bytes)
@@ -283,7 +294,8 @@ impl Fits for OnDevice<'_> {
 
     fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
         let limit = self.job.settings.search_limit();
-        let found = largest_micro_batch(self.capacity_bytes(), limit, |micro_batch| {
+        let (capacity, headroom) = (self.capacity_bytes(), self.headroom());
+        let found = largest_beside_headroom(capacity, headroom, limit, |micro_batch| {
             self.trace(micro_batch, accumulation)
         })?;
         Ok(found.micro_batch.map_or(0, MicroBatch::get))
@@ -305,14 +317,14 @@ impl Fits for OnDevice<'_> {
                 return Ok(false);
             }
             let trace = self.trace(micro_batch, accumulation)?;
-            return Ok(runs(&trace, self.capacity_bytes()));
+            return Ok(self.runs_beside_headroom(&trace));
         }
         // Where nothing is refused, more micro-steps change nothing: peak reserved is the same.
         let footprint = self.footprint(micro_batch, accumulation.min(two), Detail::Peaks)?;
         if footprint.peak_reserved <= self.capacity_bytes() {
             return Ok(true);
         }
-        Ok(runs(&*self.trace(micro_batch, accumulation)?, self.capacity_bytes()))
+        Ok(self.runs_beside_headroom(&*self.trace(micro_batch, accumulation)?))
     }
 }
 

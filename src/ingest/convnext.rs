@@ -7,11 +7,20 @@ use crate::ingest::fields::{Fields, limit};
 use crate::ingest::image;
 use crate::model::config::{Activation, ConvNextConfig};
 
+/// `num_stages` where the file is silent.
+const STAGES: u64 = 4;
+
 /// Reads the keys of a ConvNeXt.
 pub(super) fn read(fields: &mut Fields<'_>) -> Result<ConvNextConfig, ConfigError> {
     let hidden_sizes = image::sizes(fields, "hidden_sizes", limit::HIDDEN, &[96, 192, 384, 768])?;
     let depths = image::sizes(fields, "depths", limit::LAYERS, &[3, 3, 9, 3])?;
     image::same_length(("hidden_sizes", &hidden_sizes), ("depths", &depths))?;
+    let stages = fields.optional_size("num_stages", limit::LAYERS)?.unwrap_or(STAGES);
+    if stages != hidden_sizes.len() as u64 {
+        let text =
+            format!("`num_stages` is {stages}, and `hidden_sizes` has {}", hidden_sizes.len());
+        return Err(ConfigError::Contradiction(text));
+    }
     if fields.dropout("drop_path_rate", 0.0)? > 0.0 {
         let (key, value) = ("drop_path_rate", "above 0".to_owned());
         return Err(ConfigError::Unsupported { key, value, supported: "0: no path is dropped" });

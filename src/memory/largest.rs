@@ -71,6 +71,28 @@ pub fn largest_micro_batch<E, T: Borrow<Trace>>(
     largest_on(&Capacity::new(capacity), limit, trace_of)
 }
 
+/// As [`largest_micro_batch`], of those that run with the headroom taken as well as left free: what runs
+/// is not monotonic in the capacity.
+///
+/// # Errors
+///
+/// The first error of `trace_of`.
+pub fn largest_beside_headroom<E, T: Borrow<Trace>>(
+    capacity: Bytes,
+    headroom: Bytes,
+    limit: MicroBatch,
+    trace_of: impl Fn(MicroBatch) -> Result<T, E>,
+) -> Result<Largest, E> {
+    let found = largest_micro_batch(capacity, limit, &trace_of)?;
+    match found.micro_batch {
+        Some(largest) if headroom > Bytes::ZERO => {
+            let whole = largest_micro_batch(capacity + headroom, largest, &trace_of)?;
+            Ok(Largest { traces: found.traces + whole.traces, ..whole })
+        }
+        _ => Ok(found),
+    }
+}
+
 /// As [`largest_micro_batch`], on a device like this one.
 ///
 /// # Errors

@@ -15,6 +15,12 @@ pub const TRANSFORMERS_5: Version = Version::new(5, 0);
 /// changed is not known, so that versions between are taken as the newer ones.
 pub const AFTER_5_12: Version = Version::new(5, 13);
 
+/// The first PyTorch on which transformers 4 keeps packed sequences apart; before it finds them and makes
+/// no mask of it. What else it does otherwise on older ones is small: masks are made with fewer steps.
+///
+/// Source: transformers 4.56.2 `masking_utils.py` (`_is_torch_greater_or_equal_than_2_6`); seen on 2.4.1.
+const SEPARATES_SEQUENCES: Version = Version::new(2, 6);
+
 /// `torch.arange(seq_len)`, which transformers 5 shifts by the tokens seen before.
 pub fn positions<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
     let positions = b.fresh(&[o.seq_len], Dtype::I64);
@@ -44,6 +50,7 @@ pub fn causal_mask<'b>(
     }
     let slides = window.is_some_and(|window| seq >= window);
     let packed = if as_bool.is_none() { packed_sequences(b, o) } else { None };
+    let packed = packed.filter(|_| o.torch >= SEPARATES_SEQUENCES);
     let sdpa = o.attention == Attention::Sdpa;
     if sdpa && !slides && packed.is_none() {
         if let Some(mask) = &as_bool {

@@ -22,7 +22,8 @@ impl Interpreter<'_, '_> {
     /// Runs backward from a value that needs a gradient, given the gradient of it.
     pub fn backward(&mut self, root: &Tensor, gradient: Tensor) {
         let Some(edge) = root.edge else { return };
-        let mut waiting = self.dependencies(edge.node);
+        let (mut waiting, reached) = self.dependencies(edge.node);
+        self.tape.forget_unreached(&reached);
         let mut buffers: Vec<Buffer> = Vec::new();
         buffers.resize_with(self.tape.nodes.len(), Buffer::new);
         buffers[edge.node as usize].push(Some(gradient));
@@ -59,8 +60,8 @@ impl Interpreter<'_, '_> {
         }
     }
 
-    /// Counts for each node how many gradients will reach it.
-    fn dependencies(&self, root: u32) -> Vec<u32> {
+    /// Counts for each node how many gradients will reach it, and says whether it is run at all.
+    fn dependencies(&self, root: u32) -> (Vec<u32>, Vec<bool>) {
         let mut counts = vec![0; self.tape.nodes.len()];
         let mut seen = vec![false; self.tape.nodes.len()];
         let mut stack = vec![root];
@@ -74,7 +75,7 @@ impl Interpreter<'_, '_> {
                 }
             }
         }
-        counts
+        (counts, seen)
     }
 
     fn run_node(&mut self, node: u32, mut inputs: Buffer) -> Grads {

@@ -19,13 +19,14 @@ pub fn broadcast(a: &Dims, b: &Dims) -> Dims {
     out
 }
 
-/// Returns the strides of `x` seen at the broadcast `sizes`: zero where it repeats.
+/// Returns the strides of `x` seen at the broadcast `sizes`: zero where it repeats. Of a dimension of one
+/// that stays so the stride counts, as in `TensorIterator::compute_strides`.
 pub fn broadcast_strides(x: &TensorData, sizes: &Dims) -> Dims {
     let mut strides = *sizes;
     let offset = sizes.len() - x.sizes.len();
     for (i, slot) in strides.as_mut_slice().iter_mut().enumerate() {
         *slot = match i.checked_sub(offset) {
-            Some(j) if x.sizes.as_slice()[j] != 1 => x.strides.as_slice()[j],
+            Some(j) if x.sizes.as_slice()[j] == sizes.as_slice()[i] => x.strides.as_slice()[j],
             _ => 0,
         };
     }

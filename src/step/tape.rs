@@ -101,6 +101,13 @@ thread_local! {
     static SPARE_NODES: Cell<Vec<Node>> = const { Cell::new(Vec::new()) };
 }
 
+/// Lets go of what a node kept, which nobody will ask for.
+fn forget(saved: Option<Saved>) {
+    if let Some(Saved::Recomputed(frame, number)) = saved {
+        frame.forget(number);
+    }
+}
+
 impl Drop for Tape<'_> {
     fn drop(&mut self) {
         self.nodes.clear();
@@ -305,11 +312,13 @@ impl<'s> Tape<'s> {
     /// Forgets the newest nodes but so many: what they made is gone, and nobody asks for gradients.
     pub fn forget_nodes(&mut self, kept: usize) {
         self.release_held(kept);
-        for saved in self.nodes.drain(kept..).flat_map(|node| node.saved).flatten() {
-            if let Saved::Recomputed(frame, number) = saved {
-                frame.forget(number);
-            }
-        }
+        self.nodes.drain(kept..).flat_map(|node| node.saved).for_each(forget);
+    }
+
+    /// Lets go of what is kept by nodes that the loss does not lead to: what they made is gone too.
+    pub fn forget_unreached(&mut self, reached: &[bool]) {
+        let unreached = self.nodes.iter_mut().zip(reached).filter(|(_, reached)| !**reached);
+        unreached.flat_map(|(node, _)| std::mem::take(&mut node.saved)).for_each(forget);
     }
 
     /// Lets go of what the newest nodes but so many hold.

@@ -512,7 +512,7 @@ pub struct Edge {
 }
 
 /// What a tensor is, apart from its memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct TensorData {
     /// Sizes.
     pub sizes: Dims,

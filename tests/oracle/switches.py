@@ -5,7 +5,8 @@
 layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
 `task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`; labels of a regression or of several labels
 are float32. DeBERTa's
-classifier of samples asks which labels are none below zero: all are, as on a card. `attention`: also `flash`, with flash_attn_standin.py for the package.
+classifier of samples asks which labels are none below zero: all are, as on a card. `label_len`: the labels' length where it is
+not that of the inputs. A gradient scaler never leaves a step out. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
 import fnmatch
 import os
@@ -52,6 +53,23 @@ def add(oracle):
             return nonzero(x, *a, **k)
         torch.Tensor.nonzero = every
 
+    def never_skip():
+        """No kernel writes whether a gradient was infinite: what is read there is chance, and no step is left out."""
+        def step(self, optimizer, state, *a, **k):
+            sum(v.item() for v in state["found_inf_per_device"].values())
+            return optimizer.step(*a, **k)
+        torch.amp.GradScaler._maybe_opt_step = step
+
+    def take_dtype():
+        """Before transformers 4.56 `dtype` was `torch_dtype`."""
+        import transformers
+        from transformers.models.auto.auto_factory import _BaseAutoModelClass as auto
+        if tuple(map(int, transformers.__version__.split(".")[:2])) < (4, 56):
+            plain = auto.from_config.__func__
+            def from_config(cls, config, dtype=None, torch_dtype=None, **k):
+                return plain(cls, config, torch_dtype=dtype or torch_dtype, **k)
+            auto.from_config = classmethod(from_config)
+
     def wrap(module):
         forward = module.forward
         module.forward = lambda *a, **k: torch.utils.checkpoint.checkpoint(forward, *a, use_reentrant=False, **k)
@@ -61,6 +79,10 @@ def add(oracle):
     batch = oracle.make_batch
 
     def make_batch(case, cfg):
+        if case.get("label_len"):
+            ids = lambda n: torch.empty(case["micro_batch"], n, dtype=torch.long).to("cuda")
+            mask = {} if case["attention_mask"] == "none" else dict(attention_mask=ids(case["seq_len"]))
+            return dict(input_ids=ids(case["seq_len"]), labels=ids(case["label_len"]), **mask)
         if case["task"] == "token-classification":
             return batch(dict(case, task="masked-lm"), cfg)
         problem = case["config"].get("problem_type")
@@ -74,6 +96,8 @@ def add(oracle):
         return dict(input_ids=ids(), labels=torch.empty(*sizes).to("cuda"), **mask)
 
     oracle.make_batch = make_batch
+    never_skip()
+    take_dtype()
     return oracle
 
 

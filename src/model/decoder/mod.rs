@@ -66,12 +66,14 @@ fn scaled_by_buffer(arch: &Architecture, o: &GraphOptions) -> bool {
     }
 }
 
-/// From transformers 5 on, `original_inv_freq` is a buffer of its own.
+/// Of Gemma 3 until transformers 5 both are there, whichever layers are. From 5 on,
+/// `original_inv_freq` is a buffer of its own.
 fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) -> Vec<Value<'b>> {
     let arch = c.architecture();
     let tables = match arch.tables {
         Tables::One | Tables::InF32 => 1,
-        Tables::ByLayerType => layer_types(c).len(),
+        Tables::ByLayerType if o.transformers < TRANSFORMERS_5 => 2,
+        Tables::ByLayerType => layer_types(c),
     };
     let module = format!("{}.rotary_emb", arch.model);
     let buffer = || b.buffer(&module, &[c.attention.rotary_dim / 2], Dtype::F32);
@@ -86,10 +88,10 @@ fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) 
         .collect()
 }
 
-/// Whether tables of full and of sliding layers are made, in that order.
-fn layer_types(c: &DecoderConfig) -> Vec<bool> {
+/// How many of two kinds of layers there are, full and sliding.
+fn layer_types(c: &DecoderConfig) -> usize {
     let used = |slides| (0..c.num_hidden_layers as usize).any(|layer| c.slides(layer) == slides);
-    [false, true].into_iter().filter(|&slides| used(slides)).collect()
+    [false, true].into_iter().filter(|&slides| used(slides)).count()
 }
 
 fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {

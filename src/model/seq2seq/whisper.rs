@@ -31,7 +31,7 @@ struct Convolution<'b> {
 impl<'b> Convolution<'b> {
     fn load(b: &'b Builder, name: &'static str, sizes: [u64; 2], stride: u64) -> Self {
         let module = format!("model.encoder.{name}");
-        let weight = b.parameter(&module, &[sizes[0], sizes[1], 1, 3]);
+        let weight = b.parameter(&module, &[sizes[0], sizes[1], 3]);
         let bias = b.parameter(&module, &[sizes[0]]);
         let how = Conv2d { stride, padding: 1, groups: 1, one_row: true };
         Convolution { name, how, weight, bias }

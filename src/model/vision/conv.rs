@@ -42,8 +42,11 @@ impl<'b> Convolution<'b> {
     ) -> Convolution<'b> {
         let module = format!("{parent}.{name}");
         let [height, width] = filters.kernel;
-        let sizes = [filters.outputs, filters.inputs / how.groups, height, width];
-        let weight = b.parameter(&module, &sizes);
+        let [outputs, inputs] = [filters.outputs, filters.inputs / how.groups];
+        let weight = match how.one_row {
+            true => b.parameter(&module, &[outputs, inputs, width]),
+            false => b.parameter(&module, &[outputs, inputs, height, width]),
+        };
         let bias = bias.then(|| b.parameter(&module, &[filters.outputs]));
         Convolution { name, how, weight, bias }
     }

@@ -82,6 +82,15 @@ const BIAS_GRADIENT_ALIGNMENT: u64 = 16;
 /// and 2.15; where between them it changed is not known.
 const SEEDS_ON_DEVICE: Version = Version::new(2, 15);
 
+/// Whether the kernel reads a mask as it is.
+///
+/// Source: `aligned_tensor` in PyTorch's `attention.cpp`: strides count, also of a dimension of one.
+fn is_aligned(mask: &Tensor) -> bool {
+    let strides = mask.strides.as_slice();
+    let Some((last, others)) = strides.split_last() else { return true };
+    *last == 1 && others.iter().all(|stride| stride.is_multiple_of(MASK_ALIGNMENT))
+}
+
 impl Tape<'_> {
     fn choose(&self, q: &Tensor, head_dim: u64, call: &SdpaCall, masked: bool) -> Kernel {
         let (major, minor) = self.setup.gpu.compute_capability;
@@ -311,7 +320,7 @@ impl Tape<'_> {
 
     /// A boolean mask becomes one that is added: minus infinity where it is false.
     ///
-    /// Source: `convert_boolean_attn_mask` and `pad_bias` in PyTorch's `attention.cpp`.
+    /// Source: `convert_boolean_attn_mask`, `preprocess_mask` and `pad_bias` in PyTorch's `attention.cpp`.
     fn additive_mask(&mut self, mask: &Tensor, dtype: DType, s: &FlashShape) -> Tensor {
         let mut out = mask.clone();
         if mask.dtype == DType::Bool {
@@ -322,9 +331,9 @@ impl Tape<'_> {
         }
         let last = out.sizes.len() - 1;
         let keys = out.sizes.as_slice()[last];
-        if !keys.is_multiple_of(MASK_ALIGNMENT) {
+        if !is_aligned(&out) {
             let mut sizes = out.sizes;
-            sizes.as_mut_slice()[last] = keys.next_multiple_of(MASK_ALIGNMENT);
+            sizes.as_mut_slice()[last] = (keys / MASK_ALIGNMENT + 1) * MASK_ALIGNMENT;
             let edge =
                 self.record(Backward::Narrow(out.sizes), &[&out], &[], &[(sizes, out.dtype)]);
             let padded = self.result(sizes, sizes.contiguous_strides(), out.dtype, edge);

@@ -7,11 +7,16 @@
 //! Source: PyTorch `aten/src/ATen/native/Convolution.cpp`, `cudnn/ConvShared.cpp`,
 //! `cuda/ConvolutionMM2d.cu`, `cuda/DepthwiseConv2d.cu`.
 
+use std::rc::Rc;
+
 use crate::model::graph::Conv2d;
 use crate::step::layout::{channels_last_strides, is_channels_last};
 use crate::step::ops::{Backward, Grads};
 use crate::step::tape::Tape;
-use crate::step::tensor::{DType, Dims, Tensor};
+use crate::step::tensor::{DType, Dims, Tensor, TensorData};
+
+/// The dimension of images, and of filters over them, that a convolution along time does not have.
+const ROWS: usize = 2;
 
 /// Products of one convolution that a trace names at most.
 const MOST_PRODUCTS: u64 = 16;
@@ -67,6 +72,8 @@ impl Tape<'_> {
         bias: Option<&Tensor>,
         how: Conv2d,
     ) -> Tensor {
+        let images = how.one_row.then(|| with_sizes(weight, weight.sizes.inserted(ROWS, 1)));
+        let weight = images.as_ref().unwrap_or(weight);
         let call = ConvCall { how, kernel: kernel(x, weight, how), has_bias: bias.is_some() };
         let sizes = outputs(&x.sizes, &weight.sizes, how);
         let op = Backward::Conv2d(call);
@@ -158,6 +165,9 @@ impl Tape<'_> {
             }
             Kernel::Columns => self.columns_backward(call.how, grad, saved, needs, needs_bias),
         };
+        if let Some(Some(grad)) = grads.get_mut(1).filter(|_| call.how.one_row) {
+            *grad = with_sizes(grad, grad.sizes.without(ROWS));
+        }
         grads.truncate(needs.len());
         grads
     }
@@ -228,6 +238,11 @@ impl Tape<'_> {
         drop((columns, copy, dense));
         Grads::from_iter([grad_x, grad_weight, grad_bias])
     }
+}
+
+/// A contiguous tensor in other sizes, which autograd does not see.
+fn with_sizes(x: &Tensor, sizes: Dims) -> Tensor {
+    Rc::new(TensorData { sizes, strides: sizes.contiguous_strides(), ..TensorData::clone(x) })
 }
 
 fn image_strides(sizes: &Dims, channels_last: bool) -> Dims {
