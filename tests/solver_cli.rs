@@ -122,6 +122,20 @@ fn what_cannot_be_emitted_leaves_stdout_empty() {
 }
 
 #[test]
+fn composer_is_told_the_uneven_plan_that_it_makes_by_itself() {
+    let line = format!("{PLAN} 254 --gpu sim:t4*2 --emit");
+    let output = oomph(&format!("{line} composer"), &[]);
+    let text = stdout(&output);
+    assert!(text.contains("x accumulation 4 (the last 31) x 2 devices = 254\n"), "{text}");
+    assert!(text.contains("device_train_microbatch_size: 32\n"), "{text}");
+    assert!(text.contains("global_train_batch_size: 254\n"), "{text}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("composer shortens the last micro-batch by itself"), "{said}");
+    // Others would floor it, or stop.
+    assert!(stdout(&oomph(&format!("{line} axolotl"), &[])).contains("micro_batch_size: 1\n"));
+}
+
+#[test]
 fn gradient_synchronisation_is_counted_with_and_without_no_sync() {
     let plan = json(&oomph(&format!("{PLAN} 2000 --gpu sim:t4*4 --json"), &[]));
     let steps = plan["accumulation_steps"].as_u64().unwrap();

@@ -217,6 +217,7 @@ fn notes(job: &Job, solution: Option<&Solution>) -> Vec<String> {
         sequences: model.image_size().is_none(),
         batch_norm: model.has_batch_norm(),
         loss_scaling: setup.precision == Precision::AmpFp16,
+        clipping: setup.clip.is_some(),
         data_parallel: job.data_parallel(),
     };
     let mut notes = solution.map_or(Vec::new(), |solution| same::notes(&training, &solution.best));

@@ -135,7 +135,14 @@ fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
             .cause(format!("{} has none", plan.estimate.model))
             .hint("another --emit FORMAT"));
     }
-    let decided = Decided::of(plan, solution);
+    let mut decided = Decided::of(plan, solution);
+    if format.takes_uneven() && solution.exact && plan.schedule.is_none() {
+        decided = decided.uneven(solution);
+        if decided.last_micro_batch.is_some() {
+            let what = format!("{} shortens the last micro-batch by itself", format.name());
+            output::write_stderr(&format!("note: {what}: {}\n", decided.equation()));
+        }
+    }
     if !solution.exact {
         let tokens = plan.goal.and_then(|goal| goal.tokens).filter(|_| decided.missed.is_none());
         let asked = tokens.map_or(String::new(), |tokens| format!(", not {tokens} tokens"));

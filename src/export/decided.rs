@@ -2,8 +2,9 @@
 
 use crate::plan::result::Plan;
 use crate::plan::schedule::{Scheduled, StagePlan};
-use crate::plan::solver::Solution;
+use crate::plan::solver::{Kind, Solution};
 use crate::step::setup::{Checkpointing, Precision};
+use crate::units::MicroBatch;
 
 /// The numbers and kinds that go into a configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +13,8 @@ pub struct Decided {
     pub micro_batch: u64,
     /// Micro-steps.
     pub accumulation: u64,
+    /// Samples of the last micro-step, where it is shorter.
+    pub last_micro_batch: Option<u64>,
     /// Replicas.
     pub data_parallel: u64,
     /// GPUs of this machine, where they are known.
@@ -67,6 +70,7 @@ impl Decided {
         Decided {
             micro_batch,
             accumulation,
+            last_micro_batch: None,
             data_parallel,
             gpus_here: None,
             seq_len: None,
@@ -98,9 +102,28 @@ impl Decided {
         }
     }
 
+    /// Takes the uneven plan that a framework of its own accord makes of the same batch, where that
+    /// has fewer micro-steps.
+    #[must_use]
+    pub fn uneven(self, solution: &Solution) -> Decided {
+        let mut others = solution.alternatives.iter();
+        let uneven = others.find(|other| other.kind == Kind::Uneven).map(|other| other.batches);
+        match uneven.filter(|uneven| uneven.accumulation < solution.best.accumulation) {
+            Some(uneven) => Decided {
+                micro_batch: uneven.micro_batch.get(),
+                accumulation: uneven.accumulation.get(),
+                last_micro_batch: uneven.last_micro_batch.map(MicroBatch::get),
+                ..self
+            },
+            None => self,
+        }
+    }
+
     /// Returns samples an optimizer step.
     pub fn effective_batch(&self) -> u64 {
-        self.micro_batch.saturating_mul(self.accumulation).saturating_mul(self.data_parallel)
+        let full = self.micro_batch.saturating_mul(self.accumulation);
+        let short = self.last_micro_batch.map_or(0, |last| self.micro_batch.saturating_sub(last));
+        full.saturating_sub(short).saturating_mul(self.data_parallel)
     }
 
     /// Returns the equation, for a comment.
@@ -111,9 +134,11 @@ impl Decided {
             let (all, this) = schedule.stages;
             format!(", stage {this} of {all}")
         });
+        let last =
+            self.last_micro_batch.map_or(String::new(), |last| format!(" (the last {last})"));
         format!(
-            "micro-batch {micro_batch} x accumulation {accumulation} x {data_parallel} devices = \
-             {}{asked}{stage}",
+            "micro-batch {micro_batch} x accumulation {accumulation}{last} x {data_parallel} \
+             devices = {}{asked}{stage}",
             self.effective_batch()
         )
     }

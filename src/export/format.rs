@@ -80,6 +80,14 @@ impl Format {
         }
     }
 
+    /// Whether its framework shortens the last micro-batch by itself, and weighs it by its samples.
+    ///
+    /// Source: Composer 0.32.1, `trainer/trainer.py`: `microbatch_loss.mul_(microbatch_size /
+    /// current_batch_size)`.
+    pub const fn takes_uneven(self) -> bool {
+        matches!(self, Format::Composer)
+    }
+
     /// Whether it has a key for a batch that changes while the job runs.
     pub const fn ramps(self) -> bool {
         matches!(self, Format::Megatron | Format::Megatron017)

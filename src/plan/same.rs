@@ -12,6 +12,8 @@ pub struct Training {
     pub batch_norm: bool,
     /// A gradient scaler is at work.
     pub loss_scaling: bool,
+    /// Gradients are clipped.
+    pub clipping: bool,
     /// Replicas.
     pub data_parallel: DataParallelSize,
 }
@@ -41,9 +43,21 @@ pub fn notes(training: &Training, batches: &Batches) -> Vec<String> {
         "the last optimizer step of an epoch has fewer than {all} samples, unless the data divide \
          or the rest is dropped (drop_last drops samples, not micro-steps)"
     ));
+    if training.clipping && !training.loss_scaling {
+        notes.push(
+            "clip once, after the last micro-step: the gradients of one micro-step are others than \
+             their sum"
+                .to_owned(),
+        );
+    }
+    notes.push(
+        "micro-steps draw dropout and augmentation in another order than one large batch, and \
+         round other sums: equal in expectation, not bit by bit"
+            .to_owned(),
+    );
     if training.loss_scaling {
         notes.push(format!(
-            "fp16 loss scaling: unscale and clip once, after the last micro-step; one overflow \
+            "fp16 loss scaling: unscale, then clip once, after the last micro-step; one overflow \
              skips all {all} samples"
         ));
     }
@@ -59,6 +73,7 @@ mod tests {
         sequences: true,
         batch_norm: false,
         loss_scaling: false,
+        clipping: false,
         data_parallel: DataParallelSize::ONE,
     };
 
@@ -83,5 +98,11 @@ mod tests {
         let scaled = Training { loss_scaling: true, ..TEXT };
         assert_eq!(count(scaled, "loss scaling", (8, 8)), 1);
         assert_eq!(count(TEXT, "loss scaling", (8, 8)), 0);
+        let clipped = Training { clipping: true, ..TEXT };
+        assert_eq!(count(clipped, "clip once", (8, 8)), 1);
+        assert_eq!(count(TEXT, "clip once", (8, 8)), 0);
+        let both = Training { loss_scaling: true, ..clipped };
+        assert_eq!(count(both, "clip once", (8, 8)), 1, "said once");
+        assert_eq!(count(TEXT, "not bit by bit", (8, 8)), 1);
     }
 }

@@ -222,7 +222,7 @@ impl ModelConfig {
 
     /// Whether it normalises over the samples of a batch.
     pub fn has_batch_norm(&self) -> bool {
-        matches!(self, ModelConfig::ResNet(_) | ModelConfig::ConvNext(_))
+        matches!(self, ModelConfig::ResNet(_))
     }
 
     /// Returns the smallest image that runs, in pixels.
