@@ -290,6 +290,12 @@ fn junit_and_dotenv_say_the_same() {
     let junit = stdout(&check(&folder, &format!("{line} junit")));
     assert!(junit.contains("tests=\"2\" failures=\"1\" errors=\"0\" skipped=\"1\""), "{junit}");
     assert!(junit.contains("repair: train_micro_batch_size_per_gpu = 4"), "{junit}");
+    let warned = "typo.json --only batch --world-size 4 --fail-on warning --format junit";
+    let warned = stdout(&check(&folder, warned));
+    assert!(warned.contains("failures=\"1\" errors=\"0\""), "what fails the gate fails: {warned}");
+    let job = "gpt2 --micro-batch 1 --seq-len 64 --gpu sim:t4 --format junit";
+    let job = stdout(&check(&folder, job));
+    assert!(job.contains("name=\"ok\">") && job.contains("name=\"ok 2\">"), "{job}");
     let good = "good.json --only batch --world-size 4 --format dotenv";
     let variables = stdout(&check(&folder, good));
     assert!(

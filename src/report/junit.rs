@@ -7,14 +7,23 @@ use crate::report::check::headline;
 /// open.
 ///
 /// What is found is a `failure`, what could not be answered an `error`, what was not asked
-/// `skipped`.
+/// `skipped`. Warnings are failures where they alone fail the gate. Cases of one name would be
+/// taken for one: a second has a number.
 pub fn render(check: &Check) -> String {
     let mut cases = String::new();
     let (mut total, mut failures, mut errors, mut skipped) = (0, 0, 0, 0);
+    let mut names: Vec<String> = Vec::new();
+    let unanswered = matches!(check.memory, Memory::Unanswered { .. });
+    let warned = check.code != 0 && check.count(Level::Error) == 0 && !unanswered;
     for finding in &check.findings {
         total += 1;
         let key = finding.key.as_ref().map_or(String::new(), |key| format!(" {key}"));
-        let name = escaped(&format!("{}{key}", finding.verdict.name()));
+        let name = format!("{}{key}", finding.verdict.name());
+        names.push(name.clone());
+        let name = match names.iter().filter(|other| **other == name).count() {
+            1 => escaped(&name),
+            nth => escaped(&format!("{name} {nth}")),
+        };
         let place = finding.place.map_or(String::new(), |place| {
             format!(" file=\"{}\" line=\"{}\"", escaped(&check.subject), place.line)
         });
@@ -24,7 +33,7 @@ pub fn render(check: &Check) -> String {
         ));
         let message = escaped(&finding.message);
         match finding.level {
-            Level::Error => {
+            level if level == Level::Error || (warned && level == Level::Warning) => {
                 failures += 1;
                 let repairs: String = finding
                     .repairs
