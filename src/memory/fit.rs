@@ -120,7 +120,7 @@ pub fn taken_of(trace: &Trace, capacity: Bytes) -> Option<Bytes> {
     taken_looking(trace, capacity, one_by_one(trace))
 }
 
-/// As [`taken_of`], but looks at [`NEAR`] intervals above the capacity only: for a search, whose finds
+/// As [`taken_of`], but looks at `NEAR` intervals above the capacity only: for a search, whose finds
 /// are then looked at in full.
 pub fn taken_near(trace: &Trace, capacity: Bytes) -> Option<Bytes> {
     taken_looking(trace, capacity, NEAR)
