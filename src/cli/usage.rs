@@ -36,8 +36,13 @@ pub fn from_clap(error: &clap::Error) -> CliError {
                 .hint(format!("write {argument}"))
         }
         (ErrorKind::UnknownArgument, Some(argument), _) => {
-            CliError::usage(format!("no argument `{argument}` here"))
-                .hint(did_you_mean("--help lists the arguments".to_owned()))
+            let takes_a_command = get(ContextKind::Usage).is_some_and(|u| u.contains("<CMD>"));
+            let otherwise = if takes_a_command && !argument.starts_with('-') {
+                format!("write `--` before the command: -- {argument} ...")
+            } else {
+                "--help lists the arguments".to_owned()
+            };
+            CliError::usage(format!("no argument `{argument}` here")).hint(did_you_mean(otherwise))
         }
         (ErrorKind::InvalidSubcommand, ..) => {
             let name = get(ContextKind::InvalidSubcommand).unwrap_or_default();

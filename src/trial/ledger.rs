@@ -123,8 +123,8 @@ fn in_words(notes: &[Note]) -> Noted {
     let bytes = Bytes::new(most_of_each(notes, Kind::Readback));
     if bytes > Bytes::ZERO {
         warn(format!(
-            "it copied {bytes} of arrays to the host that kernels would have computed, all zeros: \
-             do not use what it has written (a checkpoint, predictions)"
+            "the program copied {bytes} of arrays to the host that kernels would have computed, all \
+             zeros: do not use what it has written (a checkpoint, predictions)"
         ));
     }
     for (what, bytes) in details(Kind::Allowance).iter().filter_map(|text| text.split_once(' ')) {

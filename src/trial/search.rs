@@ -21,6 +21,8 @@ const LEAP: u64 = 5;
 const FLAT: u64 = 3;
 /// How many times the slope before it a slope is that has grown, and not by granules of memory alone.
 const BENT: f64 = 1.25;
+/// The part of the larger size by which two are apart whose peaks make a line.
+const APART: f64 = 0.25;
 /// How far off a line a peak is taken to be: by granules of memory, or by what a look at it missed.
 const NOISE: f64 = (16 << 20) as f64;
 /// The part of a leap beyond all known sizes that is held back, as memory may bend upwards.
@@ -192,6 +194,10 @@ impl Search {
     /// Returns a size that runs unless a sample takes more than the ones before it on average: were
     /// all memory the samples', this many would fit.
     fn sure(&self, runs: u64, peak: Bytes) -> u64 {
+        // Refused again and again on the way down to it, it is not.
+        if self.refusals() > 2 {
+            return runs;
+        }
         let capacity = u128::from(self.capacity.get()) * u128::from(runs);
         u64::try_from(capacity / u128::from(peak.get().max(1))).unwrap_or(u64::MAX)
     }
@@ -210,8 +216,7 @@ impl Search {
             return false;
         };
         let slope = |a: (f64, f64), b: (f64, f64)| (b.1 - a.1) / (b.0 - a.0);
-        let noise = if self.peaks == Peaks::Sampled { NOISE } else { 0.0 };
-        slope(b, c) > BENT * slope(a, b) + noise / (b.0 - a.0).min(c.0 - b.0)
+        slope(b, c) > BENT * slope(a, b) + NOISE / (b.0 - a.0).min(c.0 - b.0)
     }
 
     /// The line through all peaks that are known; where they bend, through the last two.
@@ -236,12 +241,16 @@ impl Search {
         self.points.iter().filter(|point| !point.ran).count()
     }
 
-    /// The two largest sizes that ran, with their peaks: what is nearest to the answer knows best.
+    /// The largest size that ran, and the next below it that is far enough away for granules of
+    /// memory to turn their line little; with their peaks. Where memory bends, the two largest: what is
+    /// nearest to the answer knows best.
     fn last_two(&self) -> Option<[(f64, f64); 2]> {
         let runs = self.largest_that_ran();
         let ran = self.points.iter().rev().filter(|point| point.ran && point.micro_batch <= runs);
         let mut ran = ran.filter_map(Point::known);
-        let (b, a) = (ran.next()?, ran.next()?);
+        let (b, next) = (ran.next()?, ran.next()?);
+        let far = |a: &(f64, f64)| b.0 - a.0 >= APART * b.0;
+        let a = if self.bent() || far(&next) { next } else { ran.find(far).unwrap_or(next) };
         Some([a, b])
     }
 }

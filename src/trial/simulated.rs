@@ -143,8 +143,12 @@ impl SimulatedMachine {
         if peaks.unrecorded > 0 {
             warnings.push(format!("{} more processes are not listed", peaks.unrecorded));
         }
-        if recorded && reports.iter().all(|report| report.record.is_none()) {
+        let records: Vec<&str> = reports.iter().filter_map(|r| r.record.as_deref()).collect();
+        if recorded && records.is_empty() {
             warnings.push("no memory history was recorded: no process used PyTorch's".to_owned());
+        } else if recorded {
+            let files = records.join(", ");
+            warnings.push(format!("PyTorch's memory history, for pytorch.org/memory_viz: {files}"));
         }
         for report in &reports {
             let of = |problem| format!("process {}: {problem}", report.pid);

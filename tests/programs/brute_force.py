@@ -33,7 +33,7 @@ class Tool:
         filled = [word.format(**sizes) for word in program]
         answer = self.ask(["run", "--gpu", gpu], filled, {f"OOMPH_{name.upper()}": str(value) for name, value in sizes.items()})
         if answer["verdict"] not in ("ran", "out_of_memory"):
-            sys.exit(f"{filled} on {gpu}: {answer['verdict']}")
+            sys.exit(f"{filled} on {gpu}, {sizes}: {answer['verdict']}, {answer['reason']}")
         return answer
 
     def peak(self, program, size):

@@ -124,10 +124,14 @@ impl From<RunError> for CliError {
 impl From<LaunchError> for CliError {
     fn from(error: LaunchError) -> CliError {
         match error {
-            LaunchError::Refused { program, reason, .. } => {
-                CliError::usage(format!("`{program}` cannot be run"))
-                    .cause(reason)
-                    .hint("write the program's path, or activate the environment that it lives in")
+            LaunchError::Refused { program, code, reason } => {
+                let hint = if code == rustix::io::Errno::ACCESS.raw_os_error() {
+                    format!("a script may need its interpreter: -- python {program}")
+                } else {
+                    "write the program's path, or activate the environment that it lives in"
+                        .to_owned()
+                };
+                CliError::usage(format!("`{program}` cannot be run")).cause(reason).hint(hint)
             }
             error @ LaunchError::Io(_) => CliError::new(exit::BROKEN, error.to_string()),
         }
