@@ -718,3 +718,13 @@ fn profiles_name_models_and_gpus_with_their_sources() {
     let one = json(&oomph("profiles show sim:h100-80gb --json"));
     assert_eq!((&one["schema"], &one["name"]), (&"oomph.gpu/1".into(), &"h100-80gb".into()));
 }
+
+#[test]
+fn a_transformers_older_than_those_compared_is_an_assumption() {
+    let said = |version: &str| {
+        let output = oomph(&format!("estimate gpt2 --torch 2.8 --transformers {version}"));
+        text(&output.stdout).replace("\n    ", " ")
+    };
+    assert!(said("4.50").contains("computes as 4.56 does"), "{}", said("4.50"));
+    assert!(!said("4.56").contains("computes as 4.56 does"));
+}

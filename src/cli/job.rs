@@ -69,6 +69,7 @@ impl Job {
         };
         let arch = gpus.first().map_or(GpuArch::A100, |gpu| gpu.arch);
         let mut settings = Settings::resolve(&setup, &model.config, arch, versions)?;
+        settings.assumptions.extend(support::older_transformers(settings.versions.transformers));
         if gpus.is_empty() {
             let assumed = "an A100 (compute capability 8.0, 108 SMs): no --gpu was given";
             settings.assumptions.push(assumed.to_owned());

@@ -18,6 +18,13 @@ pub struct Scratch {
 /// Evidence: shared/oracle/README.md, Versions, switch 2.
 const TRANSIENT_WORKSPACE: Version = Version::new(2, 15);
 
+/// From this version on until workspaces are transient, cuBLASLt works in the workspace of the cuBLAS
+/// handle, which stays.
+///
+/// Source: github.com/pytorch/pytorch/pull/168175, merged in January 2026; run on 2.12.0. Of 2.9 and
+/// 2.10, which keep a workspace of cuBLASLt's own (pull/156495), nothing was run.
+const UNIFIED_WORKSPACE: Version = Version::new(2, 11);
+
 /// Returns the bytes of a cuBLAS workspace.
 ///
 /// Source: PyTorch `CublasHandlePool.cpp` (`parseChosenWorkspaceSize`): 4096 KiB x 2 + 16 KiB x 8,
@@ -72,6 +79,9 @@ impl Tape<'_> {
 
     /// Takes the workspace of a product with a fused bias, until the result is dropped.
     pub fn cublaslt_workspace(&self) -> Option<Rc<Storage>> {
+        if (UNIFIED_WORKSPACE..TRANSIENT_WORKSPACE).contains(&self.setup.torch) {
+            return None;
+        }
         self.hold(cublaslt_workspace_bytes(self.setup.gpu, self.setup.torch))
     }
 }

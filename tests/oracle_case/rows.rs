@@ -58,6 +58,7 @@ pub fn all_rows() -> Vec<Row> {
         let (torch, of_file) = match file.split_once("_torch") {
             Some((_, "2.15.jsonl")) => (Version::new(2, 15), Version::new(5, 23)),
             Some((_, "2.4.jsonl")) => (Version::new(2, 4), Version::new(4, 56)),
+            Some((_, "2.12.jsonl")) => (Version::new(2, 12), Version::new(5, 23)),
             Some((_, "2.8.jsonl")) => (Version::new(2, 8), Version::new(4, 56)),
             _ => continue,
         };
