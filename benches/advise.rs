@@ -1,8 +1,8 @@
 //! How long the advisor takes: `cargo bench --bench advise`.
 //!
 //! One row a question: the setups of its lattice, how they fared, and the time until all are decided
-//! (by the clock, and of both cores together, which others on the machine do not change); behind it
-//! the time of the whole command as a user waits for it.
+//! (by the clock, and of all cores together, which others on the machine do not change); behind it the
+//! time of the whole command as a user waits for it, and how many times that of `oomph estimate` it is.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -19,20 +19,33 @@ use oomph::units::{AccumulationSteps, MicroBatch};
 
 const ROUNDS: usize = 3;
 
-const QUESTIONS: [&str; 7] = [
-    "llama-3.1-8b --gpu sim:rtx-4090",
+const QUESTIONS: [&str; 12] = [
+    "llama-3.1-8b --gpu sim:24GiB",
     "llama-3.1-8b --gpu sim:24GiB --precision bf16",
+    "llama-3.1-8b --gpu sim:t4",
+    "llama-3.1-8b --gpu sim:a100-80gb --precision bf16 --micro-batch 4",
     "llama-3.1-8b --gpu sim:h100-80gb --micro-batch 8",
-    "llama-3.1-8b --gpu sim:8GiB --micro-batch 8",
+    "llama-3.1-8b --gpu sim:h100-80gb*8 --micro-batch 4",
+    "llama-3.1-70b --gpu sim:h100-80gb",
     "llama-3.2-1b --gpu sim:rtx-3060-12gb --micro-batch 8 --accumulation 8",
+    "mixtral-8x7b-v0.1 --gpu sim:h200",
+    "vit-base-patch16-224 --gpu sim:t4 --micro-batch 256",
     "gpt2 --gpu sim:l4 --micro-batch 64",
-    "gpt2 --gpu sim:2GiB --micro-batch 64",
+    "llama-3.1-8b --gpu sim:24GiB --all-gpus",
 ];
 
 fn main() {
     println!(
-        "{:<66} {:>6} {:>6} {:>6} {:>7} {:>9} {:>9} {:>9}",
-        "oomph advise", "setups", "fit", "looked", "refused", "search", "of cores", "command"
+        "{:<70} {:>6} {:>4} {:>6} {:>7} {:>8} {:>8} {:>8} {:>9}",
+        "oomph advise",
+        "setups",
+        "fit",
+        "looked",
+        "refused",
+        "search",
+        "cores",
+        "command",
+        "estimates"
     );
     for question in QUESTIONS {
         if let Err(error) = row(question) {
@@ -58,22 +71,28 @@ fn row(question: &str) -> Result<(), CliError> {
         found = search(&lattice, |way| Ok::<_, CliError>(bench.look(way))).unwrap_or_default();
     });
     let cores = (cpu_seconds() - before) / ROUNDS as f64;
-    let whole = median(|| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-        command.arg("advise").args(question.split(' '));
-        let ran = command.stdout(Stdio::null()).status();
-        assert!(ran.is_ok_and(|status| matches!(status.code(), Some(0 | 3))), "{question}");
-    });
+    let command = |name: &str, words: &[&str]| {
+        median(|| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+            let ran = command.arg(name).args(words).stdout(Stdio::null()).status();
+            assert!(ran.is_ok_and(|status| matches!(status.code(), Some(0 | 3))), "{question}");
+        })
+    };
+    let words: Vec<&str> = question.split(' ').collect();
+    let whole = command("advise", &words);
+    let of_one: Vec<&str> = words.into_iter().filter(|word| *word != "--all-gpus").collect();
+    let estimate = command("estimate", &of_one);
     let tally = found.tally;
     let looked = tally.fit + tally.too_much + tally.refused;
     println!(
-        "{question:<66} {:>6} {:>6} {looked:>6} {:>7} {:>6.0} ms {:>6.0} ms {:>6.0} ms",
+        "{question:<70} {:>6} {:>4} {looked:>6} {:>7} {:>5.0} ms {:>5.0} ms {:>5.0} ms {:>9.1}",
         tally.setups,
         tally.fit,
         tally.refused,
         searched * 1e3,
         cores * 1e3,
         whole * 1e3,
+        whole / estimate,
     );
     Ok(())
 }

@@ -87,6 +87,7 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate llama-3.2-1b --quantize nf4", 2, &["cannot be trained", "--lora r=16"]),
     ("estimate gpt2 --quantize nf4 --lora r=8", 2, &["not yet", "quantize nf4 of gpt2"]),
     ("estimate gpt2 --parallel fsdp", 2, &["not yet", "--parallel fsdp", "a whole replica"]),
+    ("advise gpt2 --gpu sim:l4*2 --parallel zero2", 2, &["not yet", "--parallel zero2"]),
     ("estimate gpt2 --tensor-parallel 2", 2, &["not yet", "--tensor-parallel 2"]),
     ("estimate gpt2 --optimizer adam", 2, &["`adam`", "did you mean `adamw`"]),
     ("estimate gpt2 --clip 0 --precision bf16", 2, &["--clip", "above 0"]),

@@ -12,6 +12,7 @@ use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::pasted::Typed;
 use crate::cli::setup::ModelArgs;
+use crate::memory::fit::Taken;
 use crate::parallel::each;
 use crate::plan::advise::advice::{Advice, Standing, Suggestion};
 use crate::plan::advise::change::{Change, Way};
@@ -48,10 +49,10 @@ pub struct Args {
 pub const ENOUGH: usize = 5;
 
 /// The most suggestions that are listed.
-const LISTED: usize = 16;
+const LISTED: usize = 8;
 
 /// The most suggestions whose largest micro-batch is looked for.
-const LOOKED_FOR: usize = 8;
+const LOOKED_FOR: usize = ENOUGH;
 
 /// Runs `oomph advise`.
 ///
@@ -162,10 +163,16 @@ fn suggestions<T: Sync>(
 /// Returns what fits, ranked; where it is little, with what goes farther than it has to.
 fn fitting(bench: &Bench, lattice: &Lattice, found: &Found) -> Vec<Suggestion> {
     let all = ranked(suggestions(&found.fitting, |(point, taken)| {
-        bench.fitting(lattice.changes(point), lattice.way(point), *taken)
+        bench.fitting(lattice.changes(point), lattice.way(point), taken.bytes)
     }));
+    let seen = |one: &Suggestion| {
+        let same = |(point, _): &&(Point, Taken)| lattice.way(point) == one.way;
+        found.fitting.iter().find(same).map(|(_, taken)| *taken)
+    };
     let listed = &all[..all.len().min(LISTED)];
-    let mut all = suggestions(listed, |one| bench.is_sure(&one.way).then(|| one.clone()));
+    let mut all = suggestions(listed, |one| {
+        seen(one).is_some_and(|taken| bench.is_sure(&one.way, taken)).then(|| one.clone())
+    });
     if all.len() < ENOUGH {
         let points = found.fitting.iter().map(|(point, _)| lattice.farther(point));
         let points: BTreeSet<Point> = points.flatten().collect();

@@ -72,7 +72,7 @@ pub fn smallest(bench: &Bench, way: &Way) -> Result<Smallest, CliError> {
         let setup = Setup { gpu: card.gpu.arch, ..way.setup };
         let bench = Bench::with(bench.job, bench.base.clone(), card.capacity);
         let way = Way { setup, ..way.clone() };
-        matches!(bench.look(&way), Seen::Fits(_)) && bench.is_sure(&way)
+        matches!(bench.look(&way), Seen::Fits(taken) if bench.is_sure(&way, taken))
     });
     Ok(Smallest { card: card.map(|card| card.card), looked_at })
 }
@@ -104,7 +104,7 @@ pub fn all(bench: &Bench, lattice: &Lattice) -> Result<Vec<CardRow>, CliError> {
     let mut rows: Vec<CardRow> = each(&benches, |(card, bench)| {
         let runs = card.takes(&bench.base);
         let seen = if runs { bench.look(&bench.base) } else { Seen::Refused };
-        let fits = matches!(seen, Seen::Fits(_)) && bench.is_sure(&bench.base);
+        let fits = matches!(seen, Seen::Fits(taken) if bench.is_sure(&bench.base, taken));
         CardRow {
             card: card.card.clone(),
             precision: bench.base.setup.precision,
@@ -159,7 +159,7 @@ fn on_card((card, bench): &(Idle, Bench), lattice: &Lattice, point: &Point) -> O
         return None;
     }
     match bench.look(&way) {
-        Seen::Fits(taken) if bench.is_sure(&way) => bench.fitting(changes, way, taken),
+        Seen::Fits(taken) if bench.is_sure(&way, taken) => bench.fitting(changes, way, taken.bytes),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use crate::cli::fits::{OnDevice, SETTLED, most_at_once};
 use crate::cli::job::Job;
 use crate::memory::alive::Alive;
 use crate::memory::allocator::{Capacity as Simulated, GRANULE, Outcome};
-use crate::memory::fit::{replay_in, replay_on, taken_near, taken_of};
+use crate::memory::fit::{Taken, replay_in, replay_on, taken_near, taken_of};
 use crate::memory::largest::largest_micro_batch;
 use crate::plan::advise::advice::{Standing, Suggestion};
 use crate::plan::advise::change::{Change, Way};
@@ -197,8 +197,8 @@ impl<'a> Bench<'a> {
         way: &Way,
         few: &Trace,
         room: Bytes,
-        taken: impl Fn(&Trace, Bytes) -> Option<Bytes>,
-    ) -> Result<Option<Bytes>, StepError> {
+        taken: impl Fn(&Trace, Bytes) -> Option<Taken>,
+    ) -> Result<Option<Taken>, StepError> {
         if way.setup.accumulation.get() <= FEW {
             return Ok(taken(few, room));
         }
@@ -206,7 +206,9 @@ impl<'a> Bench<'a> {
         let replay = replay_in(few, &mut device);
         let optimizer = few.phases.iter().find(|(_, phase)| *phase == Phase::Optimizer);
         match replay.outcome {
-            Outcome::Ran if device.smallest_refused().is_none() => Ok(Some(replay.peak_reserved)),
+            Outcome::Ran if device.smallest_refused().is_none() => {
+                Ok(Some(Taken { bytes: replay.peak_reserved, sure: true }))
+            }
             Outcome::OutOfMemory { event, .. } if optimizer.is_some_and(|&(at, _)| event < at) => {
                 Ok(None)
             }
@@ -214,20 +216,22 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Whether a setup runs on what is there and on all that is more: what a look says of what is near.
-    pub fn is_sure(&self, way: &Way) -> bool {
-        let taken = || {
-            let (trace, room) = (self.trace(way, FEW)?, self.room(way)?);
-            self.taken(way, &trace, room, taken_of)
-        };
-        taken().is_ok_and(|taken| taken.is_some())
+    /// Whether a setup that was seen to fit runs on what is there and on all that is more: what a look
+    /// says of what is near.
+    pub fn is_sure(&self, way: &Way, seen: Taken) -> bool {
+        let whole =
+            |trace: &Trace, room| taken_of(trace, room).map(|bytes| Taken { bytes, sure: true });
+        let taken = || self.taken(way, &self.trace(way, FEW)?, self.room(way)?, whole);
+        seen.sure || taken().is_ok_and(|taken: Option<Taken>| taken.is_some())
     }
 
     /// Works out what a change takes and costs; `None` where it is refused.
     pub fn suggestion(&self, changes: Vec<Change>, way: Way) -> Option<Suggestion> {
         let Judged { seen, trace } = self.judge(&way).ok()?;
         match seen {
-            Seen::Fits(taken) if self.is_sure(&way) => self.fitting(changes, way, taken),
+            Seen::Fits(taken) if self.is_sure(&way, taken) => {
+                self.fitting(changes, way, taken.bytes)
+            }
             _ => {
                 let taken = replay_on(&trace, Simulated::UNLIMITED).peak_reserved;
                 let one = self.fitting(changes, way, taken);

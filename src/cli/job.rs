@@ -7,7 +7,7 @@ use crate::cli::settings::Settings;
 use crate::cli::setup::{ModelArgs, SetupArgs};
 use crate::cli::support;
 use crate::cli::target::{CONTEXT_ALLOWANCE, ChosenGpu, chosen};
-use crate::cli::values::Headroom;
+use crate::cli::values::{Headroom, ParallelArg};
 use crate::cli::versions;
 use crate::ingest::source::{ModelError, ModelSource};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
@@ -16,6 +16,10 @@ use crate::step::setup::{GpuArch, Setup};
 use crate::step::{self, StepError};
 use crate::trace::Trace;
 use crate::units::{Bytes, DataParallelSize};
+
+/// What is said of replicas where there is one.
+const ALONE: &str = "--parallel ddp on one device: neither NCCL nor gradient buckets are counted; \
+                     --world-size N says how many train together";
 
 /// A model, its setup and the GPUs that a command is about.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +86,9 @@ impl Job {
         settings.notes.extend(ignored_environment());
         let capacity = setup.capacity;
         let world = world(settings.world_size, None, gpus.len())?;
+        if setup.parallel == Some(ParallelArg::Ddp) && world.size == 1 {
+            settings.notes.push(ALONE.to_owned());
+        }
         Ok(Job { model, settings, gpus, capacity, world }.limited_to_world())
     }
 

@@ -191,12 +191,15 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
 
 /// Refuses every other flag that changes memory in a way that is not modelled yet.
 ///
+/// Replicas (`--parallel ddp`) are what several devices are taken to be anyway: their gradient buckets
+/// are counted.
+///
 /// # Errors
 /// Names the flag, its value and what to use instead.
 pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     let leave_out = |flag: &str| format!("leave {flag} out");
     let named = [
-        ("--parallel", args.parallel.filter(|v| *v != ParallelArg::None).map(ParallelArg::name)),
+        ("--parallel", args.parallel.filter(|v| is_sharded(*v)).map(ParallelArg::name)),
         (
             "--allocator",
             args.allocator.filter(|v| *v != AllocatorArg::Default).map(AllocatorArg::name),
@@ -204,8 +207,7 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     ];
     if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
         let error = refused(flag, value, &leave_out(flag));
-        let is_sharded = *flag == "--parallel" && args.parallel != Some(ParallelArg::Ddp);
-        return Err(if is_sharded { error.cause(UNSHARDED) } else { error });
+        return Err(if *flag == "--parallel" { error.cause(UNSHARDED) } else { error });
     }
     let counted = [
         ("--tensor-parallel", args.tensor_parallel.filter(|n| *n > 1)),
@@ -216,6 +218,11 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
         Some((flag, n)) => Err(refused(flag, &n.to_string(), &leave_out(flag))),
         None => Ok(()),
     }
+}
+
+/// Whether devices share weights, gradients or optimizer state out.
+const fn is_sharded(parallel: ParallelArg) -> bool {
+    !matches!(parallel, ParallelArg::None | ParallelArg::Ddp)
 }
 
 /// Refuses an image size that the model cannot take.

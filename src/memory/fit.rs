@@ -117,16 +117,25 @@ pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> 
 /// Goes up from the capacity, interval by interval as `scan_down` goes down: where a larger one fails,
 /// it is mostly not far.
 pub fn taken_of(trace: &Trace, capacity: Bytes) -> Option<Bytes> {
-    taken_looking(trace, capacity, one_by_one(trace))
+    taken_looking(trace, capacity, one_by_one(trace)).map(|taken| taken.bytes)
+}
+
+/// What a step takes of a capacity that it runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// `torch.cuda.max_memory_reserved()`.
+    pub bytes: Bytes,
+    /// Whether it runs on all larger capacities, as was looked at; else on those near.
+    pub sure: bool,
 }
 
 /// As [`taken_of`], but looks at `NEAR` intervals above the capacity only: for a search, whose finds
 /// are then looked at in full.
-pub fn taken_near(trace: &Trace, capacity: Bytes) -> Option<Bytes> {
+pub fn taken_near(trace: &Trace, capacity: Bytes) -> Option<Taken> {
     taken_looking(trace, capacity, NEAR)
 }
 
-fn taken_looking(trace: &Trace, capacity: Bytes, intervals: usize) -> Option<Bytes> {
+fn taken_looking(trace: &Trace, capacity: Bytes, intervals: usize) -> Option<Taken> {
     // Most are refused nothing, or fail: only what lies above is worth copies on the way.
     let mut device = Capacity::new(capacity);
     let here = replay_in(trace, &mut device);
@@ -141,7 +150,7 @@ fn taken_looking(trace: &Trace, capacity: Bytes, intervals: usize) -> Option<Byt
             Looked::Failed { .. } => return None,
         }
     }
-    Some(here.peak_reserved)
+    Some(Taken { bytes: here.peak_reserved, sure: above.is_none() })
 }
 
 /// Returns the replay on an endless device, and the smallest capacity from which on all run; tells

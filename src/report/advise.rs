@@ -2,7 +2,6 @@
 
 use crate::plan::advise::advice::{Advice, Standing, Suggestion};
 use crate::plan::advise::change::{Change, Reach};
-use crate::plan::advise::cost::Cost;
 use crate::plan::advise::in_transformers;
 use crate::report::advise_cards;
 use crate::report::estimate::{closing, describe};
@@ -94,22 +93,30 @@ fn tally(advice: &Advice) -> String {
     )
 }
 
-/// Says what single changes save and cost, the most saving of each kind of cost.
+/// Says what single changes save and cost, one of each kind of cost: the one that saves least of those
+/// that are enough, else the one that saves most.
 fn in_short(advice: &Advice) -> String {
-    let mut said: Vec<String> = Vec::new();
-    let mut kinds: Vec<(Reach, bool, bool)> = Vec::new();
-    for one in &advice.alone {
-        let Cost { departure, host, .. } = one.cost;
+    let kind = |one: &&Suggestion| {
         let smaller = one.changes.iter().any(|change| matches!(change, Change::MicroBatch(..)));
-        let kind = (departure.reach().max(Reach::Rounding), one.cost.is_more_compute(), smaller);
-        if kinds.contains(&kind) || host > Bytes::ZERO {
-            continue;
+        let reach = one.cost.departure.reach().max(Reach::Rounding);
+        (reach, one.cost.is_more_compute(), smaller)
+    };
+    let stays = |one: &&Suggestion| one.cost.host == Bytes::ZERO;
+    let all: Vec<&Suggestion> = advice.alone.iter().filter(stays).collect();
+    let mut kinds = Vec::new();
+    for one in &all {
+        if !kinds.contains(&kind(one)) {
+            kinds.push(kind(one));
         }
-        kinds.push(kind);
+    }
+    let said = kinds.into_iter().filter_map(|of| {
+        let alike = || all.iter().filter(|one| kind(one) == of);
+        let one = alike().rfind(|one| one.fits).or(alike().next())?;
         let saved = Bytes::new(advice.saved(one).unsigned_abs());
         let enough = if one.fits { ", which is enough" } else { "" };
-        said.push(format!("{} saves {saved} {}{enough}", flags(one), price(one)));
-    }
+        Some(format!("{} saves {saved} {}{enough}", flags(one), price(one)))
+    });
+    let said: Vec<String> = said.collect();
     if said.is_empty() { "no single change saves anything".to_owned() } else { said.join("; ") }
 }
 

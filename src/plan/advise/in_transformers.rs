@@ -41,7 +41,8 @@ pub fn written(change: &Change, transformers: Version) -> Option<String> {
             format!("optim=\"{name}\"")
         }
         Change::Loss(Loss::Standard) => "use_liger_kernel=False".to_owned(),
-        Change::Loss(Loss::Fused) => FUSED_LOSS.to_owned(),
+        Change::Loss(Loss::Fused) if transformers >= Version::new(4, 56) => FUSED_LOSS.to_owned(),
+        Change::Loss(Loss::Fused) => "use_liger_kernel=True".to_owned(),
         Change::Attention(value) => {
             let name = match value {
                 Attention::Sdpa => "sdpa",

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::memory::alive::Alive;
+use crate::memory::fit::Taken;
 use crate::parallel::each;
 use crate::plan::advise::change::Way;
 use crate::plan::advise::lattice::{Lattice, Point};
@@ -17,7 +18,7 @@ use crate::units::Bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// It fits, and takes so much.
-    Fits(Bytes),
+    Fits(Taken),
     /// It does not.
     TooMuch {
         /// What is alive at once.
@@ -50,7 +51,7 @@ pub struct Tally {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Found {
     /// Points that fit while none milder does, the mildest first, and what each takes.
-    pub fitting: Vec<(Point, Bytes)>,
+    pub fitting: Vec<(Point, Taken)>,
     /// How all fared.
     pub tally: Tally,
 }
