@@ -90,8 +90,8 @@ fn sizes_that_no_such_model_can_have_are_refused() {
 
 fn convnext(changes: Value) -> Map<String, Value> {
     let mut config = map(json!({
-        "model_type": "convnext", "hidden_sizes": [32, 64], "depths": [2, 1], "num_labels": 10,
-        "num_channels": 3, "patch_size": 4, "image_size": 64,
+        "model_type": "convnext", "num_stages": 2, "hidden_sizes": [32, 64], "depths": [2, 1],
+        "num_labels": 10, "num_channels": 3, "patch_size": 4, "image_size": 64,
     }));
     config.extend(map(changes));
     config
