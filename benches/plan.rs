@@ -19,8 +19,8 @@ use oomph::memory::trace::Trace;
 use oomph::model::config::ModelConfig;
 use oomph::profile::model::ModelProfile;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
-    ZeroGrad,
+    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
+    Version, ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 
@@ -41,7 +41,9 @@ const SETUP: Setup = Setup {
     loss: Loss::Standard,
     torch: Version::new(2, 15),
     transformers: Version::new(5, 23),
+    allocator: Allocator::Default,
     gpu: GpuArch::A100,
+    device_total: Bytes::gib(80),
 };
 
 fn main() {

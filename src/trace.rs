@@ -102,6 +102,16 @@ pub enum AllocatorMode {
     },
 }
 
+impl AllocatorMode {
+    /// Returns the same on a device with so much memory.
+    pub const fn on_device_of(self, total: Bytes) -> AllocatorMode {
+        match self {
+            AllocatorMode::Default => AllocatorMode::Default,
+            AllocatorMode::Expandable { .. } => AllocatorMode::Expandable { total },
+        }
+    }
+}
+
 /// Names one block of a trace: an index into [`Trace::blocks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);

@@ -86,7 +86,7 @@ fn llama_8b_on_a_card_of_24_gib_gets_five_ways_to_fit_and_each_is_verified() {
     let advice = json(&output);
     assert_eq!(advice["schema"], "oomph.advise/1");
     assert_eq!(advice["fits"], false);
-    assert_eq!(advice["setups"]["all"], 1344);
+    assert_eq!(advice["setups"]["all"], 2688);
     let suggestions = advice["to_fit"].as_array().unwrap();
     assert!(suggestions.len() >= 5, "{advice}");
     let capacity = advice["capacity_bytes"].as_u64().unwrap();

@@ -132,7 +132,6 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate t5-small --label-len 5000000", 2, &["--label-len 5000000 is out of range"]),
     ("estimate t5-small --precision fp16", 2, &["float32", "--precision bf16"]),
     ("estimate t5-small --transformers 4.56 --attention sdpa", 2, &["refuses sdpa"]),
-    ("estimate gpt2 --allocator expandable", 2, &["not yet", "expandable"]),
     ("wait --min-free 101%", 2, &["--min-free", "at most 100%"]),
     ("wait", 2, &["--min-free"]),
     ("check job.yaml", 2, &["cannot read `job.yaml`", "FILE"]),
@@ -540,6 +539,65 @@ fn an_allocator_setting_in_the_environment_is_named_as_not_honoured() {
         .unwrap();
     let notes = json(&output)["notes"].to_string();
     assert!(notes.contains("PYTORCH_ALLOC_CONF=max_split_size_mb:128"), "{notes}");
+}
+
+/// A step of fragments: pages do with less than segments.
+#[test]
+fn expandable_segments_are_estimated_by_flag_key_and_environment() {
+    let folder = TempDir::new().unwrap();
+    let asked = "estimate gpt2 --precision fp32 --micro-batch 4 --seq-len 512 --gpu sim:l4 --json";
+    let with = |more: &str, variable: &str| {
+        let line = format!("{asked} {more}");
+        let mut command = command(folder.path(), &words(line.trim()));
+        command.env("PYTORCH_CUDA_ALLOC_CONF", variable).env_remove("PYTORCH_ALLOC_CONF");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        json(&output)
+    };
+    let default = with("", "");
+    let flag = with("--allocator expandable", "");
+    let variable = with("", "expandable_segments:True");
+    std::fs::write(folder.path().join("oomph.toml"), "allocator = \"expandable\"\n").unwrap();
+    let key = with("", "");
+    let reserved = |answer: &Value| answer["peak_reserved_bytes"].as_u64().unwrap();
+    assert_eq!(default["setup"]["allocator"], "default");
+    assert!(reserved(&flag) < reserved(&default), "{} {}", reserved(&flag), reserved(&default));
+    for one in [&flag, &variable, &key] {
+        assert_eq!(one["setup"]["allocator"], "expandable");
+        assert_eq!(reserved(one), reserved(&flag));
+        assert_eq!(one["min_capacity_bytes"], flag["min_capacity_bytes"]);
+        assert_eq!(one["fits"], true);
+    }
+    let said = |answer: &Value, key: &str| answer[key].to_string();
+    let assumed = "--allocator expandable (PYTORCH_CUDA_ALLOC_CONF)";
+    assert!(said(&variable, "assumptions").contains(assumed), "{variable}");
+    let needed = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True in its environment";
+    assert!(said(&flag, "notes").contains(needed) && said(&key, "notes").contains(needed));
+    // The flag comes before file and environment.
+    let overruled = with("--allocator default", "expandable_segments:True");
+    assert_eq!(reserved(&overruled), reserved(&default));
+}
+
+/// Where fragments are all that is too much, the variable to set is the hint.
+#[test]
+fn expandable_segments_are_a_hint_where_they_help() {
+    let asked = "estimate gpt2 --precision fp32 --micro-batch 4 --seq-len 512 --json";
+    let needs = |more: &str| {
+        let output = oomph(&format!("{asked} --gpu sim:l4 {more}"));
+        json(&output)["min_capacity_bytes"].as_u64().unwrap()
+    };
+    let (default, expandable) = (needs(""), needs("--allocator expandable"));
+    assert!(expandable + (8 << 20) < default, "{expandable} {default}");
+    let hints = |capacity: u64| {
+        let output = oomph(&format!("{asked} --capacity {capacity}B"));
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stdout));
+        json(&output)["hints"].to_string()
+    };
+    let named = "--allocator expandable (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True): takes";
+    let near = hints((expandable + default) / 2);
+    assert!(near.contains(named), "{near}");
+    let far = hints(expandable / 2);
+    assert!(!far.contains("expandable"), "{far}");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use oomph::memory::allocator::{Capacity, replay};
 use oomph::model::config::ModelConfig;
 use oomph::step;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
-    ZeroGrad,
+    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
+    Version, ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use probe_command::{FLAGS, SMALL, answer, command, model, probe, side_by_side};
@@ -56,7 +56,9 @@ impl BruteForce {
             loss: Loss::Standard,
             torch: Version::new(2, 8),
             transformers: Version::new(5, 12),
+            allocator: Allocator::Default,
             gpu: GpuArch::A100,
+            device_total: Bytes::gib(80),
         };
         let trace = step::trace(&self.config, &setup).unwrap();
         let Ok(replayed) = replay(&trace, &mut Capacity::in_granules(capacity, granule));

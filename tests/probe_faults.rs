@@ -8,8 +8,9 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use oomph::memory::trace::AllocatorMode;
 use oomph::units::Bytes;
-use probe_support::{Told, assert_as_before, brute_force, probe, said};
+use probe_support::{Told, assert_as_before, brute_force, brute_force_in, probe, said};
 use support::{Call, Scenario};
 
 #[test]
@@ -197,4 +198,109 @@ fn a_gpu_that_had_better_not_be_probed_is_not_touched() {
     let output = probe(&machine, &Told::default());
     assert!(said(&output).contains("shares the host's memory"), "{output}");
     assert!(machine.calls_of("cuDevicePrimaryCtxRetain").is_empty());
+}
+
+fn expandable() -> Told {
+    Told { expandable: true, ..Told::default() }
+}
+
+/// What brute force finds on [`SMALL`] with expandable segments.
+fn largest_expandable() -> u64 {
+    let allocator = AllocatorMode::Expandable { total: Bytes::mib(1490) };
+    brute_force_in(allocator, 1490, Bytes::mib(100), Bytes::mib(2))
+}
+
+#[test]
+fn expandable_segments_are_probed_page_by_page_and_nothing_is_left() {
+    let machine = Scenario::new(SMALL);
+    let output = probe(&machine, &expandable());
+    assert_eq!(said(&output), format!("ANSWER {}", largest_expandable()));
+    machine.assert_balanced();
+    assert_as_before(&machine);
+    let calls = machine.calls();
+    let of = |name: &str| calls.iter().filter(|call| call.name == name).collect::<Vec<_>>();
+    let pages = of("cuMemCreate");
+    let mib = |call: &&Call| call.number_of("bytes").map(|bytes| bytes >> 20);
+    assert!(pages.len() > 60 && pages.iter().all(|page| mib(page) == Some(20)), "{pages:?}");
+    // Nine eighths of the card in pages of 20 MiB, for each replay.
+    let ranges = of("cuMemAddressReserve");
+    assert!(ranges.iter().all(|range| mib(range) == Some(1680)), "{ranges:?}");
+    // What looks at the granule is by segments.
+    assert_eq!(of("cuMemAlloc_v2").len(), 2);
+}
+
+#[test]
+fn an_error_at_any_call_of_expandable_segments_is_named_and_nothing_is_left() {
+    let machine = Scenario::new(SMALL);
+    assert!(said(&probe(&machine, &expandable())).starts_with("ANSWER"));
+    let calls = machine.calls();
+    let mapping: Vec<(usize, &Call)> =
+        (1..).zip(&calls).filter(|(_, call)| call.name.starts_with("cuMem")).collect();
+    for (number, call) in mapping.into_iter().step_by(5) {
+        let name = &call.name;
+        let code = [4711, 999, 1, 46][number % 4];
+        let machine = Scenario::new(&format!("{SMALL}\n fault * at={number} code={code}"));
+        let output = probe(&machine, &expandable());
+        assert!(output.contains(&format!("{name} failed: CUDA")), "call {number}: {output}");
+        assert!(output.contains(&code.to_string()) && !output.contains("panicked"), "{output}");
+        let left = support::log::left(&machine.calls());
+        let spoilt = match name.as_str() {
+            // The addresses of what is still mapped cannot be given back either.
+            "cuMemUnmap" => 2,
+            name => usize::from(name.contains("Free") || name.contains("Release")),
+        };
+        assert!(left.len() <= spoilt, "call {number}, {name}: {left:?}");
+        assert_as_before(&machine);
+    }
+}
+
+#[test]
+fn out_of_memory_at_any_page_is_an_answer() {
+    let machine = Scenario::new(SMALL);
+    probe(&machine, &expandable());
+    let pages = machine.calls_of("cuMemCreate").len();
+    let largest = largest_expandable();
+    for number in (1..=pages).step_by(3) {
+        let machine = Scenario::new(&format!("{SMALL}\n fault cuMemCreate at={number} code=2"));
+        let output = probe(&machine, &expandable());
+        let answer: u64 = said(&output).strip_prefix("ANSWER ").unwrap().parse().unwrap();
+        assert!(answer <= largest, "{output}");
+        machine.assert_balanced();
+        assert_as_before(&machine);
+    }
+}
+
+#[test]
+fn a_mapping_call_that_hangs_is_given_up() {
+    let names = ["cuMemAddressReserve", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemUnmap"];
+    std::thread::scope(|scope| {
+        for name in names {
+            scope.spawn(move || {
+                let machine = Scenario::new(&format!("{SMALL}\n fault {name} at=1 do=hang"));
+                let told = Told { call: Duration::from_secs(2), ..expandable() };
+                let output = probe(&machine, &told);
+                let place = format!("{name} did not come back within 2s");
+                assert!(output.contains(&place), "{name}: {output}");
+                assert_as_before(&machine);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_driver_without_virtual_memory_is_told_from_one_that_broke() {
+    let lacks = "ERROR the driver has no virtual memory calls for this GPU: expandable segments \
+                 cannot work on it";
+    let machine = Scenario::new(SMALL);
+    machine.without_symbol("cuMemCreate");
+    assert_eq!(said(&probe(&machine, &expandable())), lacks);
+    assert!(said(&probe(&machine, &Told::default())).starts_with("ANSWER"));
+    let machine = Scenario::new(&format!("{SMALL}\n fault cuMemCreate at=1 code=801"));
+    let output = probe(&machine, &expandable());
+    assert!(said(&output).contains("cuMemCreate failed: CUDA 801 (CUDA_ERROR_NOT_SUPPORTED)"));
+    let machine = Scenario::new(&format!("{SMALL} granularity={}", 4 << 20));
+    let output = probe(&machine, &expandable());
+    assert!(said(&output).contains("maps pages of 4194304 bytes"), "{output}");
+    machine.assert_balanced();
+    assert_as_before(&machine);
 }

@@ -35,6 +35,8 @@ struct Case {
     signal: i32,
     /// To the process that probes, not to the one that was started.
     to_child: bool,
+    /// More flags.
+    flags: &'static [&'static str],
 }
 
 impl Case {
@@ -71,21 +73,21 @@ enum Ended {
 
 /// Returns `PLACES` of the calls of a clean run, from the first to the last; of a child only those
 /// that it makes.
-fn places(to_child: bool) -> Vec<(usize, String)> {
+fn places(to_child: bool, flags: &[&str]) -> Vec<(usize, String)> {
     let machine = Scenario::new(MACHINE);
-    assert!(command(&machine, true, &[]).output().unwrap().status.success());
+    assert!(command(&machine, true, flags).output().unwrap().status.success());
     let calls = machine.calls().into_iter().enumerate().map(|(at, call)| (at + 1, call.name));
     let calls: Vec<_> = calls.filter(|(_, name)| !to_child || name.starts_with("cu")).collect();
     assert!(calls.len() >= PLACES, "{} calls", calls.len());
     (0..PLACES).map(|place| calls[place * (calls.len() - 1) / (PLACES - 1)].clone()).collect()
 }
 
-fn cases() -> Vec<Case> {
+fn cases(flags: &'static [&'static str]) -> Vec<Case> {
     let mut cases = Vec::new();
     for to_child in [false, true] {
-        for (at, name) in places(to_child) {
+        for (at, name) in places(to_child, flags) {
             for signal in [SIGINT, SIGTERM, SIGKILL] {
-                cases.push(Case { at, name: name.clone(), signal, to_child });
+                cases.push(Case { at, name: name.clone(), signal, to_child, flags });
             }
         }
     }
@@ -95,7 +97,7 @@ fn cases() -> Vec<Case> {
 /// Says what is wrong about how a signal was taken.
 fn wrongs(case: &Case) -> Vec<String> {
     let machine = Scenario::new(&case.scenario());
-    let output = command(&machine, true, &[]).output().unwrap();
+    let output = command(&machine, true, case.flags).output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     let ended = match (output.status.code(), output.status.signal()) {
         (Some(code), _) => Ended::Code(code),
@@ -126,7 +128,15 @@ fn wrongs(case: &Case) -> Vec<String> {
 
 #[test]
 fn a_signal_at_any_call_leaves_the_machine_as_it_was() {
-    let cases = cases();
+    assert_as_it_was(&cases(&[]));
+}
+
+#[test]
+fn a_signal_at_any_call_of_expandable_segments_leaves_the_machine_as_it_was() {
+    assert_as_it_was(&cases(&["--allocator", "expandable"]));
+}
+
+fn assert_as_it_was(cases: &[Case]) {
     let table = Mutex::new(Vec::new());
     side_by_side(cases.len(), |at| {
         let wrongs = wrongs(&cases[at]);

@@ -9,8 +9,9 @@ mod support;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use oomph::memory::allocator::Capacity;
+use oomph::memory::allocator::{Capacity, GRANULE};
 use oomph::memory::fit::{min_capacity, replay_in};
+use oomph::memory::trace::{AllocatorMode, Trace};
 use oomph::units::Bytes;
 use probe_support::toy_steps::ToyModel;
 use probe_support::{HEADROOM, OUTSIDE, Told, assert_as_before, probe, said, value_of};
@@ -57,6 +58,7 @@ struct Case {
     granule: Bytes,
     /// How often others move.
     moves: u64,
+    allocator: AllocatorMode,
     scenario: String,
 }
 
@@ -75,6 +77,9 @@ impl Case {
         let capacity = Bytes::new(least.get() / 1000 * random.from(900, 6000));
         let context = Bytes::mib(random.from(0, 700));
         let granule = Bytes::mib(random.one_of(&[2, 2, 2, 2, 4, 16, 32, 64, 128]));
+        // A driver with larger granules maps no pages of 2 MiB.
+        let expandable = number % 5 < 2;
+        let granule = if expandable { GRANULE } else { granule };
         let reserved = Bytes::mib(random.from(0, 600));
         let neighbour = Bytes::mib(random.one_of(&[0, 0, 1, 3]) * random.from(1, 900));
         let outside = HEADROOM + context.max(OUTSIDE);
@@ -92,6 +97,11 @@ impl Case {
             granule.get(),
             neighbour.get()
         );
+        let allocator = match expandable {
+            true => AllocatorMode::Expandable { total: total - reserved },
+            false => AllocatorMode::Default,
+        };
+        let call = if expandable { "cuMemCreate" } else { "cuMemAlloc_v2" };
         let moves = random.one_of(&[0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 5, 9]);
         for _ in 0..moves {
             // Two looks at the granule, and a replay asks for some tens of segments.
@@ -99,18 +109,19 @@ impl Case {
             let verb = if random.from(0, 2) == 0 { "give" } else { "take" };
             let bytes = capacity.percent(random.from(1, 40) as f64);
             scenario.push_str(&format!(
-                "steal cuMemAlloc_v2 after={after} pid=4190001 {verb}={}\n",
+                "steal {call} after={after} pid=4190001 {verb}={}\n",
                 bytes.get()
             ));
         }
-        Case { model, context, granule, moves, scenario }
+        Case { model, context, granule, moves, allocator, scenario }
     }
 
     /// Whether a size runs in what is free.
     fn runs(&self, size: u64, free: Bytes) -> bool {
         let capacity = free.saturating_sub(HEADROOM + self.context.max(OUTSIDE));
         let mut device = Capacity::in_granules(capacity, self.granule);
-        replay_in(&self.model.trace(size), &mut device).ran()
+        let trace = Trace { allocator: self.allocator, ..self.model.trace(size) };
+        replay_in(&trace, &mut device).ran()
     }
 
     /// Returns every size that runs while the next one does not, ascending: more than one where
@@ -139,7 +150,8 @@ fn judge(number: u64) -> Verdict {
     let case = Case::new(number);
     let machine = Scenario::new(&case.scenario);
     let before = free(&machine);
-    let output = probe(&machine, &Told { model: Some(case.model), ..Told::default() });
+    let expandable = case.allocator != AllocatorMode::Default;
+    let output = probe(&machine, &Told { model: Some(case.model), expandable, ..Told::default() });
     let after = free(&machine);
     assert_as_before(&machine);
     machine.assert_balanced();

@@ -13,14 +13,16 @@
 mod oracle_case;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use oomph::ingest::config_json;
 use oomph::memory::fit;
 use oomph::memory::footprint::Footprint;
+use oomph::memory::largest::largest_micro_batch;
 use oomph::model::adapters::{Lora, Targets};
 use oomph::model::tuning::Tuning;
-use oomph::step::setup::Version;
-use oomph::units::Bytes;
+use oomph::step::setup::{Setup, Version};
+use oomph::units::{Bytes, MicroBatch};
 use oracle_case::rows::{all_rows, model_of, transformers_of};
 use oracle_case::setup;
 use serde_json::Value;
@@ -146,6 +148,53 @@ fn the_page_of_errors_is_of_all_rows() {
     let expected = format!("| all | {} | {unseen} |", rows.len());
     let how = "run `cargo run --release --example accuracy > docs/accuracy.md`";
     assert!(page.contains(&expected), "no `{expected}` in docs/accuracy.md: {how}");
+}
+
+/// With `expandable_segments:True`, on cards of 8 to 80 GiB: peaks of an idle card, and the least
+/// that another program must leave of it. Run on the simulated GPU (tests/oracle/expandable.py); half of
+/// them once the code was finished.
+#[test]
+fn expandable_segments_need_what_pytorch_needs() {
+    let files = [
+        (include_str!("data/expandable_torch2.15.jsonl"), NEW),
+        (include_str!("data/expandable_torch2.8.jsonl"), OLD),
+        (include_str!("data/expandable_held_out_torch2.15.jsonl"), NEW),
+        (include_str!("data/expandable_held_out_torch2.8.jsonl"), OLD),
+    ];
+    for (rows, (torch, transformers)) in files {
+        let out = errors("expandable segments", rows, torch, transformers);
+        assert_eq!(out.len(), 6);
+        assert_equal(&out);
+    }
+}
+
+/// Of those rows that name a capacity, the largest micro-batch that runs there is PyTorch's.
+#[test]
+fn the_largest_micro_batch_with_expandable_segments_is_pytorchs() {
+    let files = [
+        (include_str!("data/expandable_torch2.15.jsonl"), NEW),
+        (include_str!("data/expandable_torch2.8.jsonl"), OLD),
+        (include_str!("data/expandable_held_out_torch2.15.jsonl"), NEW),
+        (include_str!("data/expandable_held_out_torch2.8.jsonl"), OLD),
+    ];
+    let mut compared = 0;
+    for (rows, (torch, transformers)) in files {
+        for line in rows.lines() {
+            let case: Value = serde_json::from_str(line).unwrap();
+            let Some(capacity) = case["capacity"].as_u64() else { continue };
+            let model = model_of(&case);
+            let setup = setup(&case, torch, transformers);
+            let limit = MicroBatch::new(1000).unwrap();
+            let found = largest_micro_batch(Bytes::new(capacity), limit, |micro_batch| {
+                let setup = Setup { micro_batch, ..setup };
+                Ok::<_, Infallible>(oracle_case::trace(&case, &model, &setup))
+            });
+            let largest = found.unwrap().micro_batch.map_or(0, MicroBatch::get);
+            assert_eq!(case["result"]["largest_micro_batch"], largest, "{}", case["id"]);
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 8);
 }
 
 #[test]

@@ -7,10 +7,10 @@ use oomph::model::adapters::{Lora, Targets};
 use oomph::model::tuning::Tuning;
 use oomph::step;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
-    ZeroGrad,
+    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
+    Version, ZeroGrad,
 };
-use oomph::units::{AccumulationSteps, MicroBatch};
+use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// Eight layers, so that not all of the alike ones are run.
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 176,
@@ -35,7 +35,9 @@ fn work(attention: Attention, checkpointing: Checkpointing, lora: bool) -> (u64,
         loss: Loss::Standard,
         torch: Version::new(2, 15),
         transformers: Version::new(5, 23),
+        allocator: Allocator::Default,
         gpu: GpuArch::A100,
+        device_total: Bytes::gib(80),
     };
     let targets = Targets::Named(vec!["q_proj".to_owned(), "v_proj".to_owned()]);
     let lora = lora.then_some(Lora { rank: 8, dropout: 0.0, targets });

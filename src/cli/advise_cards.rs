@@ -69,7 +69,8 @@ pub fn smallest(bench: &Bench, way: &Way) -> Result<Smallest, CliError> {
     let held = bench.trace(way, FEW).map_or(Bytes::ZERO, |trace| Alive::of(&trace).held);
     let large = cards.into_iter().filter(|card| card.capacity >= held);
     let card = large.into_iter().find(|card| {
-        let setup = Setup { gpu: card.gpu.arch, ..way.setup };
+        let (gpu, device_total) = (card.gpu.arch, card.gpu.usable);
+        let setup = Setup { gpu, device_total, ..way.setup };
         let bench = Bench::with(bench.job, bench.base.clone(), card.capacity);
         let way = Way { setup, ..way.clone() };
         matches!(bench.look(&way), Seen::Fits(taken) if bench.is_sure(&way, taken))
@@ -93,7 +94,7 @@ pub fn all(bench: &Bench, lattice: &Lattice) -> Result<Vec<CardRow>, CliError> {
         .into_iter()
         .map(|card| {
             let mut base = bench.base.clone();
-            base.setup.gpu = card.gpu.arch;
+            (base.setup.gpu, base.setup.device_total) = (card.gpu.arch, card.gpu.usable);
             if !card.takes(&base) && is_default {
                 base.setup.precision = Precision::AmpFp16;
             }

@@ -14,7 +14,7 @@ use crate::plan::advise::cost::{Cost, Moved};
 use crate::plan::advise::lattice::Lattice;
 use crate::plan::advise::search::Seen;
 use crate::plan::sync::{Sharing, Sizes, Traffic, When, traffic};
-use crate::step::setup::{Attention, Optimizer, Precision, Setup, ZeroGrad};
+use crate::step::setup::{Allocator, Attention, Optimizer, Precision, Setup, ZeroGrad};
 use crate::step::work::Work;
 use crate::step::{self, StepError};
 use crate::trace::{Category, Phase, Trace};
@@ -71,6 +71,7 @@ fn one_sample(way: &Way) -> Way {
         accumulation: AccumulationSteps::ONE,
         optimizer: Optimizer::Sgd,
         zero_grad: ZeroGrad::None,
+        allocator: Allocator::Default,
         ..way.setup
     };
     Way { setup, tuning: way.tuning.clone() }
@@ -165,7 +166,8 @@ impl<'a> Bench<'a> {
     /// alive at once but scratch, of as few traces as tell it; `None` where it is refused.
     pub fn floor(&self, way: &Way) -> Option<Bytes> {
         let accumulation = way.setup.accumulation.min(AccumulationSteps::new(FEW)?);
-        let setup = Setup { accumulation, optimizer: Optimizer::Sgd, ..way.setup };
+        let (optimizer, allocator) = (Optimizer::Sgd, Allocator::Default);
+        let setup = Setup { accumulation, optimizer, allocator, ..way.setup };
         let [passing, state] = &self.floors;
         let passing = passing.of(Way { setup, ..way.clone() }, |way| {
             let trace = self.trace(way, FEW).ok()?;

@@ -15,7 +15,7 @@ use crate::plan::result::Estimate;
 use crate::units::Bytes;
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
-const SETUP: [&str; 12] = [
+const SETUP: [&str; 13] = [
     "seq_len",
     "label_len",
     "precision",
@@ -28,6 +28,7 @@ const SETUP: [&str; 12] = [
     "attention",
     "attention_mask",
     "loss",
+    "allocator",
 ];
 
 /// Checks a plan that `oomph plan --json` printed.

@@ -19,7 +19,7 @@ use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
 use crate::step::StepError;
-use crate::step::setup::{GpuArch, Setup};
+use crate::step::setup::{Allocator, Setup};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// From this many micro-steps on, more of them change nothing.
@@ -87,8 +87,7 @@ impl<'a> OnDevice<'a> {
 
     /// Returns the setup at these sizes on this device.
     pub fn setup(&self, micro_batch: MicroBatch, accumulation: AccumulationSteps) -> Setup {
-        let gpu = self.gpu.map_or(GpuArch::A100, |gpu| gpu.arch);
-        Setup { gpu, ..self.job.settings.at(micro_batch, accumulation) }
+        self.job.setup_on(self.gpu, micro_batch, accumulation)
     }
 
     /// Returns the trace of a step of these sizes, with no more micro-steps than change anything.
@@ -246,6 +245,11 @@ impl<'a> OnDevice<'a> {
                 Need::From(bytes) => (false, format!("{flag}: needs {bytes}, too much as well")),
             })
         };
+        let asked = self.job.settings.setup.allocator;
+        // Fragments are seldom what is too much: another allocator is named where it helps.
+        let is_worth_naming = |(_, setup): &&(String, Setup), (fits, _): &(bool, String)| {
+            *fits || setup.allocator == asked
+        };
         let (some, others) = remedies.split_at(remedies.len() / 2);
         let all = |remedies: &[_]| remedies.iter().map(hint).collect::<Vec<Result<_, _>>>();
         let ((first, mut hints), more) = both(|| (first(), all(some)), || all(others));
@@ -253,7 +257,9 @@ impl<'a> OnDevice<'a> {
         let hints = hints.into_iter().collect::<Result<Vec<_>, _>>().map(|hints| {
             let none = !hints.iter().any(|(fits, _)| *fits);
             let together = none.then(|| "oomph advise: several changes together".to_owned());
-            hints.into_iter().map(|(_, hint)| hint).chain(together).collect()
+            let named =
+                remedies.iter().zip(hints).filter(|(remedy, hint)| is_worth_naming(remedy, hint));
+            named.map(|(_, (_, hint))| hint).chain(together).collect()
         });
         (first, hints)
     }
@@ -266,6 +272,10 @@ impl<'a> OnDevice<'a> {
         let remedy = |change: Change| match change {
             Change::MicroBatch(micro_batch, _) => {
                 (format!("--micro-batch {micro_batch}"), Setup { micro_batch, ..setup })
+            }
+            Change::Allocator(allocator) => {
+                let flag = format!("{} ({})", change.typed(), Allocator::IN_ENVIRONMENT);
+                (flag, Setup { allocator, ..setup })
             }
             _ => (change.typed(), change.applied(&base).setup),
         };
@@ -383,8 +393,8 @@ pub fn kinds(gpus: &[ChosenGpu]) -> Vec<&ChosenGpu> {
     let mut kinds: Vec<&ChosenGpu> = Vec::new();
     for gpu in gpus {
         let alike = |other: &&ChosenGpu| {
-            (other.arch, other.total, other.free, other.context)
-                == (gpu.arch, gpu.total, gpu.free, gpu.context)
+            (other.arch, other.total, other.usable, other.free, other.context)
+                == (gpu.arch, gpu.total, gpu.usable, gpu.free, gpu.context)
         };
         if !kinds.iter().any(alike) {
             kinds.push(gpu);

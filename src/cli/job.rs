@@ -15,7 +15,7 @@ use crate::plan::world::World;
 use crate::step::setup::{GpuArch, Setup};
 use crate::step::{self, StepError};
 use crate::trace::Trace;
-use crate::units::{Bytes, DataParallelSize};
+use crate::units::{AccumulationSteps, Bytes, DataParallelSize, MicroBatch};
 
 /// What is said of replicas where there is one.
 const ALONE: &str = "--parallel ddp on one device: neither NCCL nor gradient buckets are counted; \
@@ -83,7 +83,6 @@ impl Job {
             settings.assumptions.push(line);
         }
         settings.notes.extend(model.notes.iter().cloned());
-        settings.notes.extend(ignored_environment());
         let capacity = setup.capacity;
         let world = world(settings.world_size, None, gpus.len())?;
         if setup.parallel == Some(ParallelArg::Ddp) && world.size == 1 {
@@ -109,6 +108,22 @@ impl Job {
             ));
         }
         self
+    }
+
+    /// Returns the setup at these sizes on a GPU, or on what the capacity says of one, else on one whose
+    /// kernels are an A100's and whose memory has no end.
+    pub fn setup_on(
+        &self,
+        gpu: Option<&ChosenGpu>,
+        micro_batch: MicroBatch,
+        accumulation: AccumulationSteps,
+    ) -> Setup {
+        let asked = self.settings.at(micro_batch, accumulation);
+        match (gpu, self.capacity) {
+            (Some(gpu), _) => Setup { gpu: gpu.arch, device_total: gpu.usable, ..asked },
+            (None, Some(capacity)) => Setup { gpu: GpuArch::A100, device_total: capacity, ..asked },
+            (None, None) => Setup { gpu: GpuArch::A100, ..asked },
+        }
     }
 
     /// Returns the trace of a step of the job.
@@ -167,17 +182,6 @@ pub fn world(flag: Option<u64>, file: Option<(&str, u64)>, gpus: usize) -> Resul
     World::find(flag, file, gpus as u64, |name| std::env::var(name).ok()).map_err(|error| {
         CliError::usage(error.to_string()).hint("--world-size N says how many devices train")
     })
-}
-
-/// Names the settings of PyTorch's allocator in the environment that are not honoured.
-fn ignored_environment() -> Vec<String> {
-    ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"]
-        .into_iter()
-        .filter_map(|name| {
-            let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-            Some(format!("{name}={value} is set and not honoured: its default is assumed"))
-        })
-        .collect()
 }
 
 impl From<ModelError> for CliError {

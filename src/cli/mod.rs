@@ -5,6 +5,7 @@
 pub mod advise;
 pub mod advise_cards;
 pub mod advising;
+pub mod allocator;
 pub mod args;
 pub mod check;
 pub mod check_memory;

@@ -1,5 +1,6 @@
 //! The setup as it stands once flags, file and defaults are put together, and what was assumed.
 
+use crate::cli::allocator;
 use crate::cli::error::CliError;
 use crate::cli::lengths::{self, Lengths};
 use crate::cli::lora::LoraArg;
@@ -9,6 +10,7 @@ use crate::cli::values::{
     AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg, MicroBatchArg,
     OptimizerArg, ZeroGradArg,
 };
+use crate::memory::allocator::Capacity as Endless;
 use crate::model::adapters::{Lora, Targets};
 use crate::model::config::{ModelConfig, Task, WhisperConfig};
 use crate::model::quantize::Quantize;
@@ -204,6 +206,11 @@ impl Settings {
         {
             assumed.lines.push(format!("--lora targets={} (default)", names.join("+")));
         }
+        let allocator = allocator::choose(args.allocator, versions.torch, |name| {
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        });
+        assumed.lines.extend(allocator.assumption);
+        notes.extend(allocator.notes);
         let micro_batch = match args.micro_batch {
             Some(MicroBatchArg::Fixed(n)) => {
                 Some(check_micro_batch(n, seq_len.max(label_len.unwrap_or(0)))?)
@@ -225,7 +232,9 @@ impl Settings {
             loss: support::loss(loss),
             torch: versions.torch,
             transformers: versions.transformers,
+            allocator: allocator.allocator,
             gpu,
+            device_total: Endless::UNLIMITED,
         };
         Ok(Settings {
             micro_batch,

@@ -122,7 +122,8 @@ setup_args! {
     /// Leave this much free: a size or a percentage of the total [default: 3%]
     #[arg(long, value_name = "SIZE|PERCENT", allow_hyphen_values = true)]
     headroom: Headroom,
-    /// Assume this setting of PyTorch's caching allocator [default: default]
+    /// Set PyTorch's caching allocator: default, or expandable (`expandable_segments:True`)
+    /// [default: what PYTORCH_CUDA_ALLOC_CONF or PYTORCH_ALLOC_CONF says, else default]
     #[arg(long, value_name = "KIND")]
     allocator: AllocatorArg,
     /// Assume this PyTorch version [default: the installed one, else the newest known]

@@ -5,8 +5,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::setup::SetupArgs;
 use crate::cli::values::{
-    AllocatorArg, AttentionArg, AttentionMaskArg, CheckpointingArg, GradSyncArg, LossArg,
-    OptimizerArg, ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
+    AttentionArg, AttentionMaskArg, CheckpointingArg, GradSyncArg, LossArg, OptimizerArg,
+    ParallelArg, PrecisionArg, QuantizeArg, TaskArg, ZeroGradArg,
 };
 use crate::model::config::{ModelConfig, Task};
 use crate::model::quantize::Quantize;
@@ -198,13 +198,7 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
 /// Names the flag, its value and what to use instead.
 pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
     let leave_out = |flag: &str| format!("leave {flag} out");
-    let named = [
-        ("--parallel", args.parallel.filter(|v| is_sharded(*v)).map(ParallelArg::name)),
-        (
-            "--allocator",
-            args.allocator.filter(|v| *v != AllocatorArg::Default).map(AllocatorArg::name),
-        ),
-    ];
+    let named = [("--parallel", args.parallel.filter(|v| is_sharded(*v)).map(ParallelArg::name))];
     if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
         let error = refused(flag, value, &leave_out(flag));
         return Err(if *flag == "--parallel" { error.cause(UNSHARDED) } else { error });

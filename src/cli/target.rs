@@ -30,6 +30,8 @@ pub struct ChosenGpu {
     pub simulated: bool,
     /// All of its memory.
     pub total: Bytes,
+    /// What CUDA reports as its memory: all but what the driver keeps.
+    pub usable: Bytes,
     /// What is free now.
     pub free: Bytes,
     /// What decides kernels and scratch.
@@ -64,13 +66,14 @@ fn of_one_kind(spec: &str) -> Result<Vec<ChosenGpu>, CliError> {
         CliError::usage(fact).hint(error.hint())
     })?;
     let free = gpus.free_each();
-    let GpuProfile { name, product_name, total, arch, context, .. } = &gpus.profile;
+    let GpuProfile { name, product_name, total, reserved, arch, context, .. } = &gpus.profile;
     let one = |index| ChosenGpu {
         index,
         name: product_name.clone(),
         uuid: format!("SIM-{}-{index}", name.replace(' ', "")),
         simulated: true,
         total: *total,
+        usable: total.saturating_sub(*reserved),
         free,
         arch: *arch,
         context: *context,
@@ -157,6 +160,7 @@ fn real(target: Target) -> Result<ChosenGpu, CliError> {
         uuid: target.uuid().to_owned(),
         simulated: false,
         total: memory.total,
+        usable: memory.total.saturating_sub(memory.reserved.unwrap_or_default()),
         free: memory.free,
         arch: GpuArch {
             compute_capability: target.gpu.compute_capability.unwrap_or(assumed.compute_capability),

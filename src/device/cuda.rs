@@ -91,14 +91,16 @@ impl CudaError {
                 "update the NVIDIA driver, or plan on the estimate with --probe never".to_owned()
             }
             CudaError::NoContext => cuda_codes::cure(cuda_codes::OUT_OF_MEMORY).to_owned(),
+            CudaError::Call { call, code: 801 } if MAPPING.contains(&call.as_str()) => {
+                WITHOUT_MAPPING.to_owned()
+            }
             CudaError::Call { code, .. } => cuda_codes::cure(*code).to_owned(),
             CudaError::WrongGpu { .. } => {
                 "name the GPU by its UUID (`nvidia-smi -L`), or plan with --probe never".to_owned()
             }
             CudaError::UnifiedMemory => "plan on the estimate with --probe never".to_owned(),
             CudaError::NoVirtualMemory | CudaError::LargerPages { .. } => {
-                "--allocator default, and leave expandable_segments out of PYTORCH_ALLOC_CONF"
-                    .to_owned()
+                WITHOUT_MAPPING.to_owned()
             }
         }
     }
@@ -141,6 +143,20 @@ pub struct Driver {
     pub(super) before_call: fn(&'static str),
 }
 
+/// The calls of expandable segments.
+const MAPPING: [&str; 8] = [
+    "cuMemGetAllocationGranularity",
+    "cuMemAddressReserve",
+    "cuMemCreate",
+    "cuMemMap",
+    "cuMemSetAccess",
+    "cuMemUnmap",
+    "cuMemRelease",
+    "cuMemAddressFree",
+];
+/// What to do where they do not work.
+const WITHOUT_MAPPING: &str =
+    "--allocator default, and leave expandable_segments out of PYTORCH_CUDA_ALLOC_CONF";
 const RETAIN: &str = "cuDevicePrimaryCtxRetain";
 /// The calls that look for the driver and the GPU.
 const LOOK_UP: [&str; 4] = ["cuInit", "cuDeviceGetCount", "cuDeviceGet", "cuDeviceGetUuid"];

@@ -38,8 +38,6 @@ struct AccessDescription {
 const _: () = assert!(size_of::<AllocationProperties>() == 32);
 const _: () = assert!(size_of::<AccessDescription>() == 12);
 
-/// `CUDA_ERROR_NOT_SUPPORTED`.
-const NOT_SUPPORTED: Code = 801;
 /// `CU_MEM_ALLOCATION_TYPE_PINNED`.
 const PINNED: c_int = 1;
 /// `CU_MEM_LOCATION_TYPE_DEVICE`.
@@ -76,21 +74,21 @@ impl<'a> Mapping<'a> {
     ///
     /// # Errors
     ///
-    /// [`CudaError::NoVirtualMemory`] and [`CudaError::MissingSymbol`] where expandable segments
-    /// cannot work.
+    /// [`CudaError::NoVirtualMemory`] and [`CudaError::LargerPages`] where expandable segments cannot
+    /// work.
     pub fn load(driver: &'a Driver, device: Device, page: u64) -> Result<Mapping<'a>, CudaError> {
         if driver.attribute(device, ATTRIBUTE_VIRTUAL_MEMORY)? == 0 {
             return Err(CudaError::NoVirtualMemory);
         }
         let symbols = Symbols {
-            granularity: symbol("cuMemGetAllocationGranularity")?,
-            reserve: symbol("cuMemAddressReserve")?,
-            create: symbol("cuMemCreate")?,
-            map: symbol("cuMemMap")?,
-            set_access: symbol("cuMemSetAccess")?,
-            unmap: symbol("cuMemUnmap")?,
-            release: symbol("cuMemRelease")?,
-            free_addresses: symbol("cuMemAddressFree")?,
+            granularity: mapping_symbol("cuMemGetAllocationGranularity")?,
+            reserve: mapping_symbol("cuMemAddressReserve")?,
+            create: mapping_symbol("cuMemCreate")?,
+            map: mapping_symbol("cuMemMap")?,
+            set_access: mapping_symbol("cuMemSetAccess")?,
+            unmap: mapping_symbol("cuMemUnmap")?,
+            release: mapping_symbol("cuMemRelease")?,
+            free_addresses: mapping_symbol("cuMemAddressFree")?,
         };
         let mapping = Mapping { driver, symbols, device };
         let granularity = mapping.granularity()?;
@@ -108,7 +106,7 @@ impl<'a> Mapping<'a> {
         (self.driver.before_call)(call);
         // SAFETY: both pointers are to live values of the types that cuda.h names.
         let code = unsafe { (self.symbols.granularity)(&mut granularity, &properties, MINIMUM) };
-        checked(call, code)?;
+        check(call, code)?;
         Ok(granularity as u64)
     }
 
@@ -119,7 +117,7 @@ impl<'a> Mapping<'a> {
         (self.driver.before_call)(call);
         // SAFETY: the pointer is to a live integer; no alignment and no address are wished for.
         let code = unsafe { (self.symbols.reserve)(&mut address, bytes as usize, 0, 0, 0) };
-        checked(call, code)?;
+        check(call, code)?;
         Ok(address)
     }
 
@@ -134,7 +132,7 @@ impl<'a> Mapping<'a> {
         if code == cuda_codes::OUT_OF_MEMORY {
             return Ok(None);
         }
-        checked(call, code)?;
+        check(call, code)?;
         Ok(Some(handle))
     }
 
@@ -194,10 +192,7 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// Reads an answer; some drivers say only at a call that there is no virtual memory.
-fn checked(call: &'static str, code: Code) -> Result<(), CudaError> {
-    match code {
-        NOT_SUPPORTED => Err(CudaError::NoVirtualMemory),
-        code => check(call, code),
-    }
+/// Looks a call up; drivers older than CUDA 10.2 have none of them.
+fn mapping_symbol<T: Copy>(name: &'static str) -> Result<T, CudaError> {
+    symbol(name).map_err(|_| CudaError::NoVirtualMemory)
 }

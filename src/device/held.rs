@@ -252,9 +252,11 @@ impl<'a> DeviceMemory<'a> {
         unmapped.and(released)
     }
 
+    /// Gives addresses back, and first the pages in them of a call that broke off.
     fn free_range(&mut self, address: u64) -> Result<(), CudaError> {
         let Some(bytes) = self.ranges.remove(&address) else { return Ok(()) };
-        self.mapping()?.free_addresses(address, bytes)
+        let dropped = self.drop_pages(address, bytes);
+        dropped.and(self.mapping()?.free_addresses(address, bytes))
     }
 
     fn mapping(&self) -> Result<&'a Mapping<'a>, CudaError> {

@@ -14,6 +14,7 @@ use super::sim::SimProber;
 use super::wsl;
 use crate::memory::allocator::GRANULE;
 use crate::memory::fit::{min_capacity, runs};
+use crate::memory::trace::Trace;
 use crate::probe::run::{Found, Progress, RunError, Terms, Traces, largest_micro_batch};
 use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::units::{Bytes, MicroBatch};
@@ -173,13 +174,17 @@ pub fn probe_gpu<T>(
     let context = context_of(&prober, &target, idle_free);
     let kept_free = request.headroom + request.outside.saturating_sub(context);
     let terms = Terms { kept_free, granule: ready.granule, limit: request.limit };
-    let found =
-        largest_micro_batch(&mut prober, &terms, traces, progress).map_err(
-            |error| match error {
-                RunError::Prober(failure) => ProbeError::Failed(failure),
-                RunError::Trace(error) => ProbeError::Trace(error),
-            },
-        )?;
+    // What CUDA itself says of the device's size, as PyTorch would ask it.
+    let of_device = |micro_batch| {
+        let trace = traces(micro_batch)?;
+        Ok(Trace { allocator: trace.allocator.on_device_of(ready.total), ..trace })
+    };
+    let found = largest_micro_batch(&mut prober, &terms, &of_device, progress).map_err(
+        |error| match error {
+            RunError::Prober(failure) => ProbeError::Failed(failure),
+            RunError::Trace(error) => ProbeError::Trace(error),
+        },
+    )?;
     let driver_calls = prober.calls();
     let warning = prober.finish().err().map(|failure| failure.to_string());
     Ok(Probed {

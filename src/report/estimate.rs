@@ -5,7 +5,7 @@ use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::explain::Explained;
 use crate::report::text::{Paint, grouped, labelled, section};
-use crate::step::setup::{Loss, Optimizer, ZeroGrad};
+use crate::step::setup::{Allocator, Loss, Optimizer, ZeroGrad};
 
 /// What no estimate covers, said with every one.
 pub const NOT_COVERED: [&str; 3] = ["evaluation", "saving a checkpoint", "other programs"];
@@ -112,8 +112,12 @@ pub fn describe(estimate: &Estimate) -> String {
     let labels =
         setup.label_len.map_or(String::new(), |n| format!("{} target tokens, ", grouped(n)));
     let fused = if setup.loss == Loss::Fused { ", fused loss" } else { "" };
+    let expandable = match setup.allocator {
+        Allocator::Default => "",
+        Allocator::Expandable => ", expandable segments",
+    };
     format!(
-        "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention{fused}",
+        "{length}{labels}{}, {}{}{clipped}{zeroed}, checkpointing {}, {} attention{fused}{expandable}",
         setup.precision.name(),
         trained(estimate),
         optimizer_words(setup.optimizer),

@@ -130,6 +130,7 @@ fn setup(estimate: &Estimate) -> Value {
             AttentionMask::None => "none",
         },
         "loss": setup.loss.name(),
+        "allocator": setup.allocator.name(),
         "gpu": {
             "compute_capability": format!("{major}.{minor}"),
             "sm_count": setup.gpu.sm_count,

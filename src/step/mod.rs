@@ -234,10 +234,10 @@ fn experts_left_alone(lora: &Lora) -> Result<(), StepError> {
     if are_targets { Err(StepError::LoraOnExperts) } else { Ok(()) }
 }
 
-/// Runs a graph; the names of its modules go over to the trace.
+/// Runs a graph; the names of its modules and the setup's allocator go over to the trace.
 fn traced(mut graph: Graph, setup: &Setup) -> Trace {
     let modules = std::mem::take(&mut graph.modules);
-    Trace { modules, ..run::run(&graph, setup) }
+    Trace { modules, allocator: setup.allocator_mode(), ..run::run(&graph, setup) }
 }
 
 fn graph(model: &ModelConfig, setup: &Setup) -> Graph {

@@ -571,9 +571,10 @@ mod tests {
     use crate::model::options::GraphOptions;
     use crate::profile::model::ModelProfile;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Version, ZeroGrad,
+        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Version,
+        ZeroGrad,
     };
-    use crate::units::{AccumulationSteps, MicroBatch};
+    use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
     fn setup(
         accumulation: u64,
@@ -596,7 +597,9 @@ mod tests {
             loss: Loss::Standard,
             torch,
             transformers: Version::new(5, 23),
+            allocator: Allocator::Default,
             gpu: GpuArch::A100,
+            device_total: Bytes::gib(80),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::model::graph::Region;
 pub use crate::model::options::{Attention, AttentionMask, Loss, Version};
-use crate::units::{AccumulationSteps, MicroBatch};
+use crate::trace::AllocatorMode;
+use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// The number format of weights and arithmetic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,29 @@ impl ZeroGrad {
         match self {
             ZeroGrad::None => "none",
             ZeroGrad::Zero => "zero",
+        }
+    }
+}
+
+/// How PyTorch's caching allocator is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Allocator {
+    /// As PyTorch comes.
+    #[default]
+    Default,
+    /// `expandable_segments:True`.
+    Expandable,
+}
+
+impl Allocator {
+    /// What a training's environment needs for [`Allocator::Expandable`].
+    pub const IN_ENVIRONMENT: &str = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True";
+
+    /// Returns the name that the command line gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Allocator::Default => "default",
+            Allocator::Expandable => "expandable",
         }
     }
 }
@@ -203,6 +227,20 @@ pub struct Setup {
     pub torch: Version,
     /// The transformers version.
     pub transformers: Version,
+    /// PyTorch's caching allocator.
+    pub allocator: Allocator,
     /// The GPU.
     pub gpu: GpuArch,
+    /// The GPU's memory as CUDA reports it, free or not; expandable segments depend on it.
+    pub device_total: Bytes,
+}
+
+impl Setup {
+    /// Returns how a trace of this runs its allocator.
+    pub const fn allocator_mode(&self) -> AllocatorMode {
+        match self.allocator {
+            Allocator::Default => AllocatorMode::Default,
+            Allocator::Expandable => AllocatorMode::Expandable { total: self.device_total },
+        }
+    }
 }

@@ -8,11 +8,11 @@ use oomph::model::config::ModelConfig;
 use oomph::model::quantize::Quantize;
 use oomph::model::tuning::Tuning;
 use oomph::step::setup::{
-    Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
-    ZeroGrad,
+    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
+    Version, ZeroGrad,
 };
 use oomph::trace::Trace;
-use oomph::units::{AccumulationSteps, MicroBatch};
+use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use serde_json::Value;
 
 /// Returns the setup of a case; what it leaves out has the oracle's defaults.
@@ -77,7 +77,13 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
         },
         torch,
         transformers,
+        allocator: match text("allocator", "default").as_str() {
+            "default" => Allocator::Default,
+            "expandable" => Allocator::Expandable,
+            other => panic!("{other}"),
+        },
         gpu: GpuArch::A100,
+        device_total: Bytes::new(number("device_total", 4 << 40)),
     }
 }
 

@@ -15,7 +15,7 @@ use oomph::device::failure::Limits;
 use oomph::device::interrupt::Interrupt;
 use oomph::device::session::{ProbeRequest, Probed, probe_gpu};
 use oomph::memory::allocator::{Capacity, replay};
-use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
+use oomph::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Trace};
 use oomph::probe::run::Progress;
 use oomph::probe::target::Sharing;
 use oomph::units::{Bytes, MicroBatch};
@@ -78,6 +78,8 @@ pub struct Told {
     pub hold_before: usize,
     /// The model, other than the one that is made up here.
     pub model: Option<ToyModel>,
+    /// Whether segments are expandable.
+    pub expandable: bool,
 }
 
 impl Default for Told {
@@ -90,6 +92,7 @@ impl Default for Told {
             shared: true,
             hold_before: 0,
             model: None,
+            expandable: false,
         }
     }
 }
@@ -103,7 +106,9 @@ pub const HOLDING: &str = "HOLDING";
 pub fn probing_process() {
     let Ok(told) = std::env::var(TOLD) else { return };
     let words: Vec<&str> = told.split('|').collect();
-    let [folder, uuid, call, total, lock_timeout, shared, hold_before, model] = words[..] else {
+    let [folder, uuid, call, total, lock_timeout, shared, hold_before, model, expandable] =
+        words[..]
+    else {
         panic!("{told}")
     };
     let model = read_model(model);
@@ -120,7 +125,11 @@ pub fn probing_process() {
     };
     let hold_before: usize = hold_before.parse().unwrap();
     let interrupt = Interrupt::watch().unwrap();
-    let traces = |size| Ok::<_, Infallible>(step_of(model, size));
+    let mut allocator = AllocatorMode::Default;
+    if expandable == "true" {
+        allocator = AllocatorMode::Expandable { total: Capacity::UNLIMITED };
+    }
+    let traces = |size| Ok::<_, Infallible>(Trace { allocator, ..step_of(model, size) });
     let mut progress = |progress| {
         if matches!(progress, Progress::Trying { replay, .. } if replay == hold_before) {
             println!("\n{HOLDING}");
@@ -164,12 +173,13 @@ fn read_model(text: &str) -> Option<ToyModel> {
 /// Returns the command that probes on a machine.
 pub fn command(machine: &Scenario, told: &Told) -> Command {
     let mut command = machine.command(std::env::current_exe().unwrap());
-    let Told { uuid, call, total, lock_timeout, shared, hold_before, model } = told;
+    let Told { uuid, call, total, lock_timeout, shared, hold_before, model, expandable } = told;
     let [call, total, lock_timeout] = [call, total, lock_timeout].map(Duration::as_millis);
     let folder = machine.folder().display();
     let model = model.map(write_model).unwrap_or_default();
-    let told =
-        format!("{folder}|{uuid}|{call}|{total}|{lock_timeout}|{shared}|{hold_before}|{model}");
+    let told = format!(
+        "{folder}|{uuid}|{call}|{total}|{lock_timeout}|{shared}|{hold_before}|{model}|{expandable}"
+    );
     command
         .args(["--exact", "the_probing_process", "--nocapture", "--test-threads=1"])
         .env(TOLD, told)
@@ -199,11 +209,22 @@ pub fn said(output: &str) -> &str {
 /// Counts up until a step no longer runs in what is free before the context, less all that is not
 /// the allocator's.
 pub fn brute_force(free_mib: u64, context: Bytes, granule: Bytes) -> u64 {
+    brute_force_in(AllocatorMode::Default, free_mib, context, granule)
+}
+
+/// As [`brute_force`], in either mode.
+pub fn brute_force_in(
+    allocator: AllocatorMode,
+    free_mib: u64,
+    context: Bytes,
+    granule: Bytes,
+) -> u64 {
     let outside = HEADROOM + context.max(OUTSIDE);
     let capacity = Bytes::mib(free_mib).saturating_sub(outside);
     let runs = |size: u64| {
         let mut device = Capacity::in_granules(capacity, granule);
-        let Ok(replayed) = replay(&step(MicroBatch::new(size).unwrap()), &mut device);
+        let step = Trace { allocator, ..step(MicroBatch::new(size).unwrap()) };
+        let Ok(replayed) = replay(&step, &mut device);
         replayed.ran()
     };
     (1..).take_while(|size| runs(*size)).last().unwrap_or(0)

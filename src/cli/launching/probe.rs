@@ -23,7 +23,7 @@ use crate::probe::run::{Progress, Tried};
 use crate::probe::target::Sharing;
 use crate::report;
 use crate::report::text::Paint;
-use crate::step::{self, StepError};
+use crate::step::StepError;
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// Runs `oomph probe`.
@@ -123,8 +123,8 @@ fn accumulation(job: &mut Job) -> Result<AccumulationSteps, CliError> {
 }
 
 fn alike(one: &ChosenGpu, other: &ChosenGpu) -> bool {
-    (one.total, one.free, one.arch, one.context)
-        == (other.total, other.free, other.arch, other.context)
+    (one.total, one.usable, one.free, one.arch, one.context)
+        == (other.total, other.usable, other.free, other.arch, other.context)
 }
 
 /// Probes one GPU; the code is of a failure, if there was one.
@@ -137,8 +137,7 @@ fn one(
 ) -> Result<(GpuAnswer, u8), CliError> {
     let settings = &job.settings;
     let traces = |micro_batch: MicroBatch| -> Result<Trace, StepError> {
-        let setup = step::setup::Setup { gpu: gpu.arch, ..settings.at(micro_batch, accumulation) };
-        job.trace(&setup)
+        job.trace(&job.setup_on(Some(gpu), micro_batch, accumulation))
     };
     let gradients = match job.data_parallel().get() {
         1 => Bytes::ZERO,

@@ -17,7 +17,7 @@ use crate::plan::capacity::{Capacity, Outside};
 use crate::plan::result::Method;
 use crate::plan::together::Fits;
 use crate::probe::target::Sharing;
-use crate::step::{self, StepError};
+use crate::step::StepError;
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// Gets ready to probe the chosen GPUs.
@@ -80,10 +80,8 @@ impl<'a, 'b> Probing<'a, 'b> {
     fn probe_all(&self, gradients: Bytes, accumulation: AccumulationSteps) -> Vec<ProbedGpu<'a>> {
         let (job, interrupt) = (self.job, &self.interrupt);
         let probe = |gpu: &ChosenGpu, request: &ProbeRequest| {
-            let settings = &job.settings;
             let traces = |micro_batch: MicroBatch| {
-                let at = settings.at(micro_batch, accumulation);
-                job.trace(&step::setup::Setup { gpu: gpu.arch, ..at })
+                job.trace(&job.setup_on(Some(gpu), micro_batch, accumulation))
             };
             let mut watch = Watch::new(gpu.index);
             let result = probe_gpu(&gpu.uuid, request, interrupt, &traces, &mut |p| watch.see(p));

@@ -61,7 +61,9 @@ pub fn replay<S: PageSource>(trace: &Trace, source: &mut S) -> Result<Replay, S:
     let mut run = Run::new(trace, source);
     let outcome = run.advance(trace.events.len(), |_, _| {});
     let replay = outcome.map(|outcome| run.result(outcome));
-    run.allocator.give_back_all().and(replay)
+    let cleaned = run.allocator.give_back_all();
+    // Of two failures the first says why.
+    replay.and_then(|replay| cleaned.map(|()| replay))
 }
 
 /// A replay on its way: the allocator, and where each live block of the trace is.

@@ -3,7 +3,9 @@
 use crate::model::adapters::Lora;
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
-use crate::step::setup::{Attention, Checkpointing, Loss, Optimizer, Precision, Setup, ZeroGrad};
+use crate::step::setup::{
+    Allocator, Attention, Checkpointing, Loss, Optimizer, Precision, Setup, ZeroGrad,
+};
 use crate::units::{AccumulationSteps, MicroBatch};
 
 /// How a model is trained: all that a change may touch.
@@ -40,6 +42,8 @@ pub enum Change {
     Quantize(Option<Quantize>),
     /// Tokens a sample.
     SeqLen(u64),
+    /// How PyTorch's allocator is set.
+    Allocator(Allocator),
 }
 
 impl Change {
@@ -61,6 +65,7 @@ impl Change {
             Change::Lora(value) => way.tuning.lora.clone_from(value),
             Change::Quantize(value) => way.tuning.quantized = *value,
             Change::SeqLen(value) => setup.seq_len = *value,
+            Change::Allocator(value) => setup.allocator = *value,
         }
         way
     }
@@ -90,6 +95,7 @@ impl Change {
             }
             Change::Quantize(value) => one("--quantize", value.map_or("none", Quantize::name)),
             Change::SeqLen(value) => one("--seq-len", &value.to_string()),
+            Change::Allocator(value) => one("--allocator", value.name()),
         }
     }
 
@@ -117,7 +123,9 @@ impl Change {
                     Departure::OPTIMIZER
                 }
             },
-            Change::Checkpointing(_) | Change::ZeroGrad(_) => Departure::NONE,
+            Change::Checkpointing(_) | Change::ZeroGrad(_) | Change::Allocator(_) => {
+                Departure::NONE
+            }
             Change::Precision(_) => Departure::FORMAT,
             Change::Lora(_) => Departure::ADAPTERS,
             Change::Quantize(_) => Departure::QUANTIZED,
@@ -185,6 +193,11 @@ impl Change {
                 "frozen weights in 4 bits (bitsandbytes), decoded at each product"
             }
             Change::SeqLen(_) => "longer samples are cut, or packed anew",
+            Change::Allocator(Allocator::Expandable) => {
+                "the same numbers: PyTorch maps memory page by page, and wastes less of it \
+                 (PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True)"
+            }
+            Change::Allocator(Allocator::Default) => "the same numbers, PyTorch's own segments",
         }
     }
 }

@@ -40,8 +40,8 @@ mod tests {
     use crate::plan::advise::change::{Change, Departure, Way};
     use crate::plan::advise::cost::Cost;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
-        Version, ZeroGrad,
+        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision,
+        Setup, Version, ZeroGrad,
     };
     use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
@@ -61,7 +61,9 @@ mod tests {
             loss: Loss::Standard,
             torch: Version::new(2, 15),
             transformers: Version::new(5, 23),
+            allocator: Allocator::Default,
             gpu: GpuArch::A100,
+            device_total: Bytes::gib(80),
         };
         Suggestion {
             changes: vec![Change::SeqLen(8)],

@@ -64,6 +64,8 @@ pub fn written(change: &Change, transformers: Version) -> Option<String> {
             format!("from_pretrained(..., quantization_config=BitsAndBytesConfig({how}))")
         }
         Change::SeqLen(tokens) => format!("trl.SFTConfig(max_length={tokens})"),
+        // It is no argument: a variable of the environment, which the words beside it name.
+        Change::Allocator(_) => return None,
     })
 }
 

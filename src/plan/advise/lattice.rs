@@ -7,7 +7,9 @@ use crate::model::adapters::{Lora, Targets};
 use crate::model::config::ModelConfig;
 use crate::model::quantize::Quantize;
 use crate::plan::advise::change::{Change, Way};
-use crate::step::setup::{Attention, Checkpointing, Loss, Optimizer, Precision, ZeroGrad};
+use crate::step::setup::{
+    Allocator, Attention, Checkpointing, Loss, Optimizer, Precision, ZeroGrad,
+};
 use crate::units::{AccumulationSteps, MicroBatch};
 
 /// Sequences are not shortened below this by an offer.
@@ -23,7 +25,7 @@ const HALVINGS: usize = 2;
 const RANK: u64 = 16;
 
 /// Axes.
-pub const AXES: usize = 9;
+pub const AXES: usize = 10;
 
 /// Which choice on each axis.
 pub type Point = [u8; AXES];
@@ -32,6 +34,7 @@ const OPTIMIZER: usize = 5;
 const PRECISION: usize = 6;
 const TUNING: usize = 7;
 const ZERO_GRAD: usize = 4;
+const ALLOCATOR: usize = 9;
 
 /// One choice of an axis.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +68,7 @@ impl Lattice {
             precisions(base),
             tunings(base),
             lengths(model, base),
+            allocators(base),
         ];
         Lattice { base: base.clone(), axes }
     }
@@ -158,6 +162,7 @@ impl Lattice {
                 Change::Optimizer(value) => *value == Optimizer::AdamWFused,
                 Change::Precision(value) => *value == Precision::Bf16,
                 Change::SeqLen(tokens) => *tokens == half,
+                Change::Allocator(_) => true,
                 _ => false,
             })
             .collect()
@@ -189,8 +194,15 @@ impl Lattice {
 
     /// Returns what decides on all that is alive in forward and backward but the optimizer's state.
     pub fn with_any_optimizer(point: &Point) -> Point {
-        let mut point = *point;
+        let mut point = Lattice::with_any_allocator(point);
         point[OPTIMIZER] = 0;
+        point
+    }
+
+    /// Returns what decides on all that is alive.
+    pub fn with_any_allocator(point: &Point) -> Point {
+        let mut point = *point;
+        point[ALLOCATOR] = 0;
         point
     }
 
@@ -332,6 +344,13 @@ fn tunings(base: &Way) -> Vec<Choice> {
     }
 }
 
+fn allocators(base: &Way) -> Vec<Choice> {
+    match base.setup.allocator {
+        Allocator::Default => chain([vec![Change::Allocator(Allocator::Expandable)]]),
+        Allocator::Expandable => chain([]),
+    }
+}
+
 /// Returns shorter sequences, where samples are text.
 fn lengths(model: &ModelConfig, base: &Way) -> Vec<Choice> {
     if model.image_size().is_some() || model.reads_audio() {
@@ -350,6 +369,7 @@ mod tests {
     use crate::model::tuning::Tuning;
     use crate::profile::model::ModelProfile;
     use crate::step::setup::{AttentionMask, GpuArch, Setup, Version};
+    use crate::units::Bytes;
 
     fn lattice(change: impl Fn(&mut Setup)) -> Lattice {
         let profile = ModelProfile::built_in("llama-3.2-1b").unwrap();
@@ -369,7 +389,9 @@ mod tests {
             loss: Loss::Standard,
             torch: Version::new(2, 15),
             transformers: Version::new(5, 23),
+            allocator: Allocator::Default,
             gpu: GpuArch::A100,
+            device_total: Bytes::gib(80),
         };
         change(&mut setup);
         Lattice::of(&model, &Way { setup, tuning: Tuning::default() })
@@ -379,7 +401,7 @@ mod tests {
     fn to_be_milder_is_an_order_and_depth_grows_with_it() {
         let lattice = lattice(|_| ());
         let points = lattice.points();
-        assert_eq!(points.len(), 3 * 4 * 2 * 3 * 2 * 7 * 3 * 4 * 3);
+        assert_eq!(points.len(), 3 * 4 * 2 * 3 * 2 * 7 * 3 * 4 * 3 * 2);
         let some: Vec<&Point> = points.iter().step_by(97).collect();
         for a in &some {
             assert!(lattice.is_milder(&[0; AXES], a), "what is asked for is milder than all");
@@ -417,6 +439,7 @@ mod tests {
             setup.attention = Attention::Flash;
             setup.zero_grad = ZeroGrad::None;
             setup.seq_len = 512;
+            setup.allocator = Allocator::Expandable;
         });
         let changed: Vec<String> = lattice
             .single()

@@ -5,7 +5,7 @@
 //! the optimizer's state), or what is alive in forward and backward with any optimizer, beside the
 //! state of this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::memory::alive::Alive;
 use crate::memory::fit::Taken;
@@ -70,6 +70,8 @@ pub fn search<E: Send>(
     // By what decides on them: what is held, and what is alive with any optimizer.
     let mut held: BTreeMap<[u8; 4], (Alive, Bytes)> = BTreeMap::new();
     let mut passing: BTreeMap<Point, Bytes> = BTreeMap::new();
+    // Those whose live tensors alone are too much, whatever the allocator.
+    let mut full: BTreeSet<Point> = BTreeSet::new();
     // None of a depth is milder than another: they can be looked at side by side.
     for level in points.chunk_by(|a, b| lattice.depth(a) == lattice.depth(b)) {
         let Found { fitting, tally } = &mut found;
@@ -83,7 +85,7 @@ pub fn search<E: Send>(
             let is_too_much = held.get(&Lattice::held(point)).is_some_and(|(alive, room)| {
                 alive.held > *room || passing.is_some_and(|&bytes| bytes + alive.state > *room)
             });
-            if is_too_much {
+            if is_too_much || full.contains(&Lattice::with_any_allocator(point)) {
                 tally.ruled_out += 1;
             } else {
                 open.push(*point);
@@ -99,6 +101,9 @@ pub fn search<E: Send>(
                 Seen::TooMuch { alive, room } => {
                     tally.too_much += 1;
                     held.entry(Lattice::held(point)).or_insert((alive, room));
+                    if alive.most > room {
+                        full.insert(Lattice::with_any_allocator(point));
+                    }
                     passing.insert(Lattice::with_any_optimizer(point), alive.passing);
                 }
                 Seen::Refused => tally.refused += 1,

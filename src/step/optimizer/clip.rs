@@ -67,12 +67,12 @@ mod tests {
 
     use super::*;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
-        ZeroGrad,
+        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision,
+        Setup, ZeroGrad,
     };
     use crate::step::tape::Parameter;
     use crate::step::tensor::Recorder;
-    use crate::units::{AccumulationSteps, MicroBatch};
+    use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
     /// The bytes that clipping asks for, in order.
     fn clipping(torch: Version, grads: &[(u64, DType)]) -> Vec<u64> {
@@ -91,7 +91,9 @@ mod tests {
             loss: Loss::Standard,
             torch,
             transformers: Version::new(5, 23),
+            allocator: Allocator::Default,
             gpu: GpuArch::A100,
+            device_total: Bytes::gib(80),
         };
         let recorder = Recorder::new();
         let mut tape = Tape::new(&setup, Rc::clone(&recorder));

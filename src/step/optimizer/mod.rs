@@ -81,12 +81,13 @@ fn by_dtype(tensors: &[Tensor]) -> Vec<Vec<&Tensor>> {
 mod tests {
     use super::*;
     use crate::step::setup::{
-        Attention, AttentionMask, Checkpointing, GpuArch, Loss, Precision, Setup, Version,
+        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Precision, Setup,
+        Version,
     };
     use crate::step::tape::Parameter;
     use crate::step::tensor::{DType, Dims, Recorder};
     use crate::trace::{Event, Phase, Trace};
-    use crate::units::{AccumulationSteps, MicroBatch};
+    use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
     /// Two optimizer steps on parameters of these sizes, whose gradients are there.
     fn two_steps(optimizer: Optimizer, parameters: &[(&[u64], DType)]) -> Trace {
@@ -105,7 +106,9 @@ mod tests {
             loss: Loss::Standard,
             torch: Version::new(2, 15),
             transformers: Version::new(5, 23),
+            allocator: Allocator::Default,
             gpu: GpuArch::A100,
+            device_total: Bytes::gib(80),
         };
         let recorder = Recorder::new();
         let mut tape = Tape::new(&setup, Rc::clone(&recorder));
