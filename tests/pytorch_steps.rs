@@ -492,9 +492,9 @@ fn models_and_setups_drawn_at_random_need_what_pytorch_needs() {
     let old = include_str!("data/sweep_torch2.8.jsonl");
     out.extend(errors("sweep, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
     let new = include_str!("data/sweep_held_out_torch2.15.jsonl");
-    out.extend(errors("sweep, held out, torch 2.15", new, NEW.0, NEW.1));
+    out.extend(errors("sweep, right when drawn, torch 2.15", new, NEW.0, NEW.1));
     let old = include_str!("data/sweep_held_out_torch2.8.jsonl");
-    out.extend(errors("sweep, held out, torch 2.8", old, OLD.0, OLD.1));
+    out.extend(errors("sweep, right when drawn, torch 2.8", old, OLD.0, OLD.1));
     assert!(out.len() >= 350, "only {} rows were compared", out.len());
     assert_equal(&out);
 }
