@@ -112,6 +112,17 @@ impl AllocatorMode {
     }
 }
 
+/// Which of several free blocks of one size PyTorch's caching allocator takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum Ties {
+    /// The one of the lowest address.
+    #[default]
+    Address,
+    /// The one that was made first, of a segment or as a part of a block; what is left of a parted block
+    /// is as old as that.
+    Age,
+}
+
 /// Names one block of a trace: an index into [`Trace::blocks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockId(pub u32);
@@ -161,6 +172,8 @@ pub struct Trace {
     pub phases: Vec<(usize, Phase)>,
     /// How the program runs its allocator, which replays it.
     pub allocator: AllocatorMode,
+    /// How that tells free blocks of one size apart.
+    pub ties: Ties,
 }
 
 /// Why a sequence of events is no trace.

@@ -233,7 +233,7 @@ proptest! {
 
     #[test]
     fn live_blocks_lie_apart_and_inside_what_is_held(trace in traces_in_modes()) {
-        let mut allocator = CachingAllocator::new(Ledger::default(), trace.allocator);
+        let mut allocator = CachingAllocator::new(Ledger::default(), trace.allocator, trace.ties);
         let mut live = BTreeMap::new();
         for event in &trace.events {
             match *event {

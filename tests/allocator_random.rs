@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use oomph::memory::allocator::{Capacity, Outcome, replay};
-use oomph::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Trace};
+use oomph::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Ties, Trace};
 use oomph::units::Bytes;
 
 const MIB: u64 = 1 << 20;
@@ -65,6 +65,7 @@ fn ours(row: &[&str]) -> String {
         "expandable" => AllocatorMode::Expandable { total: Bytes::new(number(3)) },
         _ => AllocatorMode::Default,
     };
+    trace.ties = if row[0] == "2.12" { Ties::Age } else { Ties::Address };
     let replay = replay(&trace, &mut Capacity::new(Bytes::new(number(4)))).unwrap();
     let (verdict, events) = match replay.outcome {
         Outcome::Ran => ("ran", trace.events.len()),

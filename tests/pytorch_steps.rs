@@ -491,26 +491,33 @@ fn models_and_setups_drawn_at_random_need_what_pytorch_needs() {
     let mut out = errors("sweep, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
     let old = include_str!("data/sweep_torch2.8.jsonl");
     out.extend(errors("sweep, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
-    let new = include_str!("data/sweep_held_out_torch2.15.jsonl");
+    let new = include_str!("data/sweep_right_torch2.15.jsonl");
     out.extend(errors("sweep, right when drawn, torch 2.15", new, NEW.0, NEW.1));
-    let old = include_str!("data/sweep_held_out_torch2.8.jsonl");
+    let old = include_str!("data/sweep_right_torch2.8.jsonl");
     out.extend(errors("sweep, right when drawn, torch 2.8", old, OLD.0, OLD.1));
     assert!(out.len() >= 350, "only {} rows were compared", out.len());
     assert_equal(&out);
 }
 
-/// PyTorch 2.12, where cuBLAS and cuBLASLt share a workspace that stays. The allocations of the row that is
-/// farthest off are PyTorch's, size by size and life by life; why blocks are cut otherwise is not known.
+/// PyTorch 2.12, where cuBLAS and cuBLASLt share a workspace that stays, and the oldest of the free blocks of
+/// a size is taken: what is freed between two allocations then matters in its order too, which is not
+/// PyTorch's in three rows.
 #[test]
 fn torch_2_12_needs_what_it_needs() {
     let rows = include_str!("data/versions_torch2.12.jsonl");
     let out = errors("torch 2.12, transformers 5.23", rows, Version::new(2, 12), NEW.1);
     assert_eq!(out.len(), 19);
     for row in &out {
-        let near = row.allocated.abs() <= 0.5 && row.reserved.abs() <= 2.0;
-        assert!(near, "{}: {:+.3} %, {:+.3} %", row.id, row.allocated, row.reserved);
+        let off = match row.id.as_str() {
+            "bert-base-02" => -0.049,
+            "qwen2.5-0.5b-05" => -0.019,
+            "vit-base-01" => -0.113,
+            _ => 0.0,
+        };
+        let allocated = row.allocated - off;
+        assert!(allocated.abs() <= 0.005, "{}: allocated {:+.3} %", row.id, row.allocated);
+        assert!(row.reserved.abs() <= 0.005, "{}: reserved {:+.3} %", row.id, row.reserved);
     }
-    assert!(out.iter().filter(|row| row.allocated.abs() <= 0.005).count() >= 13);
 }
 
 /// PyTorch 2.4, on which transformers makes masks with a few small tensors fewer (model/masks.rs).
@@ -520,8 +527,8 @@ fn torch_2_4_needs_what_it_needs() {
     let out = errors("torch 2.4, transformers 4.56", rows, Version::new(2, 4), OLD.1);
     assert!(out.len() >= 50, "only {} rows were compared", out.len());
     for row in &out {
-        let worst = row.allocated.abs().max(row.reserved.abs());
-        assert!(worst <= 0.1, "{}: {:+.3} %, {:+.3} %", row.id, row.allocated, row.reserved);
+        assert!(row.allocated.abs() <= 0.02, "{}: allocated {:+.3} %", row.id, row.allocated);
+        assert!(row.reserved.abs() <= 0.005, "{}: reserved {:+.3} %", row.id, row.reserved);
     }
 }
 

@@ -227,6 +227,8 @@ impl<'a> DeviceMemory<'a> {
             return Ok(true);
         }
         self.drop_pages(address, bytes)?;
+        // Pages made before a refused one were not read off yet.
+        self.read_free()?;
         self.refuse(taken);
         Ok(false)
     }

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, Read};
 use serde::{Deserialize, Serialize};
 
 use super::cuda::CudaError;
-use crate::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Trace};
+use crate::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Ties, Trace};
 use crate::probe::Attempt;
 use crate::units::Bytes;
 
@@ -29,6 +29,8 @@ pub enum Request {
         events: usize,
         /// The device's memory, where segments are expandable.
         expandable: Option<Bytes>,
+        /// How free blocks of one size are told apart.
+        ties: Ties,
     },
 }
 
@@ -74,7 +76,8 @@ pub fn attempt_request(trace: &Trace, headroom: Bytes) -> Vec<u8> {
         AllocatorMode::Default => None,
         AllocatorMode::Expandable { total } => Some(total),
     };
-    let mut bytes = line(&Request::Attempt { headroom, blocks, events, expandable });
+    let ties = trace.ties;
+    let mut bytes = line(&Request::Attempt { headroom, blocks, events, expandable, ties });
     bytes.reserve(blocks * 8 + events * 4);
     for block in &trace.blocks {
         bytes.extend_from_slice(&block.bytes.get().to_le_bytes());
@@ -119,8 +122,8 @@ pub fn read_request(input: &mut impl BufRead) -> io::Result<Received> {
     }
     match serde_json::from_str(&text)? {
         Request::Free => Ok(Received::Free),
-        Request::Attempt { headroom, blocks, events, expandable } => {
-            let mut trace = read_trace(input, blocks, events)?;
+        Request::Attempt { headroom, blocks, events, expandable, ties } => {
+            let mut trace = Trace { ties, ..read_trace(input, blocks, events)? };
             if let Some(total) = expandable {
                 trace.allocator = AllocatorMode::Expandable { total };
             }
@@ -176,6 +179,7 @@ mod tests {
             modules: vec![String::new()],
             phases: vec![(0, Phase::Forward)],
             allocator: AllocatorMode::Expandable { total: Bytes::gib(8) },
+            ties: Ties::Age,
         }
     }
 
@@ -191,7 +195,7 @@ mod tests {
         assert_eq!(headroom, Bytes::mib(3));
         assert_eq!(trace.blocks, sent.blocks);
         assert_eq!(trace.events, sent.events);
-        assert_eq!(trace.allocator, sent.allocator);
+        assert_eq!((trace.allocator, trace.ties), (sent.allocator, sent.ties));
         assert!(matches!(read_request(&mut input).unwrap(), Received::Free));
         assert!(matches!(read_request(&mut input).unwrap(), Received::End));
     }

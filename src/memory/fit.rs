@@ -107,7 +107,8 @@ pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> 
         Outcome::Ran if endless.peak_allocated > capacity => {
             Ok(Need::AtLeast(endless.peak_allocated))
         }
-        Outcome::Ran => min_capacity(trace).map(Need::From),
+        // Intervals that only one of the two looks at may fail.
+        Outcome::Ran => min_capacity(trace).map(|least| Need::From(least.max(capacity + GRANULE))),
     }
 }
 

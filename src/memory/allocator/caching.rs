@@ -5,7 +5,7 @@ use super::blocks::{Block, BlockHandle, Blocks, PoolKind, State};
 use super::expandable::Ranges;
 use super::pool::{FreeBlock, Pool};
 use super::{BEYOND_ANY_DEVICE, MIN_BLOCK, PageSource, Refusal, SMALL_REQUEST, round_request};
-use crate::trace::AllocatorMode;
+use crate::trace::{AllocatorMode, Ties};
 use crate::units::Bytes;
 
 /// What the allocator holds at one moment, and held at most.
@@ -57,12 +57,13 @@ pub struct CachingAllocator<S> {
     pub(super) large: Pool,
     /// The address ranges of expandable segments; nothing without them.
     pub(super) ranges: Option<Ranges>,
+    pub(super) ties: Ties,
     pub(super) statistics: Statistics,
 }
 
 impl<S: PageSource> CachingAllocator<S> {
     /// Makes an allocator that holds nothing yet.
-    pub fn new(source: S, mode: AllocatorMode) -> CachingAllocator<S> {
+    pub fn new(source: S, mode: AllocatorMode, ties: Ties) -> CachingAllocator<S> {
         let ranges = match mode {
             AllocatorMode::Default => None,
             AllocatorMode::Expandable { total } => Some(Ranges::new(total)),
@@ -73,6 +74,7 @@ impl<S: PageSource> CachingAllocator<S> {
             small: Pool::default(),
             large: Pool::default(),
             ranges,
+            ties,
             statistics: Statistics::default(),
         }
     }
@@ -104,7 +106,7 @@ impl<S: PageSource> CachingAllocator<S> {
     /// Allocates and frees at once where a cached block serves, and returns what was taken; `None`,
     /// and nothing done, where none does.
     ///
-    /// What is split off joins again, so that the pool is as it was.
+    /// What is split off joins again, so that the pool is as it was; but younger, where that counts.
     pub(super) fn pass(&mut self, requested: Bytes) -> Option<Bytes> {
         if requested == Bytes::ZERO || requested > BEYOND_ANY_DEVICE {
             return None;
@@ -113,6 +115,9 @@ impl<S: PageSource> CachingAllocator<S> {
         let kind = pool_of(size);
         let whole = self.best_fit(kind, size.get())?;
         let splits = self.is_worth_splitting(kind, whole - size.get());
+        if splits && self.ties == Ties::Age {
+            return None;
+        }
         let taken = if splits { size } else { Bytes::new(whole) };
         let statistics = &mut self.statistics;
         statistics.peak_allocated = statistics.peak_allocated.max(statistics.allocated + taken);
@@ -134,13 +139,13 @@ impl<S: PageSource> CachingAllocator<S> {
         let Block { before, after, pool, .. } = self.blocks[index];
         for neighbour in [before, after] {
             if let Some(neighbour) = self.blocks.neighbour(neighbour, State::Free) {
-                let joined = self.as_free(neighbour);
+                let joined = self.blocks.as_free(neighbour, self.ties);
                 self.pool(pool).remove(joined);
                 self.blocks.join(index, neighbour);
             }
         }
         self.blocks[index].state = State::Free;
-        let free = self.as_free(index);
+        let free = self.blocks.as_free(index, self.ties);
         self.pool(pool).insert(free);
     }
 
@@ -235,7 +240,7 @@ impl<S: PageSource> CachingAllocator<S> {
         rest.size -= size;
         rest.state = State::Free;
         let taken = self.blocks.insert(Block { size, after: index, state: State::Live, ..whole });
-        let free = self.as_free(index);
+        let free = self.blocks.as_free(index, self.ties);
         self.pool(kind).insert(free);
         taken
     }
@@ -246,12 +251,6 @@ impl<S: PageSource> CachingAllocator<S> {
             PoolKind::Large if self.ranges.is_none() => rest > SMALL_REQUEST.get(),
             PoolKind::Large | PoolKind::Small => rest >= MIN_BLOCK.get(),
         }
-    }
-
-    /// Returns what its pool knows of a block.
-    pub(super) fn as_free(&self, index: u32) -> FreeBlock {
-        let Block { size, address, .. } = self.blocks[index];
-        FreeBlock { size, address, block: index }
     }
 
     pub(super) fn pool(&mut self, kind: PoolKind) -> &mut Pool {

@@ -5,7 +5,6 @@
 //! behind them yet or any more. A pool has one as a rule, and another where no place in it is left.
 
 use super::blocks::{Block, Blocks, NONE, PoolKind, State};
-use super::pool::FreeBlock;
 use super::{
     BEYOND_ANY_DEVICE, CachingAllocator, LARGE_SEGMENT, PageSource, Refusal, SMALL_SEGMENT,
 };
@@ -116,7 +115,7 @@ impl<S: PageSource> CachingAllocator<S> {
             self.map(kind, after, self.blocks[after].size.min(size - has))?;
             block = after;
         }
-        let taken = self.as_free(block);
+        let taken = self.blocks.as_free(block, self.ties);
         self.pool(kind).remove(taken);
         Ok(block)
     }
@@ -159,6 +158,7 @@ impl<S: PageSource> CachingAllocator<S> {
             after: NONE,
             pool: kind,
             state: State::Unmapped,
+            age: 0,
         });
         let side = ranges.side(kind);
         side.reserved.push((address, bytes));
@@ -211,9 +211,10 @@ impl<S: PageSource> CachingAllocator<S> {
     fn unmap(&mut self, kind: PoolKind, index: u32) -> Result<(), S::Error> {
         let page = page_of(kind);
         let whole = self.blocks[index];
-        let free = self.as_free(index);
-        let CachingAllocator { source, blocks, ranges: Some(ranges), small, large, statistics } =
-            self
+        let (free, ties) = (self.blocks.as_free(index, self.ties), self.ties);
+        let CachingAllocator {
+            source, blocks, ranges: Some(ranges), small, large, statistics, ..
+        } = self
         else {
             unreachable!("pages are mapped into ranges only");
         };
@@ -238,12 +239,12 @@ impl<S: PageSource> CachingAllocator<S> {
         if whole.address < first {
             let size = first - whole.address;
             let before = blocks.insert(Block { size, after: index, ..whole });
-            pool.insert(FreeBlock { size, address: whole.address, block: before });
+            pool.insert(blocks.as_free(before, ties));
         }
         if end_of_pages < end {
             let (address, size) = (end_of_pages, end - end_of_pages);
             let after = blocks.insert(Block { address, size, before: index, ..whole });
-            pool.insert(FreeBlock { size, address, block: after });
+            pool.insert(blocks.as_free(after, ties));
         }
         for neighbour in [blocks[index].before, blocks[index].after] {
             if let Some(neighbour) = blocks.neighbour(neighbour, State::Unmapped) {

@@ -1,12 +1,12 @@
-//! The free blocks of one pool, ordered by size and then by address.
+//! The free blocks of one pool, ordered by size and then by address or age.
 
 /// A free block: what best fit compares, and which block it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FreeBlock {
     /// Bytes.
     pub size: u64,
-    /// Device address.
-    pub address: u64,
+    /// What tells it from others of its size: its address, or its age.
+    pub rank: u64,
     /// Index of the block.
     pub block: u32,
 }
@@ -23,9 +23,9 @@ const MOST: usize = 512;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pool {
     /// The sizes that have a free block, ascending; one of many blocks more than once, from its lowest
-    /// addresses to its highest.
+    /// ranks to its highest.
     sizes: Vec<u64>,
-    /// The blocks of each of `sizes`: (address, index), from the highest address to the lowest, so
+    /// The blocks of each of `sizes`: (rank, index), from the highest rank to the lowest, so
     /// that the one that best fit takes is the last.
     blocks: Vec<Vec<(u64, u32)>>,
     /// Emptied lists, kept for their memory.
@@ -33,13 +33,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Takes out the smallest block of at least `size`, lowest address first.
+    /// Takes out the smallest block of at least `size`, lowest rank first.
     pub fn take_best_fit(&mut self, size: u64) -> Option<FreeBlock> {
         let class = self.class(size);
         let found = *self.sizes.get(class)?;
-        let (address, block) = self.blocks[class].pop()?;
+        let (rank, block) = self.blocks[class].pop()?;
         self.drop_if_empty(class);
-        Some(FreeBlock { size: found, address, block })
+        Some(FreeBlock { size: found, rank, block })
     }
 
     /// Returns the size of the smallest block of at least `size`.
@@ -55,9 +55,9 @@ impl Pool {
     ) -> Option<FreeBlock> {
         let (class, place) = self.find_with(size, room)?;
         let found = self.sizes[class];
-        let (address, block) = self.blocks[class].remove(place);
+        let (rank, block) = self.blocks[class].remove(place);
         self.drop_if_empty(class);
-        Some(FreeBlock { size: found, address, block })
+        Some(FreeBlock { size: found, rank, block })
     }
 
     /// As [`best_fit`](Self::best_fit), with blocks that can grow by `room`.
@@ -97,14 +97,14 @@ impl Pool {
 
     /// Adds a block.
     pub fn insert(&mut self, free: FreeBlock) {
-        let class = self.class_at(free.size, free.address);
+        let class = self.class_at(free.size, free.rank);
         if self.sizes.get(class) != Some(&free.size) {
             self.sizes.insert(class, free.size);
             self.blocks.insert(class, self.spare.pop().unwrap_or_default());
         }
         let list = &mut self.blocks[class];
-        let place = list.partition_point(|&(address, _)| address > free.address);
-        list.insert(place, (free.address, free.block));
+        let place = list.partition_point(|&(rank, _)| rank > free.rank);
+        list.insert(place, (free.rank, free.block));
         if list.len() > MOST {
             let low = list.split_off(MOST / 2);
             let high = std::mem::replace(list, low);
@@ -115,10 +115,10 @@ impl Pool {
 
     /// Takes a block out that is in the pool.
     pub fn remove(&mut self, free: FreeBlock) {
-        let class = self.class_at(free.size, free.address);
+        let class = self.class_at(free.size, free.rank);
         let list = &mut self.blocks[class];
-        let place = list.partition_point(|&(address, _)| address > free.address);
-        debug_assert_eq!(list.get(place), Some(&(free.address, free.block)));
+        let place = list.partition_point(|&(rank, _)| rank > free.rank);
+        debug_assert_eq!(list.get(place), Some(&(free.rank, free.block)));
         list.remove(place);
         self.drop_if_empty(class);
     }
@@ -144,11 +144,11 @@ impl Pool {
         self.sizes.partition_point(|&other| other < size)
     }
 
-    /// Returns the place of a size's list for an address; of the first larger size where there is none.
-    fn class_at(&self, size: u64, address: u64) -> usize {
+    /// Returns the place of a size's list for a rank; of the first larger size where there is none.
+    fn class_at(&self, size: u64, rank: u64) -> usize {
         let mut class = self.class(size);
         while self.sizes.get(class + 1) == Some(&size)
-            && self.blocks[class + 1].last().is_some_and(|&(lowest, _)| lowest <= address)
+            && self.blocks[class + 1].last().is_some_and(|&(lowest, _)| lowest <= rank)
         {
             class += 1;
         }
@@ -171,19 +171,19 @@ mod tests {
     fn pool(blocks: &[(u64, u64)]) -> Pool {
         let mut pool = Pool::default();
         for (block, &(size, address)) in (0..).zip(blocks) {
-            pool.insert(FreeBlock { size, address, block });
+            pool.insert(FreeBlock { size, rank: address, block });
         }
         pool
     }
 
     fn drained(mut pool: Pool) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| pool.take_best_fit(0)).map(|free| (free.size, free.address)).collect()
+        std::iter::from_fn(|| pool.take_best_fit(0)).map(|free| (free.size, free.rank)).collect()
     }
 
     #[test]
     fn the_smallest_block_that_fits_is_taken_lowest_address_first() {
         let mut pool = pool(&[(1024, 4096), (2048, 0), (1024, 512), (1024, 8192)]);
-        let free = |size, address, block| Some(FreeBlock { size, address, block });
+        let free = |size, address, block| Some(FreeBlock { size, rank: address, block });
         assert_eq!(pool.take_best_fit(512), free(1024, 512, 2));
         assert_eq!(pool.take_best_fit(1024), free(1024, 4096, 0));
         assert_eq!(pool.take_best_fit(1536), free(2048, 0, 1));
@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn a_removed_block_is_no_longer_found() {
         let mut pool = pool(&[(512, 0), (512, 1024), (512, 2048), (1024, 4096)]);
-        pool.remove(FreeBlock { size: 512, address: 1024, block: 1 });
-        pool.remove(FreeBlock { size: 1024, address: 4096, block: 3 });
+        pool.remove(FreeBlock { size: 512, rank: 1024, block: 1 });
+        pool.remove(FreeBlock { size: 1024, rank: 4096, block: 3 });
         assert_eq!(drained(pool), [(512, 0), (512, 2048)]);
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let (taken, kept): (Vec<_>, Vec<_>) =
             (0..).zip(addresses).partition(|(_, address)| address % 3 == 0);
         for &(block, address) in &taken {
-            pool.remove(FreeBlock { size: 512, address, block });
+            pool.remove(FreeBlock { size: 512, rank: address, block });
         }
         let mut left: Vec<(u64, u64)> = kept.iter().map(|&(_, address)| (512, address)).collect();
         left.sort_unstable();

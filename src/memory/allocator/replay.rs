@@ -81,7 +81,7 @@ impl<'t, S: PageSource> Run<'t, S> {
     pub fn new(trace: &'t Trace, source: S) -> Run<'t, S> {
         Run {
             trace,
-            allocator: CachingAllocator::new(source, trace.allocator),
+            allocator: CachingAllocator::new(source, trace.allocator, trace.ties),
             places: vec![BlockHandle::NONE; trace.blocks.len()],
             next_event: 0,
             peak_event: 0,

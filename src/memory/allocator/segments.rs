@@ -21,6 +21,7 @@ impl<S: PageSource> CachingAllocator<S> {
             after: NONE,
             pool: kind,
             state: State::Free,
+            age: 0,
         }))
     }
 
