@@ -11,15 +11,13 @@
 mod oracle_case;
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::path::Path;
 
 use oomph::memory::fit;
 use oomph::memory::footprint::{Footprint, live_at_peak};
-use oomph::memory::largest::largest_beside_headroom;
 use oomph::memory::trace::Category;
 use oomph::step::setup::{GpuArch, Setup, Version};
-use oomph::units::{Bytes, MicroBatch};
+use oomph::units::Bytes;
 use oracle_case::rows::{Row, all_rows, model_of};
 use serde_json::Value;
 
@@ -300,7 +298,7 @@ fn questions(judged: &[Judged]) {
 /// The largest micro-batch of a capacity, next to the oracle's.
 fn largest_micro_batches() {
     println!(
-        "\n## The largest micro-batch of a capacity\n\nThe oracle ran every size up to the first that fails and four beyond \
+        "\n## The largest micro-batch of a capacity\n\nThe oracle ran every size from one until five had failed \
          (tests/oracle/largest.py), on capacities of cards from a T4 to a B200 that were\nhalved until few samples fit. \
          *Beyond* are larger sizes that ran though a smaller one failed. With headroom is the answer where 3 % of the capacity \
          is left free.\n"
@@ -314,21 +312,10 @@ fn largest_micro_batches() {
         let model = model_of(&case);
         let setup = oracle_case::setup(&case, Version::new(2, 15), Version::new(5, 23));
         let capacity = Bytes::new(case["capacity"].as_u64().unwrap());
-        let largest = |headroom: Bytes| {
-            let trace_of = |micro_batch| {
-                Ok::<_, Infallible>(oracle_case::trace(
-                    &case,
-                    &model,
-                    &Setup { micro_batch, ..setup },
-                ))
-            };
-            let limit = MicroBatch::new(4096).unwrap();
-            let found = largest_beside_headroom(capacity - headroom, headroom, limit, trace_of);
-            found.unwrap().micro_batch.map_or(0, MicroBatch::get)
-        };
         let theirs = case["result"]["largest"].as_u64().unwrap();
         let ran = case["result"]["ran"].as_array().unwrap().iter().filter_map(Value::as_u64);
         let beyond: Vec<String> = ran.filter(|&n| n > theirs).map(|n| n.to_string()).collect();
+        let largest = |headroom| oracle_case::largest(&case, &model, setup, headroom);
         let ours = largest(Bytes::ZERO);
         println!(
             "| {} | {} MiB | {theirs} | {} | {ours} | {} |",

@@ -8,9 +8,9 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::job::Job;
 use crate::cli::target::ChosenGpu;
-use crate::memory::fit::{BeyondAnyDevice, Need, need_on, runs};
+use crate::memory::fit::{BeyondAnyDevice, Need, need_on};
 use crate::memory::footprint::Footprint;
-use crate::memory::largest::largest_beside_headroom;
+use crate::memory::largest::{largest_beside_headroom, runs_beside_headroom};
 use crate::memory::trace::{Category, Event, Trace};
 use crate::parallel::both;
 use crate::plan::advise::change::{Change, Way};
@@ -289,8 +289,7 @@ impl<'a> OnDevice<'a> {
 
     /// Whether a step runs with the headroom left free, and where the device gives it all the same.
     fn runs_beside_headroom(&self, trace: &Trace) -> bool {
-        let capacity = self.capacity_bytes();
-        runs(trace, capacity) && runs(trace, capacity + self.headroom())
+        runs_beside_headroom(trace, self.capacity_bytes(), self.headroom())
     }
 
     /// Returns the bytes that the caching allocator may take; nothing where no capacity is known.

@@ -4,17 +4,20 @@
 //! where that would be hundreds, the farther ones are looked at a few at a time ([`EVERY_ONE`]).
 //!
 //! A trace and its replay cost some milliseconds, so the search is thrifty: the first trace already
-//! says roughly where the end is (`Growth`), and two failures in a row say how much
-//! more it would have taken. (Two looks at once on two cores saved nothing: what a fresh thread
-//! touches is new memory, and that is a third of the time.)
+//! says roughly where the end is (`Growth`), and two failures in a row say how much more it would
+//! have taken. (Two looks at once on two cores saved nothing: what a fresh thread touches is new
+//! memory, and that is a third of the time.)
+
+mod growth;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
-use crate::memory::allocator::{Capacity, round_request};
+use crate::memory::allocator::{Capacity, Replay};
 use crate::memory::fit::replay_in;
-use crate::memory::trace::{Category, Event, Trace};
+use crate::memory::trace::Trace;
 use crate::units::{Bytes, MicroBatch};
+use growth::{Growth, growth};
 
 /// After this many micro-batches in a row that run clear of the capacity, all smaller ones are
 /// taken to run.
@@ -83,14 +86,7 @@ pub fn largest_beside_headroom<E, T: Borrow<Trace>>(
     limit: MicroBatch,
     trace_of: impl Fn(MicroBatch) -> Result<T, E>,
 ) -> Result<Largest, E> {
-    let found = largest_micro_batch(capacity, limit, &trace_of)?;
-    match found.micro_batch {
-        Some(largest) if headroom > Bytes::ZERO => {
-            let whole = largest_micro_batch(capacity + headroom, largest, &trace_of)?;
-            Ok(Largest { traces: found.traces + whole.traces, ..whole })
-        }
-        _ => Ok(found),
-    }
+    search(&Capacity::new(capacity), headroom, limit, trace_of)
 }
 
 /// As [`largest_micro_batch`], on a device like this one.
@@ -103,66 +99,32 @@ pub fn largest_on<E, T: Borrow<Trace>>(
     limit: MicroBatch,
     trace_of: impl Fn(MicroBatch) -> Result<T, E>,
 ) -> Result<Largest, E> {
-    let mut search = Search { device, trace_of, known: BTreeMap::new() };
+    search(device, Bytes::ZERO, limit, trace_of)
+}
+
+/// Whether a step runs on `capacity`, and with the headroom taken as well.
+pub fn runs_beside_headroom(trace: &Trace, capacity: Bytes, headroom: Bytes) -> bool {
+    replay_beside(trace, &mut Capacity::new(capacity), headroom).1
+}
+
+/// Replays a trace on a device; also says whether it runs with the headroom taken as well.
+fn replay_beside(trace: &Trace, device: &mut Capacity, headroom: Bytes) -> (Replay, bool) {
+    let replay = replay_in(trace, device);
+    // What was refused nothing runs the same where there is more.
+    let alike = headroom == Bytes::ZERO || device.smallest_refused().is_none();
+    let whole = || replay_in(trace, &mut device.anew(device.capacity() + headroom)).ran();
+    (replay, replay.ran() && (alike || whole()))
+}
+
+fn search<E, T: Borrow<Trace>>(
+    device: &Capacity,
+    headroom: Bytes,
+    limit: MicroBatch,
+    trace_of: impl Fn(MicroBatch) -> Result<T, E>,
+) -> Result<Largest, E> {
+    let mut search = Search { device, headroom, trace_of, known: BTreeMap::new() };
     let largest = search.largest(limit.get())?;
     Ok(Largest { micro_batch: MicroBatch::new(largest), traces: search.known.len() })
-}
-
-/// What the tensors of a trace say of other micro-batches.
-#[derive(Debug, Clone, Copy)]
-struct Growth {
-    /// The largest micro-batch whose tensors could fit.
-    bound: u64,
-    /// What one sample adds where memory is tightest.
-    per_sample: Bytes,
-    /// The most that is alive at once.
-    peak: Bytes,
-}
-
-/// Returns how the tensors of a trace grow with the micro-batch.
-///
-/// At each moment activations, logits, temporaries and inputs are taken to grow with it, and all
-/// else to stay. Fragmentation is left out, so the bound is mostly a little high.
-fn growth(trace: &Trace, micro_batch: u64, capacity: Bytes) -> Growth {
-    let (mut fixed, mut growing, mut most) = (0u64, 0u64, u64::MAX);
-    let (mut tightest, mut peak) = (0, 0u64);
-    for event in &trace.events {
-        let (id, born) = match *event {
-            Event::Alloc(id) => (id, true),
-            Event::Free(id) => (id, false),
-        };
-        let Some(block) = trace.blocks.get(id.0 as usize) else { continue };
-        let sum = if grows(block.category) { &mut growing } else { &mut fixed };
-        let bytes = round_request(block.bytes.min(Capacity::UNLIMITED)).get();
-        if !born {
-            *sum = sum.saturating_sub(bytes);
-            continue;
-        }
-        *sum = sum.saturating_add(bytes);
-        peak = peak.max(fixed.saturating_add(growing));
-        let left = capacity.get().saturating_sub(fixed);
-        // Only a moment that is tighter than all before is worth a division.
-        let needed = u128::from(growing) * u128::from(most);
-        if growing > 0 && needed > u128::from(left) * u128::from(micro_batch) {
-            most = (u128::from(left) * u128::from(micro_batch) / u128::from(growing)) as u64;
-            tightest = growing;
-        }
-    }
-    let per_sample = Bytes::new(tightest / micro_batch.max(1));
-    Growth { bound: most, per_sample, peak: Bytes::new(peak) }
-}
-
-fn grows(category: Category) -> bool {
-    match category {
-        Category::Activations | Category::LogitsLoss | Category::Temporaries | Category::Inputs => {
-            true
-        }
-        Category::Parameters
-        | Category::Gradients
-        | Category::OptimizerState
-        | Category::OptimizerTemp
-        | Category::Workspace => false,
-    }
 }
 
 /// How a micro-batch ran.
@@ -198,6 +160,7 @@ fn step_after(looks: u64) -> u64 {
 
 struct Search<'a, F> {
     device: &'a Capacity,
+    headroom: Bytes,
     trace_of: F,
     known: BTreeMap<u64, Known>,
 }
@@ -300,12 +263,12 @@ impl<E, T: Borrow<Trace>, F: Fn(MicroBatch) -> Result<T, E>> Search<'_, F> {
         let capacity = self.device.capacity();
         let growth = growth(trace.borrow(), micro_batch, capacity);
         let mut device = self.device.anew(capacity);
-        let replay = replay_in(trace.borrow(), &mut device);
+        let (replay, runs) = replay_beside(trace.borrow(), &mut device, self.headroom);
         let granted = device.largest_granted();
         // A driver with larger granules takes up to so much more for another size.
         let beyond = self.device.beyond_2_mib().checked_mul(replay.segments_granted);
         let taken = granted + beyond.unwrap_or(Capacity::UNLIMITED);
-        Ok(Known { verdict: self.verdict(replay.ran(), taken), taken, growth })
+        Ok(Known { verdict: self.verdict(runs, taken), taken, growth })
     }
 
     fn trace(&self, micro_batch: u64) -> Result<T, E> {

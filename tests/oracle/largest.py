@@ -4,10 +4,10 @@
     largest.py CASES.jsonl > rows.jsonl      # cases as sweep.py has them, with `capacity` in bytes
     largest.py --draw 30 --seed 7 > CASES.jsonl
 
-Run it by the Python of an oracle's environment. Whether a size runs is not monotonic, so every size is run, from one to the
-first that fails and four more (of more than 40 every one of the last 16 and every fourth below). A row's `result` has
-`largest` and, as `ran`, what became of each size. --draw chooses setups by draw.py, and capacities of cards from a T4 to a
-B200, halved until between 2 and 48 samples fit, by our own estimate (`--oomph`), which has no part in the answers.
+Run it by the Python of an oracle's environment. Whether a size runs is not monotonic, so every size is run, from one until
+five have failed. A row's `result` has `largest`, the size before the first that failed, and the sizes that `ran` and that
+`failed`. --draw chooses setups by draw.py, and capacities of cards from a T4 to a B200, halved until between 2 and 48 samples
+fit, by our own estimate (`--oomph`), which has no part in the answers.
 """
 import argparse, json, os, random, subprocess, sys, tempfile
 
@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import draw, switches, sweep
 
 CARDS_GIB = {"t4": 15, "rtx-3060": 12, "a10": 22, "rtx-4090": 24, "v100": 32, "a100-40gb": 40, "l40s": 45, "h100": 80, "h200": 141, "b200": 180}
-BEYOND = 4
+FAILURES = 5
 
 
 def runs(oracle, case, size):
@@ -25,15 +25,12 @@ def runs(oracle, case, size):
     return answer
 
 
-def largest(oracle, case, guess):
-    """Returns the largest, and what became of each size."""
-    ran, size = {}, 1
-    while True:
-        ran[size] = runs(oracle, case, size)
-        if not ran[size] and sum(not ok for ok in ran.values()) > BEYOND:
-            break
-        size += 4 if guess > 40 and size + 16 < guess else 1
-    return min(n for n, ok in ran.items() if not ok) - 1, ran
+def largest(oracle, case):
+    outcomes = []
+    while outcomes.count(False) < FAILURES:
+        outcomes.append(runs(oracle, case, len(outcomes) + 1))
+    that = lambda wanted: [size for size, ran in enumerate(outcomes, 1) if ran == wanted]
+    return {"largest": outcomes.index(False), "ran": that(True), "failed": that(False)}
 
 
 def estimate(oomph, case, versions, capacity, folder):
@@ -70,13 +67,13 @@ def main():
                 print(json.dumps({k: v for k, v in case.items() if k != "micro_batch"} | {"id": f"{card}-{size}-{case['config']['model_type']}-{a.draw}"}))
         for line in open(a.cases) if a.cases else []:
             case = json.loads(line)
-            guess = estimate(a.oomph, case | {"micro_batch": 1}, versions, case["capacity"], folder)
-            try: found, ran = largest(oracle, case, guess)
+            try: result = largest(oracle, case)
             except RuntimeError as error:
                 print(case["id"], str(error)[-300:], file=sys.stderr)
                 continue
-            print(json.dumps(case | {"result": {"largest": found, "ran": ran}}), flush=True)
-            print(case["id"], found, guess, "" if found == guess else "DIFFERENT", file=sys.stderr, flush=True)
+            print(json.dumps(case | {"result": result}), flush=True)
+            guess = estimate(a.oomph, case | {"micro_batch": 1}, versions, case["capacity"], folder)
+            print(case["id"], result["largest"], guess, "" if result["largest"] == guess else "DIFFERENT", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

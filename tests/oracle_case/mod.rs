@@ -3,6 +3,9 @@
 #[allow(dead_code, reason = "every test and tool uses a part of this")]
 pub mod rows;
 
+use std::convert::Infallible;
+
+use oomph::memory::largest::largest_beside_headroom;
 use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::ModelConfig;
 use oomph::model::quantize::Quantize;
@@ -93,6 +96,21 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
 /// At a case that is not covered.
 pub fn trace(case: &Value, model: &ModelConfig, setup: &Setup) -> Trace {
     oomph::step::trace_tuned(model, &tuning(case), setup).unwrap()
+}
+
+/// Returns the largest micro-batch that runs on the capacity of a case less the headroom, and with the
+/// headroom taken as well; 0 where one sample does not. The setup's own micro-batch says nothing.
+///
+/// # Panics
+/// At a case that is not covered, or has no capacity.
+#[allow(dead_code, reason = "not every test and tool searches")]
+pub fn largest(case: &Value, model: &ModelConfig, setup: Setup, headroom: Bytes) -> u64 {
+    let trace_of =
+        |micro_batch| Ok::<_, Infallible>(trace(case, model, &Setup { micro_batch, ..setup }));
+    let capacity = Bytes::new(case["capacity"].as_u64().unwrap()) - headroom;
+    let limit = MicroBatch::new(4096).unwrap();
+    let found = largest_beside_headroom(capacity, headroom, limit, trace_of).unwrap();
+    found.micro_batch.map_or(0, MicroBatch::get)
 }
 
 fn tuning(case: &Value) -> Tuning {
