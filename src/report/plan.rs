@@ -1,14 +1,12 @@
 //! A plan as text for people: the answer first, then why, the memory, the alternatives.
 
-use comfy_table::{CellAlignment, Table, presets};
-
 use crate::plan::capacity::Capacity;
 use crate::plan::learning_rate::{LearningRate, error_percent};
 use crate::plan::result::{Goal, Method, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, Batches, BoundBy, Kind, Solution};
 use crate::plan::world::{World, WorldFrom};
 use crate::report::estimate::{closing, describe, memory};
-use crate::report::text::{Paint, grouped, item, labelled};
+use crate::report::text::{Paint, grouped, item, labelled, lines, table};
 use crate::report::{schedule, sync, unequal};
 use crate::units::DataParallelSize;
 
@@ -189,25 +187,15 @@ pub fn alternatives(goal: Option<Goal>, solution: &Solution, paint: Paint) -> St
     if solution.alternatives.is_empty() && near_lines(goal, solution).is_empty() {
         return String::new();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(vec!["", "micro-batch", "accumulation", "effective batch", ""]);
+    let header = ["", "micro-batch", "accumulation", "effective batch", ""];
+    let mut table = table(&header, &[1, 2, 3]);
     table.add_rows(solution.alternatives.iter().take(SHOWN).map(|other| row(goal, other)));
-    for column in 1..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut text = format!("\n{}\n", paint.bold("Alternatives"));
-    for line in table.lines() {
-        text.push_str(&format!(" {}\n", line.trim_end()));
-    }
+    let mut text = format!("\n{}\n{}", paint.bold("Alternatives"), lines(&table));
     let hidden = solution.alternatives.len().saturating_sub(SHOWN);
     if hidden > 0 {
         text.push_str(&format!("  and {hidden} more exact ones: --json lists all\n"));
     }
-    let lines = near_lines(goal, solution);
-    text.push_str(&lines.iter().map(|line| item(line)).collect::<String>());
+    text.extend(near_lines(goal, solution).iter().map(|line| item(line)));
     text
 }
 

@@ -1,11 +1,10 @@
 //! Built-in models and GPUs, as tables and JSON.
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::profile::gpu::GpuProfile;
 use crate::profile::model::ModelProfile;
-use crate::report::text::{Paint, grouped};
+use crate::report::text::{Paint, grouped, lines, table};
 
 /// Renders the lists of models and GPUs.
 pub fn list(models: &[ModelProfile], gpus: &[GpuProfile], paint: Paint) -> String {
@@ -116,21 +115,6 @@ fn gpu_value(gpu: &GpuProfile) -> Value {
         "host_link_bytes_per_second": gpu.host_link_bandwidth,
         "source": gpu.source,
     })
-}
-
-fn table(header: &[&str], right: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.to_vec());
-    for index in right {
-        if let Some(column) = table.column_mut(*index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn lines(table: &Table) -> String {
-    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
 }
 
 /// Vendors quote bandwidth in decimal units.

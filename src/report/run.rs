@@ -1,9 +1,9 @@
 //! What a run on GPUs came to, as text and as JSON (`oomph.run/1`).
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use serde_json::{Value, json};
 
-use crate::report::text::{Paint, labelled, section};
+use crate::report::text::{Paint, labelled, lines, section, table};
 use crate::trial::outcome::{Ending, GpuPeak, Outcome, ProcessPeak, Verdict};
 use crate::units::Bytes;
 
@@ -78,9 +78,7 @@ fn seconds(seconds: f64) -> String {
 
 /// Tells of each GPU how much was in use, and how much of it is left.
 fn gpus(gpus: &[GpuPeak], paint: Paint) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(vec!["GPU", "peak in use", "of", "left at the peak"]);
+    let mut table = table(&["GPU", "peak in use", "of", "left at the peak"], &[1, 2, 3]);
     let peaks = || gpus.iter().map(|gpu| gpu.peak_bytes);
     let differ = peaks().min() != peaks().max();
     let worst = |gpu: &GpuPeak| differ && Some(gpu.peak_bytes) == peaks().max();
@@ -96,7 +94,7 @@ fn gpus(gpus: &[GpuPeak], paint: Paint) -> String {
             mark.to_owned(),
         ]);
     }
-    rendered("Memory by GPU", &mut table, 1..4, gpus.len(), paint)
+    rendered("Memory by GPU", &table, gpus.len(), paint)
 }
 
 /// Tells of each process what it held, and what PyTorch says of it; the worst first.
@@ -106,16 +104,8 @@ fn processes(processes: &[ProcessPeak], paint: Paint) -> String {
     }
     let mut sorted: Vec<&ProcessPeak> = processes.iter().collect();
     sorted.sort_by_key(|process| std::cmp::Reverse(process.peak_device_bytes));
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(vec![
-        "process",
-        "rank",
-        "GPU",
-        "on the device",
-        "PyTorch allocated",
-        "reserved",
-    ]);
+    let header = ["process", "rank", "GPU", "on the device", "PyTorch allocated", "reserved"];
+    let mut table = table(&header, &[1, 2, 3, 4, 5]);
     let or_none = |bytes: Option<Bytes>| bytes.map_or("-".to_owned(), |bytes| bytes.to_string());
     for process in sorted.into_iter().take(SHOWN) {
         table.add_row(vec![
@@ -127,25 +117,11 @@ fn processes(processes: &[ProcessPeak], paint: Paint) -> String {
             or_none(process.peak_reserved_bytes),
         ]);
     }
-    rendered("Memory by process, most first", &mut table, 1..6, processes.len(), paint)
+    rendered("Memory by process, most first", &table, processes.len(), paint)
 }
 
-fn rendered(
-    heading: &str,
-    table: &mut Table,
-    numbers: std::ops::Range<usize>,
-    rows: usize,
-    paint: Paint,
-) -> String {
-    for column in numbers {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut text = format!("\n{}\n", paint.bold(heading));
-    for line in table.lines() {
-        text.push_str(&format!(" {}\n", line.trim_end()));
-    }
+fn rendered(heading: &str, table: &Table, rows: usize, paint: Paint) -> String {
+    let mut text = format!("\n{}\n{}", paint.bold(heading), lines(table));
     if rows > SHOWN {
         text.push_str(&format!("  and {} more: --json lists all\n", rows - SHOWN));
     }

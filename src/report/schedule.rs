@@ -1,10 +1,9 @@
 //! A schedule's stages, for people and for programs.
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::plan::schedule::{Scheduled, Stage, StagePlan};
-use crate::report::text::{Paint, grouped, item};
+use crate::report::text::{Paint, grouped, item, lines, table};
 use crate::units::{DataParallelSize, EffectiveBatch, MicroBatch};
 
 /// The most stages that are shown at either end; JSON has all.
@@ -22,24 +21,15 @@ pub fn line(schedule: &Scheduled) -> String {
 
 /// Renders the stages as a table.
 pub fn render(schedule: &Scheduled, data_parallel: DataParallelSize, paint: Paint) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
     let together = schedule.one.map_or(String::new(), |one| format!("steps of {one}"));
-    table.set_header(["", "from sample", "tokens", "batch", "alone", together.as_str()]);
+    let header = ["", "from sample", "tokens", "batch", "alone", together.as_str()];
+    let mut table = table(&header, &[0, 1, 2, 3, 4, 5]);
     let all = schedule.stages.iter().enumerate();
     let last = schedule.stages.len().saturating_sub(SHOWN);
     let shown = all.filter(|(at, _)| *at < SHOWN || *at >= last || *at == schedule.ruling);
     table.add_rows(shown.clone().map(|(at, plan)| row(schedule, data_parallel, at, plan)));
-    for column in 0..6 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let mut text =
-        format!("\n{}\n", paint.bold("Schedule: micro-batch x micro-steps of each stage"));
-    for line in table.lines() {
-        text.push_str(&format!(" {}\n", line.trim_end()));
-    }
+    let heading = paint.bold("Schedule: micro-batch x micro-steps of each stage");
+    let mut text = format!("\n{heading}\n{}", lines(&table));
     let hidden = schedule.stages.len() - shown.count();
     if hidden > 0 {
         text.push_str(&format!("  and {hidden} stages between: --json lists all\n"));
@@ -56,8 +46,8 @@ fn together_line(one: Option<MicroBatch>) -> String {
             "micro-batch {one} does every stage: what changes is the number of micro-steps, which \
              is all that most frameworks can change"
         ),
-        None => "no micro-batch does every stage exactly: a framework with one for all of them \
-                 stops, or floors a stage silently"
+        None => "no micro-batch to choose from does every stage exactly: a framework with one for \
+                 all of them stops, or floors a stage silently"
             .to_owned(),
     }
 }

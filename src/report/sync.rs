@@ -1,10 +1,9 @@
 //! When gradients are summed, what that sends and what it keeps, in words and for programs.
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::plan::sync::{Sharing, Sync, Traffic, When};
-use crate::report::text::{Paint, item};
+use crate::report::text::{Paint, item, lines, table};
 use crate::units::Bytes;
 
 fn find(sync: &Sync, sharing: Sharing, when: When) -> Option<&Traffic> {
@@ -41,9 +40,8 @@ pub fn render(sync: &Sync, paint: Paint) -> String {
     if !sync.all.iter().any(differs) {
         return String::new();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["", "every micro-step", "last alone", "which keeps", "better"]);
+    let header = ["", "every micro-step", "last alone", "which keeps", "better"];
+    let mut table = table(&header, &[1, 2, 3]);
     for sharing in Sharing::ALL {
         let Some(each) = find(sync, sharing, When::EachMicroStep) else { continue };
         let once = find(sync, sharing, When::Once);
@@ -58,16 +56,8 @@ pub fn render(sync: &Sync, paint: Paint) -> String {
             (if each.best { "every" } else { "last" }).to_owned(),
         ]);
     }
-    for column in 1..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
     let heading = "Gradients summed: what each GPU sends an optimizer step, by arithmetic";
-    let mut text = format!("\n{}\n", paint.bold(heading));
-    for line in table.lines() {
-        text.push_str(&format!(" {}\n", line.trim_end()));
-    }
+    let mut text = format!("\n{}\n{}", paint.bold(heading), lines(&table));
     let no_room = find(sync, Sharing::Fsdp, When::Once).filter(|one| !one.best);
     text.extend(no_room.zip(sync.room_when_sharded).map(|(one, room)| {
         item(&format!(

@@ -1,5 +1,7 @@
 //! The words and the paint that the tables for people share.
 
+use comfy_table::{CellAlignment, Table, presets};
+
 use crate::report::apportion::apportion;
 use crate::units::Bytes;
 
@@ -96,6 +98,23 @@ fn wrap(lead: &str, line: &str) -> String {
     }
     text.push('\n');
     text
+}
+
+/// Makes a table without lines, the columns of these numbers flush right.
+pub fn table(header: &[&str], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec());
+    for index in right {
+        if let Some(column) = table.column_mut(*index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Returns a table's lines, without the blanks at their ends.
+pub fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
 }
 
 /// Puts separators between thousands: `1,048,576`.

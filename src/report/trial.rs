@@ -1,10 +1,9 @@
 //! A trial's answer, as text and as JSON (`oomph.trial/1`): the plan, and the runs it rests on.
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde_json::{Value, json};
 
 use crate::report::json::{alternative, bound_by, gpu};
-use crate::report::text::{Paint, labelled, section};
+use crate::report::text::{Paint, labelled, lines, section, table};
 use crate::report::{plan, run};
 use crate::trial::answer::TrialAnswer;
 use crate::trial::outcome::{GpuPeak, Outcome, Verdict};
@@ -69,9 +68,8 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
 
 /// Renders the runs of a trial, `reused` of which an earlier one has made, as a table.
 pub fn runs(runs: &[Run], reused: usize, paint: Paint) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(vec!["micro-batch", "micro-steps", "", "peak on a GPU", "of", "time"]);
+    let header = ["micro-batch", "micro-steps", "", "peak on a GPU", "of", "time"];
+    let mut table = table(&header, &[0, 1, 3, 4, 5]);
     for run in runs {
         let gpu = run.outcome.tightest();
         let or_none = |bytes: Option<Bytes>| bytes.map_or("-".to_owned(), |b| b.to_string());
@@ -84,20 +82,11 @@ pub fn runs(runs: &[Run], reused: usize, paint: Paint) -> String {
             format!("{:.1} s", run.outcome.seconds),
         ]);
     }
-    for column in [0, 1, 3, 4, 5] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
     let kept = match reused {
         0 => String::new(),
         n => format!(" ({n} kept from an earlier trial)"),
     };
-    let mut text = format!("\n{}\n", paint.bold(&format!("Runs{kept}")));
-    for line in table.lines() {
-        text.push_str(&format!(" {}\n", line.trim_end()));
-    }
-    text
+    format!("\n{}\n{}", paint.bold(&format!("Runs{kept}")), lines(&table))
 }
 
 /// Returns what to keep in mind: the trial's own notes, then what its runs could not be trusted in.
