@@ -2,6 +2,7 @@
 //! and whoever asks for it is told.
 
 use std::ffi::OsString;
+use std::marker::PhantomData;
 
 use crate::cli;
 use crate::cli::error::CliError;
@@ -9,9 +10,8 @@ use crate::cli::fits::{OnAll, OnDevice};
 use crate::cli::job::Job;
 use crate::cli::output::{Answer, Style};
 use crate::plan::result::Method;
-use crate::plan::together::Fits;
 use crate::probe::target::Sharing;
-use crate::units::{AccumulationSteps, MicroBatch};
+use crate::units::AccumulationSteps;
 
 /// Returns nothing: this oomph starts no processes.
 pub(super) fn helper(_: &[OsString]) -> Option<u8> {
@@ -33,47 +33,37 @@ pub(super) fn probe(_: &cli::probe::Args, _: Style) -> Result<Answer, CliError> 
     Err(not_here("`oomph probe`", "allocates on a GPU"))
 }
 
-/// Answers by the estimate, as no GPU may be probed here.
-///
-/// # Errors
-/// When probes are asked for.
-pub(super) fn judge<'a, 'b>(
-    _: &'a Job,
-    estimated: &'b mut OnAll<OnDevice<'a>>,
-    sharing: Sharing,
-) -> Result<Probing<'a, 'b>, CliError> {
-    if sharing == Sharing::Allowed {
-        return Err(not_here("`oomph plan --probe always`", "allocates on a GPU"));
+/// In the place of the GPUs: none may be probed here.
+pub struct Probing<'a>(PhantomData<&'a Job>);
+
+impl<'a> Probing<'a> {
+    /// Takes no GPU.
+    ///
+    /// # Errors
+    /// When probes are asked for.
+    pub fn new(_: &'a Job, sharing: Sharing) -> Result<Probing<'a>, CliError> {
+        if sharing == Sharing::Allowed {
+            return Err(not_here("`oomph plan --probe always`", "allocates on a GPU"));
+        }
+        Ok(Probing(PhantomData))
     }
-    Ok(Probing { estimated })
-}
 
-/// The estimate, in the place of the GPUs.
-pub struct Probing<'a, 'b> {
-    estimated: &'b mut OnAll<OnDevice<'a>>,
-}
+    /// Leaves the answer to the estimate.
+    ///
+    /// # Errors
+    /// None.
+    pub fn largest(
+        &mut self,
+        _: &mut OnAll<OnDevice>,
+        _: AccumulationSteps,
+    ) -> Result<Option<u64>, CliError> {
+        Ok(None)
+    }
 
-impl Probing<'_, '_> {
     /// Says that nothing was probed.
     pub fn finish(self) -> (Method, Vec<String>) {
         let note = "no GPU was probed: oomph does so on Linux alone".to_owned();
         (Method::Estimated, vec![note])
-    }
-}
-
-impl Fits for Probing<'_, '_> {
-    type Error = CliError;
-
-    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
-        self.estimated.largest(accumulation)
-    }
-
-    fn runs(
-        &mut self,
-        micro_batch: MicroBatch,
-        accumulation: AccumulationSteps,
-    ) -> Result<bool, CliError> {
-        self.estimated.runs(micro_batch, accumulation)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::{Detail, OnAll, OnDevice};
 use crate::cli::job::{Job, WithoutGpu};
-use crate::cli::launching::{self, Probing};
+use crate::cli::launching::Probing;
 use crate::cli::output::{self, Answer, Style};
 use crate::cli::scheduling;
 use crate::cli::setup::ModelArgs;
@@ -188,12 +188,10 @@ fn answer(
     Ok(plan)
 }
 
-/// Who says what runs: the estimate, or the GPUs themselves.
-pub enum Judge<'a, 'b> {
-    /// The estimate.
-    Estimated(&'b mut OnAll<OnDevice<'a>>),
-    /// The GPUs.
-    Probed(Box<Probing<'a, 'b>>),
+/// Who says what runs: the estimate, and before it the GPUs themselves, where they are asked.
+pub struct Judge<'a, 'b> {
+    estimated: &'b mut OnAll<OnDevice<'a>>,
+    probing: Option<Probing<'a>>,
 }
 
 impl<'a, 'b> Judge<'a, 'b> {
@@ -203,7 +201,7 @@ impl<'a, 'b> Judge<'a, 'b> {
     /// When signals cannot be watched for.
     pub fn new(
         job: &'a Job,
-        all: &'b mut OnAll<OnDevice<'a>>,
+        estimated: &'b mut OnAll<OnDevice<'a>>,
         probe: ProbeWhen,
     ) -> Result<Judge<'a, 'b>, CliError> {
         let sharing = match probe {
@@ -212,18 +210,13 @@ impl<'a, 'b> Judge<'a, 'b> {
             ProbeWhen::Always => Some(Sharing::Allowed),
         };
         let real = job.capacity.is_none() && job.gpus.iter().any(|gpu| !gpu.simulated);
-        Ok(match sharing.filter(|_| real) {
-            Some(sharing) => Judge::Probed(Box::new(launching::judge(job, all, sharing)?)),
-            None => Judge::Estimated(all),
-        })
+        let probing = sharing.filter(|_| real).map(|sharing| Probing::new(job, sharing));
+        Ok(Judge { estimated, probing: probing.transpose()? })
     }
 
     /// Returns how its answers are known, and what there is to say about that.
     pub fn finish(self) -> (Method, Vec<String>) {
-        match self {
-            Judge::Estimated(_) => (Method::Estimated, Vec::new()),
-            Judge::Probed(probing) => probing.finish(),
-        }
+        self.probing.map_or((Method::Estimated, Vec::new()), Probing::finish)
     }
 }
 
@@ -231,10 +224,11 @@ impl Fits for Judge<'_, '_> {
     type Error = CliError;
 
     fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
-        match self {
-            Judge::Estimated(all) => all.largest(accumulation),
-            Judge::Probed(probing) => probing.largest(accumulation),
-        }
+        let probed = match &mut self.probing {
+            Some(probing) => probing.largest(self.estimated, accumulation)?,
+            None => None,
+        };
+        probed.map_or_else(|| self.estimated.largest(accumulation), Ok)
     }
 
     fn runs(
@@ -242,9 +236,6 @@ impl Fits for Judge<'_, '_> {
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
     ) -> Result<bool, CliError> {
-        match self {
-            Judge::Estimated(all) => all.runs(micro_batch, accumulation),
-            Judge::Probed(probing) => probing.runs(micro_batch, accumulation),
-        }
+        self.estimated.runs(micro_batch, accumulation)
     }
 }

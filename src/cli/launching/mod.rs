@@ -15,7 +15,7 @@ mod trying;
 use std::ffi::OsString;
 
 pub(super) use probe::run as probe;
-pub(super) use probing::{Probing, judge};
+pub(super) use probing::Probing;
 pub(super) use run::run;
 pub(super) use trial::run as trial;
 

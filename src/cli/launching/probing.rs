@@ -1,4 +1,4 @@
-//! What runs, tried on the chosen GPUs: the probed side of [`Fits`], for `oomph plan`.
+//! The largest micro-batch, tried on the chosen GPUs, for `oomph plan`.
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
@@ -15,28 +15,13 @@ use crate::device::prober::SELF;
 use crate::device::session::{ProbeError, ProbeRequest, Probed, probe_gpu};
 use crate::plan::capacity::{Capacity, Outside};
 use crate::plan::result::Method;
-use crate::plan::together::Fits;
 use crate::probe::target::Sharing;
 use crate::step::StepError;
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
-/// Gets ready to probe the chosen GPUs.
-///
-/// # Errors
-/// When signals cannot be watched for.
-pub fn judge<'a, 'b>(
-    job: &'a Job,
-    estimated: &'b mut OnAll<OnDevice<'a>>,
-    sharing: Sharing,
-) -> Result<Probing<'a, 'b>, CliError> {
-    Probing::new(job, estimated, sharing)
-}
-
 /// The chosen GPUs, each probed when its largest micro-batch is asked for.
 #[derive(Debug)]
-pub struct Probing<'a, 'b> {
-    /// The estimate, which answers what needs no device.
-    estimated: &'b mut OnAll<OnDevice<'a>>,
+pub struct Probing<'a> {
     job: &'a Job,
     sharing: Sharing,
     interrupt: Interrupt,
@@ -51,21 +36,17 @@ pub struct Probing<'a, 'b> {
 /// A GPU, what was asked of it, and what came of that.
 type ProbedGpu<'a> = (&'a ChosenGpu, ProbeRequest, Result<Probed, ProbeError<StepError>>);
 
-impl<'a, 'b> Probing<'a, 'b> {
+impl<'a> Probing<'a> {
     /// Gets ready; nothing is allocated before an answer is asked for.
     ///
     /// # Errors
     /// When signals cannot be watched for.
-    fn new(
-        job: &'a Job,
-        estimated: &'b mut OnAll<OnDevice<'a>>,
-        sharing: Sharing,
-    ) -> Result<Probing<'a, 'b>, CliError> {
+    pub fn new(job: &'a Job, sharing: Sharing) -> Result<Probing<'a>, CliError> {
         let interrupt = Interrupt::watch().map_err(|error| {
             CliError::new(exit::BROKEN, "cannot watch for Ctrl-C").cause(error.to_string())
         })?;
         let (given_up, probed, warnings) = (None, false, Vec::new());
-        Ok(Probing { estimated, job, sharing, interrupt, given_up, probed, warnings })
+        Ok(Probing { job, sharing, interrupt, given_up, probed, warnings })
     }
 
     /// Returns how the answers are known, and what to keep in mind.
@@ -137,53 +118,51 @@ impl<'a, 'b> Probing<'a, 'b> {
         }
     }
 
-    /// Takes over what the probe saw: what was free, and a context larger than its allowance.
-    fn learn(&mut self, gpu: &ChosenGpu, request: &ProbeRequest, probed: &Probed) {
-        let alike = |device: &&mut OnDevice| {
-            device.gpu.is_some_and(|kind| (kind.arch, kind.total) == (gpu.arch, gpu.total))
-        };
-        for device in self.estimated.kinds.iter_mut().filter(alike) {
-            for (kind, bytes) in &mut device.outside.terms {
-                if *kind == Outside::CudaContext {
-                    *bytes = (*bytes).max(probed.context);
-                }
-            }
-            let free = probed.found.free_before + probed.context;
-            device.capacity = Some(Capacity::of_device(free, &device.outside, request.headroom));
+    /// Probes the largest micro-batch that runs on every GPU, and takes over into the estimate what
+    /// the worst of them showed; `None` where they were given up, and the estimate answers.
+    ///
+    /// # Errors
+    /// When a GPU cannot be probed.
+    pub fn largest(
+        &mut self,
+        estimated: &mut OnAll<OnDevice>,
+        accumulation: AccumulationSteps,
+    ) -> Result<Option<u64>, CliError> {
+        if self.given_up.is_some() {
+            return Ok(None);
         }
-    }
-}
-
-impl Fits for Probing<'_, '_> {
-    type Error = CliError;
-
-    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, CliError> {
-        let gradients = self.estimated.kinds.first().map_or(Bytes::ZERO, |kind| kind.gradients);
+        let gradients = estimated.kinds.first().map_or(Bytes::ZERO, |kind| kind.gradients);
         let mut smallest: Option<u64> = None;
-        let probes = match self.given_up {
-            Some(_) => Vec::new(),
-            None => self.probe_all(gradients, accumulation),
-        };
-        for (gpu, request, result) in probes {
-            let Some(probed) = self.judge(gpu, result)? else { break };
+        for (gpu, request, result) in self.probe_all(gradients, accumulation) {
+            let Some(probed) = self.judge(gpu, result)? else { return Ok(None) };
             let largest = probed.found.largest.map_or(0, MicroBatch::get);
             if smallest.is_none_or(|smallest| largest < smallest) {
                 smallest = Some(largest);
-                self.learn(gpu, &request, &probed);
+                learn(estimated, gpu, &request, &probed);
             }
         }
-        match smallest.filter(|_| self.given_up.is_none()) {
-            Some(smallest) => Ok(smallest),
-            None => self.estimated.largest(accumulation),
-        }
+        Ok(smallest)
     }
+}
 
-    fn runs(
-        &mut self,
-        micro_batch: MicroBatch,
-        accumulation: AccumulationSteps,
-    ) -> Result<bool, CliError> {
-        self.estimated.runs(micro_batch, accumulation)
+/// Takes over what a probe saw: what was free, and a context larger than its allowance.
+fn learn(
+    estimated: &mut OnAll<OnDevice>,
+    gpu: &ChosenGpu,
+    request: &ProbeRequest,
+    probed: &Probed,
+) {
+    let alike = |device: &&mut OnDevice| {
+        device.gpu.is_some_and(|kind| (kind.arch, kind.total) == (gpu.arch, gpu.total))
+    };
+    for device in estimated.kinds.iter_mut().filter(alike) {
+        for (kind, bytes) in &mut device.outside.terms {
+            if *kind == Outside::CudaContext {
+                *bytes = (*bytes).max(probed.context);
+            }
+        }
+        let free = probed.found.free_before + probed.context;
+        device.capacity = Some(Capacity::of_device(free, &device.outside, request.headroom));
     }
 }
 
