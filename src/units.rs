@@ -227,6 +227,12 @@ count! {
     /// Micro-batches whose gradients are summed before one optimizer step.
     AccumulationSteps
 }
+
+impl AccumulationSteps {
+    /// Exactly two: the fewest of which one keeps gradients alive for the next.
+    pub const TWO: AccumulationSteps = AccumulationSteps(2);
+}
+
 count! {
     /// Replicas that each work on their own samples.
     DataParallelSize

@@ -313,3 +313,23 @@ fn the_table_reads_on_80_columns_and_names_what_is_simulated() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+#[test]
+fn a_row_of_a_card_is_judged_as_its_command_is() {
+    // Each command is run by itself: in the precision of its card, on as many devices as were asked for.
+    for (gpu, times) in [("sim:t4", ""), ("sim:l4*2", "*2")] {
+        let advice =
+            json(&oomph(&format!("advise gpt2 --micro-batch 16 --all-gpus --gpu {gpu} --json")));
+        for (card, precision) in [("sim:t4", "amp-fp16"), ("sim:l4", "amp-bf16")] {
+            let rows = advice["cards"].as_array().unwrap();
+            let row = rows.iter().find(|row| row["gpu"] == card).unwrap();
+            assert_eq!(row["precision"], precision, "{gpu}: {row:#}");
+            let command = row["cheapest"]["command"].as_str().unwrap();
+            let named = words_of(command).into_iter().find(|word| word.starts_with("sim:"));
+            assert_eq!(named, Some(format!("{card}{times}").as_str()), "{command}");
+            let estimate = json(&pasted(&row["cheapest"]));
+            assert_eq!(estimate["setup"]["precision"], precision, "{command}");
+            assert_eq!(estimate["fits"], true, "{command}");
+        }
+    }
+}

@@ -81,6 +81,8 @@ fn one_micro_batch_for_all_stages_is_the_largest_that_brute_force_finds() {
             .collect();
         let fixed =
             (draw.below(8) == 0).then(|| AccumulationSteps::new(1 + draw.below(16)).unwrap());
+        let fixed_size =
+            (draw.below(4) == 0).then(|| MicroBatch::new(1 + draw.below(unit)).unwrap());
         let does = |size: u64, judges: &[Known]| {
             stages.iter().all(|(samples, judge)| {
                 let Known { limits, gap } = judges[*judge];
@@ -88,11 +90,12 @@ fn one_micro_batch_for_all_stages_is_the_largest_that_brute_force_finds() {
                     && size <= limits.at(samples / size)
                     && size != gap
                     && fixed.is_none_or(|fixed| fixed.get() == samples / size)
+                    && fixed_size.is_none_or(|fixed| fixed.get() == size)
             })
         };
         let brute = (1..=64).rev().find(|size| does(*size, &judges));
-        let Ok(ours) = one_micro_batch(&stages, &mut judges, fixed);
-        assert_eq!(ours.map(MicroBatch::get), brute, "{stages:?} {fixed:?}");
+        let Ok(ours) = one_micro_batch(&stages, &mut judges, (fixed_size, fixed));
+        assert_eq!(ours.map(MicroBatch::get), brute, "{stages:?} {fixed:?} {fixed_size:?}");
         found += u64::from(brute.is_some());
     }
     assert!(found > 2000, "{found} of the cases have one");
@@ -147,6 +150,13 @@ fn a_ramp_is_planned_with_one_micro_batch_and_said_in_words() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    // A size that the user fixes and that divides every stage is the one for all of them.
+    let fixed =
+        json(&oomph(&folder, &format!("{PLAN} --seq-len 256 {RAMP} --micro-batch 4 --json")));
+    let one = &fixed["schedule"]["one_micro_batch"];
+    assert_eq!((one, &fixed["bound_by"]), (&4.into(), &"micro_batch".into()));
+    let odd = oomph(&folder, &format!("{PLAN} --seq-len 256 {RAMP} --micro-batch 6 --json"));
+    assert_eq!(json(&odd)["schedule"]["one_micro_batch"], Value::Null);
     // A stage that devices do not share is no exact plan, and under --exact none at all.
     let odd = "--effective-batch 1024 --ramp-up start=256,increment=3,samples=100000";
     assert_eq!(oomph(&folder, &format!("{PLAN} {odd} --exact")).status.code(), Some(6));
@@ -166,6 +176,11 @@ fn the_keys_are_read_from_oomph_toml_too() {
     let check = oomph(&folder, "check gpt2 --micro-batch 16 --gpu sim:t4*4");
     assert_eq!(check.status.code(), Some(6), "{check:?}");
     let check = oomph(&folder, "check gpt2 --micro-batch 8 --gpu sim:t4*4");
+    assert_eq!(check.status.code(), Some(0), "{check:?}");
+    // What another file says of its batch is not the key's.
+    let file = "per_device_train_batch_size: 8\ngradient_accumulation_steps: 32\n";
+    std::fs::write(folder.path().join("hf.yaml"), file).unwrap();
+    let check = oomph(&folder, "check hf.yaml gpt2 --gpu sim:t4*4");
     assert_eq!(check.status.code(), Some(0), "{check:?}");
 }
 
@@ -198,6 +213,28 @@ fn mistakes_are_named() {
     }
     let images = oomph(&folder, "plan resnet-18 --gpu sim:t4 --seq-len-schedule 64,128");
     assert_eq!(images.status.code(), Some(2), "{images:?}");
+}
+
+#[test]
+fn the_memory_of_a_ramp_is_that_of_its_last_stage() {
+    let folder = TempDir::new().unwrap();
+    let job = "check gpt2 --micro-batch 4 --capacity 40GiB --json";
+    let ramp = "--ramp-up start=16,increment=16,samples=1000";
+    let of = |flags: &str| json(&oomph(&folder, &format!("{job} {flags}")));
+    let ramped = of(&format!("--effective-batch 64 {ramp}"));
+    assert_eq!(ramped["estimate"], of("--accumulation 16")["estimate"]);
+    assert_eq!(ramped["accumulation_steps"], 16);
+    // What settings refuse is refused here as well.
+    for (flags, part) in [
+        (ramp.to_owned(), "needs the effective batch"),
+        (format!("--effective-batch 66 {ramp}"), "16 does not divide the 50"),
+        (format!("--effective-batch 64 --accumulation 16 {ramp}"), "is given with --ramp-up"),
+    ] {
+        let output = oomph(&folder, &format!("{job} {flags}"));
+        assert_eq!(output.status.code(), Some(2), "{flags}: {output:?}");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains(part), "{flags}: {said}");
+    }
 }
 
 fn check_words(folder: &TempDir, words: &str) -> Output {
@@ -234,6 +271,10 @@ fn megatrons_schedules_are_checked_stage_by_stage() {
     let folder = TempDir::new().unwrap();
     let start = "--micro-batch-size 4 --seq-length 2048";
     for (words, code, part) in [
+        // What oomph does not work out is none of Megatron's mistakes.
+        ("--global-batch-size 16384 --rampup-batch-size 16 1 300000", 0, "are not checked: 16368"),
+        ("--global-batch-size 1024 --rampup-batch-size 16 16 10", 0, "are not checked: 10 samples"),
+        ("--global-batch-size 16 --rampup-batch-size 16 16 10", 6, "Megatron stops: it starts at"),
         (
             "--global-batch-size 1024 --rampup-batch-size 16 16 300000",
             0,
@@ -256,5 +297,56 @@ fn megatrons_schedules_are_checked_stage_by_stage() {
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(output.status.code(), Some(code), "{words}: {output:?}");
         assert!(said.contains(part), "{words}: {said}");
+    }
+}
+
+#[test]
+fn the_batch_of_the_last_stage_is_mended_where_it_stands() {
+    let folder = TempDir::new().unwrap();
+    for (words, mended) in [
+        ("--step-batch-size-schedule 2B:30,0:16", "--step-batch-size-schedule 2B:32,0:16"),
+        ("--step-batch-size-schedule=0:16,2B:30", "--step-batch-size-schedule=0:16,2B:32"),
+        (
+            "--step-batch-size-schedule 0:16,,4B:30,2B:32",
+            "--step-batch-size-schedule 0:16,,4B:32,2B:32",
+        ),
+    ] {
+        let output = check_words(&folder, &format!("--micro-batch-size 4 {words} --bf16"));
+        assert_eq!(output.status.code(), Some(6), "{words}: {output:?}");
+        let diff = oomph(
+            &folder,
+            &format!(
+                "check --only batch --world-size 4 --fix -- --micro-batch-size 4 {words} --bf16"
+            ),
+        );
+        let diff = String::from_utf8(diff.stdout).unwrap();
+        let line = format!("+--micro-batch-size 4 {mended} --bf16");
+        assert!(diff.lines().any(|other| other == line), "{words}: {diff}");
+    }
+    // A blank in a word is quoted, before its name or behind it.
+    for words in [
+        ["--step-batch-size-schedule", "2B:30 0:16"].as_slice(),
+        ["--step-batch-size-schedule=2B:30 0:16"].as_slice(),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
+        command.args(["check", "--only", "batch", "--world-size", "4", "--fix", "--"]);
+        command.args(["--micro-batch-size", "4"]).args(words).current_dir(folder.path());
+        let diff = command.stdin(Stdio::null()).env_clear().output().unwrap();
+        let diff = String::from_utf8(diff.stdout).unwrap();
+        assert!(diff.contains("2B:32 0:16'\n"), "{words:?}: {diff}");
+    }
+    // As a file, over two lines or by an escape.
+    for (name, text) in [
+        (
+            "job.yaml",
+            "micro_batch_size: 4\nstep_batch_size_schedule: &name 2B:30\n  0:16 # tokens\n",
+        ),
+        ("job.json", r#"{"micro_batch_size": 4, "step_batch_size_schedule": "0:16\n2B:30"}"#),
+    ] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        let line = format!("check {name} --framework megatron --only batch --world-size 4 --write");
+        let written = oomph(&folder, &line);
+        let mended = std::fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(mended, text.replace("2B:30", "2B:32"), "{written:?}");
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::advising::Bench;
 use crate::cli::composing::plan_gpu;
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{OnDevice, kinds, weakest};
+use crate::cli::fits::{OnAll, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::pasted::Typed;
@@ -66,7 +66,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let typed = Typed::of_process("advise");
     let command = if target.is_some() { "plan" } else { "estimate" };
     let pasted = |changes: &[Change], gpu: Option<&str>| {
-        let on = gpu.map(|gpu| typed.on(gpu));
+        let on = gpu.map(|gpu| typed.on(gpu, job.gpus.len()));
         on.as_ref().unwrap_or(&typed).with(command, changes, target.is_some())
     };
     let text = if style.json {
@@ -86,13 +86,7 @@ pub fn answer(
     target: Option<EffectiveBatch>,
     all_gpus: bool,
 ) -> Result<Advice, CliError> {
-    let devices: Vec<OnDevice> = match job.gpus.as_slice() {
-        [] => vec![OnDevice::new(job, None)?],
-        gpus => kinds(gpus)
-            .into_iter()
-            .map(|gpu| OnDevice::new(job, Some(gpu)))
-            .collect::<Result<_, _>>()?,
-    };
+    let devices = OnAll::of(job)?.kinds;
     let device = weakest(&devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
     let capacity = device.capacity.ok_or_else(|| {
         CliError::usage("there is nothing to fit into").hint("--gpu sim:a100-40gb")
@@ -115,11 +109,11 @@ pub fn answer(
         estimate.largest_micro_batch = bench.largest(&bench.base);
         back = given_back(&bench, target, estimate.largest_micro_batch.unwrap_or(0));
     }
-    let card = advise_cards::smallest(&bench, &bench.base)?;
+    let idle = advise_cards::cards(&bench)?;
+    let card = advise_cards::smallest(&bench, &idle, &bench.base);
     let with: Vec<&Way> = to_fit.iter().take(ENOUGH).chain(&nearest).map(|one| &one.way).collect();
-    let cards_with = each(&with, |way| advise_cards::smallest(&bench, way));
-    let cards_with = cards_with.into_iter().collect::<Result<_, CliError>>()?;
-    let cards = if all_gpus { advise_cards::all(&bench, &lattice)? } else { Vec::new() };
+    let cards_with = each(&with, |way| advise_cards::smallest(&bench, &idle, way));
+    let cards = if all_gpus { advise_cards::all(&bench, idle, &lattice) } else { Vec::new() };
     let gpu = device.gpu.map(|gpu| plan_gpu(gpu, capacity));
     let tally = found.tally;
     let mut advice = Advice {
@@ -142,8 +136,9 @@ pub fn answer(
     Ok(advice)
 }
 
-/// Returns the micro-batch and the micro-steps that the advice is for.
-fn sizes(job: &Job, target: Option<EffectiveBatch>) -> (MicroBatch, AccumulationSteps) {
+/// Returns the micro-batch and the micro-steps of a job that is to be judged at one size: as many as
+/// do the target, where they are not said.
+pub fn sizes(job: &Job, target: Option<EffectiveBatch>) -> (MicroBatch, AccumulationSteps) {
     let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
     let solved = target.and_then(|target| {
         let at_once = micro_batch.get().saturating_mul(job.data_parallel().get());

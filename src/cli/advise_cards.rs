@@ -18,7 +18,8 @@ use crate::step::setup::{Precision, Setup};
 use crate::units::Bytes;
 
 /// A built-in card that the PyTorch in question has kernels for, idle.
-struct Idle {
+#[derive(Debug)]
+pub struct Idle {
     card: Card,
     gpu: ChosenGpu,
     /// What the allocator may take, gradient buckets not taken off.
@@ -34,7 +35,10 @@ impl Idle {
 }
 
 /// Returns the built-in cards, the smallest first.
-fn cards(bench: &Bench) -> Result<Vec<Idle>, CliError> {
+///
+/// # Errors
+/// When a built-in profile cannot be read.
+pub fn cards(bench: &Bench) -> Result<Vec<Idle>, CliError> {
     let torch = bench.job.settings.versions.torch;
     let mut cards = Vec::new();
     for name in gpu::names() {
@@ -59,23 +63,19 @@ fn capacity_of(bench: &Bench, card: &ChosenGpu) -> Bytes {
 
 /// Finds the smallest built-in card that a setup fits on, of those that PyTorch has kernels for and,
 /// where it is in bfloat16, that have it.
-///
-/// # Errors
-/// When a built-in profile cannot be read.
-pub fn smallest(bench: &Bench, way: &Way) -> Result<Smallest, CliError> {
-    let cards: Vec<Idle> = cards(bench)?.into_iter().filter(|card| card.takes(way)).collect();
-    let looked_at = cards.len();
+pub fn smallest(bench: &Bench, cards: &[Idle], way: &Way) -> Smallest {
+    let looked_at = cards.iter().filter(|card| card.takes(way)).count();
     // On any card: weights, gradients and state do not depend on its kernels.
     let held = bench.trace(way, FEW).map_or(Bytes::ZERO, |trace| Alive::of(&trace).held);
-    let large = cards.into_iter().filter(|card| card.capacity >= held);
-    let card = large.into_iter().find(|card| {
+    let mut large = cards.iter().filter(|card| card.takes(way) && card.capacity >= held);
+    let card = large.find(|card| {
         let (gpu, device_total) = (card.gpu.arch, card.gpu.usable);
         let setup = Setup { gpu, device_total, ..way.setup };
         let bench = Bench::with(bench.job, bench.base.clone(), card.capacity);
         let way = Way { setup, ..way.clone() };
         matches!(bench.look(&way), Seen::Fits(taken) if bench.is_sure(&way, taken))
     });
-    Ok(Smallest { card: card.map(|card| card.card), looked_at })
+    Smallest { card: card.map(|card| card.card.clone()), looked_at }
 }
 
 /// So many points are weighed at once.
@@ -83,20 +83,15 @@ const AT_ONCE: usize = 64;
 
 /// Says of each built-in card how the setup asked for fares on it, and the cheapest that fits in its
 /// place.
-///
-/// # Errors
-/// When a built-in profile cannot be read.
-pub fn all(bench: &Bench, lattice: &Lattice) -> Result<Vec<CardRow>, CliError> {
-    let cards = cards(bench)?;
-    let settings = &bench.job.settings;
-    let is_default = settings.assumptions.iter().any(|line| line.starts_with("--precision "));
+pub fn all(bench: &Bench, cards: Vec<Idle>, lattice: &Lattice) -> Vec<CardRow> {
     let benches: Vec<(Idle, Bench)> = cards
         .into_iter()
         .map(|card| {
             let mut base = bench.base.clone();
             (base.setup.gpu, base.setup.device_total) = (card.gpu.arch, card.gpu.usable);
-            if !card.takes(&base) && is_default {
-                base.setup.precision = Precision::AmpFp16;
+            if bench.job.settings.precision_by_default {
+                let default = support::default_precision(card.gpu.arch);
+                base.setup.precision = support::precision(default);
             }
             let bench = Bench::with(bench.job, base, card.capacity);
             (card, bench)
@@ -136,7 +131,7 @@ pub fn all(bench: &Bench, lattice: &Lattice) -> Result<Vec<CardRow>, CliError> {
             break;
         }
     }
-    Ok(rows)
+    rows
 }
 
 /// Returns the points that change something, the cheapest first.

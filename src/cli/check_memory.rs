@@ -1,15 +1,17 @@
 //! The two questions of `oomph check`: does the batch equation hold, and does the step fit.
 
+use crate::cli::advise::sizes;
 use crate::cli::check::{Args, NoGpu, Only};
 use crate::cli::check_plan;
 use crate::cli::check_subject::{FrameworkFile, Subject};
 use crate::cli::config_file;
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{Detail, OnDevice, kinds, weakest};
+use crate::cli::fits::{Detail, OnAll, weakest};
 use crate::cli::gpu_select::GpuSelector;
 use crate::cli::job::{Job, WithoutGpu, world};
-use crate::cli::setup::{ModelArgs, SetupArgs};
+use crate::cli::settings::Target;
+use crate::cli::setup::SetupArgs;
 use crate::cli::target;
 use crate::cli::values::{Headroom, MicroBatchArg};
 use crate::ingest::framework::claims::{Amount, Claim, Claims};
@@ -49,11 +51,6 @@ fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<
                 .hint("--micro-batch 8; `oomph plan` finds the largest"));
         }
     };
-    let ramp = setup.ramp_up.zip(setup.effective_batch);
-    if setup.ramp_up.is_some() && setup.effective_batch.is_none() {
-        return Err(CliError::usage("--ramp-up needs the effective batch that it leads to")
-            .hint("--effective-batch N"));
-    }
     let mut check = Check {
         subject: model.clone(),
         kind: "job".to_owned(),
@@ -66,29 +63,24 @@ fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<
         code: exit::OK,
     };
     let target = setup.effective_batch;
-    let steps = setup.accumulation;
-    let alone = SetupArgs { effective_batch: None, ramp_up: None, ..setup };
-    let (memory, findings, job) = memory(args, &model, alone);
+    // What a ramp leaves open is the number of micro-steps.
+    let asked = target.filter(|_| setup.ramp_up.is_some());
+    let (memory, findings, job) =
+        memory(args, &model, SetupArgs { effective_batch: asked, ..setup });
     (check.memory, check.findings) = (memory, findings);
     if let Some(job) = job {
         let replicas = job.data_parallel().get();
-        // What a ramp leaves open is the number of micro-steps.
-        let once = micro_batch.saturating_mul(replicas);
-        let solved = ramp.map(|(_, target)| (target / once).max(1));
-        let accumulation = steps.or(solved).unwrap_or(1);
+        let accumulation = sizes_of(&job).1.get();
         let effective = micro_batch.saturating_mul(accumulation).saturating_mul(replicas);
         let target = target.or_else(|| {
             let tokens = args.setup.effective_tokens?;
             Some(tokens / job.settings.setup.seq_len)
         });
         check.findings.push(own_equation([micro_batch, accumulation, replicas], target));
-        if let Some((ramp, target)) = ramp {
-            let stages = ramp.stages(target).map_err(|error| {
-                CliError::usage(format!("--ramp-up: {error}")).hint("oomph plan --help")
-            })?;
-            let batches: Vec<u64> = stages.into_iter().map(|(_, batch)| batch).collect();
-            check.findings.extend(uneven_stage(&batches, micro_batch, replicas));
-        }
+        let ramp = job.settings.ramp_up.zip(target);
+        let stages = ramp.and_then(|(ramp, target)| ramp.stages(target).ok());
+        let batches: Vec<u64> = stages.into_iter().flatten().map(|(_, batch)| batch).collect();
+        check.findings.extend(uneven_stage(&batches, micro_batch, replicas));
         check.batch = Some(Solved { micro_batch, accumulation, effective });
         check.data_parallel = Some(replicas);
         check.world = Some(job.world);
@@ -268,7 +260,7 @@ pub fn unanswered(error: CliError) -> Memory {
 
 /// Works out whether a job fits, on the weakest of its GPUs.
 pub fn memory(args: &Args, model: &str, setup: SetupArgs) -> (Memory, Vec<Finding>, Option<Job>) {
-    let job = match prepared(args, model, setup) {
+    let job = match prepared(model, setup) {
         Ok(job) => job,
         Err(error) if error.gpu_missing && args.no_gpu == NoGpu::Skip => {
             let why = format!("skipped: {}", error.fact);
@@ -282,24 +274,25 @@ pub fn memory(args: &Args, model: &str, setup: SetupArgs) -> (Memory, Vec<Findin
     }
 }
 
-fn prepared(args: &Args, model: &str, setup: SetupArgs) -> Result<Job, CliError> {
-    let model = ModelArgs { model: model.to_owned(), config: args.config.clone(), setup };
-    let job = Job::prepare(&model, WithoutGpu::AskDriver)?;
+fn prepared(model: &str, setup: SetupArgs) -> Result<Job, CliError> {
+    let job = Job::of(model, setup, WithoutGpu::AskDriver)?;
     job.check_kernels()?;
     Ok(job)
 }
 
-fn judged(args: &Args, job: &Job) -> Result<(Estimate, Vec<Finding>), CliError> {
-    let devices: Vec<OnDevice> = match job.gpus.as_slice() {
-        [] => vec![OnDevice::new(job, None)?],
-        gpus => kinds(gpus)
-            .into_iter()
-            .map(|gpu| OnDevice::new(job, Some(gpu)))
-            .collect::<Result<_, _>>()?,
+/// Returns the sizes that are judged: only a job that ramps up comes here with an effective batch.
+fn sizes_of(job: &Job) -> (MicroBatch, AccumulationSteps) {
+    let target = match job.settings.target {
+        Some(Target::Samples(batch)) => Some(batch),
+        Some(Target::Tokens(_)) | None => None,
     };
+    sizes(job, target)
+}
+
+fn judged(args: &Args, job: &Job) -> Result<(Estimate, Vec<Finding>), CliError> {
+    let devices = OnAll::of(job)?.kinds;
     let weakest = weakest(&devices).ok_or_else(|| CliError::usage("no GPU was chosen"))?;
-    let micro_batch = job.settings.micro_batch.unwrap_or(MicroBatch::ONE);
-    let accumulation = job.settings.accumulation.unwrap_or(AccumulationSteps::ONE);
+    let (micro_batch, accumulation) = sizes_of(job);
     let mut estimate = weakest.planned(micro_batch, accumulation, Detail::All)?;
     if estimate.fits() != Some(true) {
         estimate.hints = weakest.hints(micro_batch, accumulation)?;

@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{Detail, OnDevice, kinds, weakest};
+use crate::cli::fits::{Detail, OnDevice, weakest};
 use crate::cli::job::Job;
 use crate::cli::settings::Target;
 use crate::cli::target::ChosenGpu;
@@ -113,9 +113,8 @@ fn unequal_gpus(
         known.push((device.gpu, device.largest(steps)?));
     }
     let of = |gpu: &ChosenGpu| {
-        let alike = |(kind, _): &&(Option<&ChosenGpu>, u64)| {
-            kind.is_some_and(|kind| kinds(&[kind.clone(), gpu.clone()]).len() == 1)
-        };
+        let alike =
+            |(kind, _): &&(Option<&ChosenGpu>, u64)| kind.is_some_and(|kind| kind.is_alike(gpu));
         known.iter().find(alike).map_or(0, |(_, largest)| *largest)
     };
     let largest: Vec<(u32, u64)> = job.gpus.iter().map(|gpu| (gpu.index, of(gpu))).collect();
@@ -175,14 +174,15 @@ fn refused_at(
     unsolvable: &Unsolvable,
     wish: &Wish,
 ) -> Result<(MicroBatch, AccumulationSteps, u64), CliError> {
-    let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
     match *unsolvable {
         Unsolvable::NothingFits => {
             Ok((MicroBatch::ONE, wish.accumulation.unwrap_or(AccumulationSteps::ONE), 0))
         }
         Unsolvable::DoesNotFit { wanted, accumulation, largest } => Ok((
             MicroBatch::new(wanted).unwrap_or(MicroBatch::ONE),
-            AccumulationSteps::new(accumulation).unwrap_or(AccumulationSteps::ONE).min(two),
+            AccumulationSteps::new(accumulation)
+                .unwrap_or(AccumulationSteps::ONE)
+                .min(AccumulationSteps::TWO),
             largest,
         )),
         Unsolvable::FewerThanReplicas { replicas, .. } => {

@@ -4,7 +4,7 @@ use clap::builder::PossibleValue;
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{OnAll, OnDevice, kinds, weakest};
+use crate::cli::fits::{OnAll, weakest};
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::output::{Answer, Style};
 use crate::cli::setup::ModelArgs;
@@ -69,14 +69,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
 
 /// Works the estimate out: at the micro-batch given, else 1, or the largest that fits for `auto`.
 fn answer(job: &Job, args: &Args) -> Result<(Estimate, Explained), CliError> {
-    let devices: Vec<OnDevice> = match job.gpus.as_slice() {
-        [] => vec![OnDevice::new(job, None)?],
-        gpus => kinds(gpus)
-            .into_iter()
-            .map(|gpu| OnDevice::new(job, Some(gpu)))
-            .collect::<Result<_, _>>()?,
-    };
-    let mut all = OnAll { kinds: devices };
+    let mut all = OnAll::of(job)?;
     let settings = &job.settings;
     let accumulation = settings.accumulation.unwrap_or(AccumulationSteps::ONE);
     let mut largest = None;

@@ -5,10 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::cli::error::CliError;
-use crate::cli::exit;
 use crate::cli::job::Job;
 use crate::cli::target::ChosenGpu;
-use crate::memory::fit::{BeyondAnyDevice, Need, need_on};
+use crate::memory::fit::{Need, need_on};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::{largest_beside_headroom, runs_beside_headroom};
 use crate::memory::trace::{Category, Event, Trace};
@@ -18,7 +17,6 @@ use crate::plan::advise::lattice::Lattice;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
-use crate::step::StepError;
 use crate::step::setup::{Allocator, Setup};
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
@@ -164,7 +162,7 @@ impl<'a> OnDevice<'a> {
         accumulation: AccumulationSteps,
         detail: Detail,
     ) -> Result<Estimate, CliError> {
-        let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
+        let two = AccumulationSteps::TWO;
         let footprint = self.footprint(micro_batch, accumulation.min(two), detail)?;
         if footprint.peak_reserved > self.capacity_bytes() {
             return self.estimate(micro_batch, accumulation);
@@ -318,7 +316,7 @@ impl Fits for OnDevice<'_> {
         if micro_batch > self.job.settings.search_limit() {
             return Ok(false);
         }
-        let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
+        let two = AccumulationSteps::TWO;
         if accumulation == AccumulationSteps::ONE {
             // The search for what does run starts at one sample: its trace is no loss.
             let of_one = self.trace(MicroBatch::ONE, two)?;
@@ -391,11 +389,7 @@ impl<F: Fits> Fits for OnAll<F> {
 pub fn kinds(gpus: &[ChosenGpu]) -> Vec<&ChosenGpu> {
     let mut kinds: Vec<&ChosenGpu> = Vec::new();
     for gpu in gpus {
-        let alike = |other: &&ChosenGpu| {
-            (other.arch, other.total, other.usable, other.free, other.context)
-                == (gpu.arch, gpu.total, gpu.usable, gpu.free, gpu.context)
-        };
-        if !kinds.iter().any(alike) {
+        if !kinds.iter().any(|other| other.is_alike(gpu)) {
             kinds.push(gpu);
         }
     }
@@ -438,71 +432,4 @@ pub fn most_at_once(trace: &Trace, category: Category) -> Bytes {
         most = most.max(alive);
     }
     most
-}
-
-impl From<StepError> for CliError {
-    fn from(error: StepError) -> CliError {
-        match error {
-            StepError::NotYet(what) if what.starts_with("lora") => {
-                CliError::not_yet(what).hint("leave --lora out")
-            }
-            StepError::NotYet(what) if what.starts_with("attention flash") => {
-                CliError::not_yet(what).hint("--attention sdpa")
-            }
-            StepError::FlashRefuses(_) => {
-                CliError::usage(error.to_string()).hint("--attention sdpa")
-            }
-            StepError::NotYet(what) if what.starts_with("quantize") => {
-                CliError::not_yet(what).hint("leave --quantize out")
-            }
-            StepError::NotYet(what) => CliError::not_yet(what),
-            StepError::SdpaRefused(_) => {
-                CliError::usage(error.to_string()).hint("--attention eager")
-            }
-            StepError::CheckpointingRefused(_) => {
-                CliError::usage(error.to_string()).hint("--checkpointing none")
-            }
-            StepError::NothingTrained => CliError::usage(error.to_string())
-                .hint("--freeze with a pattern that leaves some, such as *embed*"),
-            StepError::NothingFrozen { ref names, .. } => {
-                let some: Vec<&str> = names.iter().take(4).map(String::as_str).collect();
-                CliError::usage(format!("--freeze: {error}"))
-                    .cause(format!("its {} parameters begin with {}", names.len(), some.join(", ")))
-                    .hint("a pattern of whole names, such as *embed* or model.layers.0.*")
-            }
-            StepError::NoTarget(ref names) => {
-                let last = |name: &String| name.rsplit('.').next().unwrap_or(name).to_owned();
-                let names: std::collections::BTreeSet<_> = names.iter().map(last).collect();
-                let names: Vec<_> = names.into_iter().collect();
-                CliError::usage(error.to_string())
-                    .cause(format!("its linear layers are named {}", names.join(", ")))
-                    .hint("--lora r=16,targets=all-linear")
-            }
-            StepError::NoFusedLoss(_) => CliError::usage(error.to_string()).hint("--loss standard"),
-            StepError::LoraOnExperts => CliError::usage(error.to_string()).hint(
-                "name layers of the attention: --lora r=16,targets=q_proj+k_proj+v_proj+o_proj",
-            ),
-            StepError::NothingOnQuantized(_) => {
-                CliError::usage(error.to_string()).hint("--lora r=16, or leave --quantize out")
-            }
-            StepError::HeadIsFused => CliError::usage(error.to_string())
-                .hint("--loss standard, or --lora targets without lm_head"),
-            StepError::NoBfloat16(_) => {
-                CliError::usage(error.to_string()).hint("--precision amp-fp16")
-            }
-            StepError::HalfRegression => {
-                CliError::usage(error.to_string()).hint("--precision amp-bf16 or amp-fp16")
-            }
-            StepError::KeptInFloat32(_) => {
-                CliError::usage(error.to_string()).hint("--precision bf16 or amp-fp16")
-            }
-        }
-    }
-}
-
-impl From<BeyondAnyDevice> for CliError {
-    fn from(error: BeyondAnyDevice) -> CliError {
-        CliError::new(exit::DOES_NOT_FIT, format!("does not fit: {error}"))
-            .hint("a smaller --micro-batch or --seq-len")
-    }
 }

@@ -52,8 +52,15 @@ impl Job {
     /// For input that cannot be worked with; exit code 4 where a GPU is needed and none is there.
     pub fn prepare(args: &ModelArgs, without: WithoutGpu) -> Result<Job, CliError> {
         let file = config_file::load(args.config.as_deref())?.setup;
-        let setup: SetupArgs = args.setup.clone().or(file);
-        let mut model = ModelSource::resolve(&args.model)?;
+        Job::of(&args.model, args.setup.clone().or(file), without)
+    }
+
+    /// The same of a setup that is put together already: no file is read for what it leaves open.
+    ///
+    /// # Errors
+    /// Those of [`prepare`](Job::prepare).
+    pub fn of(model: &str, setup: SetupArgs, without: WithoutGpu) -> Result<Job, CliError> {
+        let mut model = ModelSource::resolve(model)?;
         if let Some(image_size) = setup.image_size {
             support::image_size(&model.config, image_size)?;
             model.config = model.config.with_image_size(image_size);

@@ -39,6 +39,7 @@ pub mod scheduling;
 pub mod settings;
 pub mod setup;
 pub mod shell;
+pub mod step_error;
 pub mod support;
 pub mod target;
 pub mod trial;

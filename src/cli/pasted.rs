@@ -22,14 +22,15 @@ impl Typed {
         Typed(words)
     }
 
-    /// Returns the same for another GPU.
+    /// Returns the same for so many of another GPU; none stands for one.
     #[must_use]
-    pub fn on(&self, gpu: &str) -> Typed {
+    pub fn on(&self, gpu: &str, count: usize) -> Typed {
         let mut words = self.0.clone();
         for flag in ["--gpu", "--capacity"] {
             remove(&mut words, flag, true);
         }
-        words.extend(["--gpu".to_owned(), gpu.to_owned()]);
+        let times = if count > 1 { format!("*{count}") } else { String::new() };
+        words.extend(["--gpu".to_owned(), format!("{gpu}{times}")]);
         Typed(words)
     }
 
@@ -114,11 +115,13 @@ mod tests {
 
     #[test]
     fn another_gpu_takes_the_place_of_the_one_typed() {
-        let typed = typed("gpt2 --capacity 4GiB --all-gpus --seq-len 512").on("sim:t4");
-        assert_eq!(
-            typed.with("estimate", &[], false).as_deref(),
-            Some("oomph estimate gpt2 --seq-len 512 --gpu sim:t4")
-        );
+        let typed = typed("gpt2 --capacity 4GiB --all-gpus --seq-len 512");
+        for (count, gpu) in [(0, "sim:t4"), (1, "sim:t4"), (2, "'sim:t4*2'")] {
+            assert_eq!(
+                typed.on("sim:t4", count).with("estimate", &[], false),
+                Some(format!("oomph estimate gpt2 --seq-len 512 --gpu {gpu}"))
+            );
+        }
     }
 
     #[test]

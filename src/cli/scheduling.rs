@@ -57,10 +57,11 @@ pub fn plan(job: &Job, wish: &Wish, probe: ProbeWhen, detail: Detail) -> Result<
         .collect();
     let fits = planned.iter().all(|plan| plan.solved.is_ok());
     let one = match shares.filter(|_| fits) {
-        Some(shares) => one_micro_batch(&shares, &mut judges, wish.accumulation)?,
+        Some(shares) => {
+            one_micro_batch(&shares, &mut judges, (wish.micro_batch, wish.accumulation))?
+        }
         None => None,
     };
-    let one = one.filter(|one| wish.micro_batch.is_none_or(|fixed| fixed == *one));
     let ruling = ruling(&planned);
     let stage = planned[ruling].stage;
     let at = judge_of(&stage);

@@ -102,6 +102,8 @@ pub struct Settings {
     pub headroom: Option<Headroom>,
     /// The setup at micro-batch 1 and accumulation 1.
     pub setup: Setup,
+    /// Whether its precision is the GPU's default: on another GPU it may be another.
+    pub precision_by_default: bool,
     /// What is trained.
     pub tuning: Tuning,
     /// Where the versions come from.
@@ -247,6 +249,7 @@ impl Settings {
             world_size: args.world_size,
             headroom: args.headroom,
             setup,
+            precision_by_default: args.precision.is_none(),
             tuning: Tuning { lora, frozen: args.freeze.clone(), quantized },
             versions,
             assumptions: assumed.lines,

@@ -197,11 +197,8 @@ pub fn with_task(model: ModelConfig, task: Option<TaskArg>) -> Result<ModelConfi
 /// # Errors
 /// Names the flag, its value and what to use instead.
 pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
-    let leave_out = |flag: &str| format!("leave {flag} out");
-    let named = [("--parallel", args.parallel.filter(|v| is_sharded(*v)).map(ParallelArg::name))];
-    if let Some((flag, value)) = named.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
-        let error = refused(flag, value, &leave_out(flag));
-        return Err(if *flag == "--parallel" { error.cause(UNSHARDED) } else { error });
+    if let Some(sharded) = args.parallel.filter(|parallel| is_sharded(*parallel)) {
+        return Err(refused("--parallel", sharded.name()).cause(UNSHARDED));
     }
     let counted = [
         ("--tensor-parallel", args.tensor_parallel.filter(|n| *n > 1)),
@@ -209,7 +206,7 @@ pub fn refuse_unmodelled(args: &SetupArgs) -> Result<(), CliError> {
         ("--context-parallel", args.context_parallel.filter(|n| *n > 1)),
     ];
     match counted.iter().find_map(|(flag, value)| Some((flag, (*value)?))) {
-        Some((flag, n)) => Err(refused(flag, &n.to_string(), &leave_out(flag))),
+        Some((flag, n)) => Err(refused(flag, &n.to_string())),
         None => Ok(()),
     }
 }
@@ -280,6 +277,6 @@ pub fn refuse_lengths_of_audio(args: &SetupArgs) -> Result<(), CliError> {
 const UNSHARDED: &str = "what each device holds of a sharded model is not worked out: an answer without \
                          it would be that of a whole replica";
 
-fn refused(flag: &str, value: &str, instead: &str) -> CliError {
-    CliError::not_yet(format!("{flag} {value}")).hint(instead)
+fn refused(flag: &str, value: &str) -> CliError {
+    CliError::not_yet(format!("{flag} {value}")).hint(format!("leave {flag} out"))
 }

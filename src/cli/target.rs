@@ -40,6 +40,14 @@ pub struct ChosenGpu {
     pub context: Bytes,
 }
 
+impl ChosenGpu {
+    /// Whether another differs in no respect that memory depends on.
+    pub fn is_alike(&self, other: &ChosenGpu) -> bool {
+        (self.arch, self.total, self.usable, self.free, self.context)
+            == (other.arch, other.total, other.usable, other.free, other.context)
+    }
+}
+
 /// Returns the simulated GPUs that `sim:...` names, or `sim:...,sim:...` for several kinds.
 ///
 /// # Errors

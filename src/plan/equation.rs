@@ -1,5 +1,7 @@
 //! The batch equation as each framework solves it, and the numbers that would mend a broken one.
 
+use crate::plan::divisors::divisors;
+
 /// How a framework relates its three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -282,7 +284,7 @@ fn mend(said: Said, whole: Option<u64>, replicas: u64) -> Solved {
     };
     if whole.is_multiple_of(replicas) {
         let samples = whole / replicas;
-        let largest = |most: u64| divisors(samples).filter(|d| *d <= most).max().unwrap_or(1);
+        let largest = |most: u64| divisors(samples).into_iter().rfind(|d| *d <= most).unwrap_or(1);
         let micro_batch = match (micro, steps) {
             (Some(micro), _) => largest(micro),
             (None, Some(steps)) => largest((samples / steps).max(1)),
@@ -298,11 +300,6 @@ fn mend(said: Said, whole: Option<u64>, replicas: u64) -> Solved {
     let once = product_of(micro_batch, 1, replicas);
     let accumulation = (whole.saturating_add(once / 2) / once).max(1);
     Solved { micro_batch, accumulation, effective: once.saturating_mul(accumulation) }
-}
-
-fn divisors(number: u64) -> impl Iterator<Item = u64> {
-    let low = (1..).take_while(move |d: &u64| d.saturating_mul(*d) <= number);
-    low.filter(move |d| number.is_multiple_of(*d)).flat_map(move |d| [d, number / d])
 }
 
 /// Lists what differs between what is said and what goes together. What a framework works out by

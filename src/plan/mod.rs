@@ -3,6 +3,7 @@
 
 pub mod advise;
 pub mod capacity;
+pub mod divisors;
 pub mod equation;
 pub mod finding;
 pub mod learning_rate;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::divisors::divisors;
 use crate::plan::solver::{Solution, Unsolvable};
 use crate::plan::together::Fits;
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
@@ -121,7 +122,7 @@ pub struct Scheduled {
     pub stages: Vec<StagePlan>,
     /// The stage that the plan as a whole is for: the worst.
     pub ruling: usize,
-    /// The largest micro-batch that does every stage exactly.
+    /// The largest micro-batch that does every stage exactly, or the one that the user fixed, if it does.
     pub one: Option<MicroBatch>,
 }
 
@@ -136,44 +137,36 @@ impl Scheduled {
 }
 
 /// Returns the largest micro-batch that does every stage exactly, each given as samples of a
-/// replica and the number of its judge; `fixed` are the micro-steps, where the user fixes them.
+/// replica and the number of its judge; of `fixed`, where the user fixes micro-batch or micro-steps.
 ///
 /// # Errors
 /// Those of the judges.
 pub fn one_micro_batch<F: Fits>(
     stages: &[(u64, usize)],
     judges: &mut [F],
-    fixed: Option<AccumulationSteps>,
+    fixed: (Option<MicroBatch>, Option<AccumulationSteps>),
 ) -> Result<Option<MicroBatch>, F::Error> {
+    let (fixed_size, fixed_steps) = fixed;
     let common = stages.iter().fold(0, |common, (samples, _)| divisor(common, *samples));
-    let mut sizes: Vec<u64> = (1..)
-        .take_while(|size| size * size <= common)
-        .filter(|size| common.is_multiple_of(*size))
-        .flat_map(|size| [size, common / size])
-        .collect();
-    sizes.sort_unstable_by(|a, b| b.cmp(a));
-    for size in sizes {
+    let sizes = divisors(common).into_iter().rev().filter_map(MicroBatch::new);
+    for size in sizes.filter(|size| fixed_size.is_none_or(|fixed| fixed == *size)) {
         let mut does_all = true;
         for (samples, judge) in stages {
-            let steps = AccumulationSteps::new(samples / size).unwrap_or(AccumulationSteps::ONE);
-            let size = MicroBatch::new(size).unwrap_or(MicroBatch::ONE);
+            let steps = samples / size.get();
+            let steps = AccumulationSteps::new(steps).unwrap_or(AccumulationSteps::ONE);
             let judge = &mut judges[*judge];
-            does_all = fixed.is_none_or(|fixed| fixed == steps)
-                && size.get() <= judge.largest(steps.min(two()))?
+            does_all = fixed_steps.is_none_or(|fixed| fixed == steps)
+                && size.get() <= judge.largest(steps.min(AccumulationSteps::TWO))?
                 && judge.runs(size, steps)?;
             if !does_all {
                 break;
             }
         }
         if does_all {
-            return Ok(MicroBatch::new(size));
+            return Ok(Some(size));
         }
     }
     Ok(None)
-}
-
-fn two() -> AccumulationSteps {
-    AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE)
 }
 
 /// Returns the greatest common divisor; of zero and a number, the number.

@@ -1,5 +1,6 @@
 //! Micro-batch and accumulation steps for an effective batch, given what fits.
 
+use crate::plan::divisors::divisors;
 use crate::plan::near;
 use crate::units::{AccumulationSteps, DataParallelSize, EffectiveBatch, MicroBatch};
 
@@ -262,15 +263,11 @@ fn without_target(request: &Request) -> Result<Solution, Unsolvable> {
 
 /// Every pair that multiplies to `samples`, fits and honours what is fixed; fewest steps first.
 fn exact_pairs(request: &Request, samples: u64) -> Vec<Pair> {
-    let mut pairs: Vec<Pair> = (1..)
-        .take_while(|divisor| divisor * divisor <= samples)
-        .filter(|divisor| samples.is_multiple_of(*divisor))
-        .flat_map(|divisor| [(divisor, samples / divisor), (samples / divisor, divisor)])
+    divisors(samples)
+        .into_iter()
+        .map(|accumulation| (samples / accumulation, accumulation))
         .filter(|pair| near::allowed(request, *pair))
-        .collect();
-    pairs.sort_by_key(|(_, accumulation)| *accumulation);
-    pairs.dedup();
-    pairs
+        .collect()
 }
 
 /// When no exact pair is left because a fixed number asks for more than fits: that.

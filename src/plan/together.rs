@@ -87,7 +87,7 @@ pub fn solve_with<F: Fits>(
             }
         }
     }
-    let mut accumulated = fits.largest(two())?;
+    let mut accumulated = fits.largest(AccumulationSteps::TWO)?;
     loop {
         let without = solve(&wish.with(Limits { single: single.unwrap_or(0), accumulated }));
         let solved = if single.is_some() || without.as_ref().is_ok_and(rests_on_accumulation) {
@@ -104,7 +104,8 @@ pub fn solve_with<F: Fits>(
         };
         match &solved {
             Ok(Solution { best, .. })
-                if (best.accumulation > two() || is_far_below(best.micro_batch, limit(best)))
+                if (best.accumulation > AccumulationSteps::TWO
+                    || is_far_below(best.micro_batch, limit(best)))
                     && !fits.runs(best.micro_batch, best.accumulation)? =>
             {
                 let smaller = best.micro_batch.get() - 1;
@@ -125,10 +126,6 @@ fn is_far_below(micro_batch: MicroBatch, largest: u64) -> bool {
 
 /// More samples than any device takes in one micro-step: not worth the question.
 const MANY: u64 = 1 << 20;
-
-fn two() -> AccumulationSteps {
-    AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE)
-}
 
 /// Whether a solution is the same whatever runs in one micro-step.
 fn rests_on_accumulation(solution: &Solution) -> bool {

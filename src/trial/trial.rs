@@ -133,7 +133,7 @@ impl<M: Machine> Trial<M> {
         if whole.get() < 2 || self.machine.peaks() == Peaks::Unknown {
             return Ok(false);
         }
-        let two = two();
+        let two = AccumulationSteps::TWO;
         for _ in 0..2 {
             let Some(search) = self.search(two) else { return Ok(false) };
             match search.next() {
@@ -149,19 +149,16 @@ impl<M: Machine> Trial<M> {
     }
 }
 
-fn two() -> AccumulationSteps {
-    AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE)
-}
-
 impl<M: Machine> Fits for Trial<M> {
     type Error = TrialError<M::Error>;
 
     fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, Self::Error> {
         // An effective batch of one sample a replica has no two micro-steps.
-        if accumulation >= two() && self.samples.is_some_and(|samples| samples < 2) {
+        if accumulation >= AccumulationSteps::TWO && self.samples.is_some_and(|samples| samples < 2)
+        {
             return Ok(0);
         }
-        let steps = accumulation.min(two());
+        let steps = accumulation.min(AccumulationSteps::TWO);
         if steps == AccumulationSteps::ONE {
             self.start_where_two_ended();
         }
@@ -187,14 +184,14 @@ impl<M: Machine> Fits for Trial<M> {
                 !self.cannot_be_whole(micro_batch)? && self.try_at(micro_batch, accumulation)?.ran
             );
         }
-        let point = self.try_at(micro_batch, two())?;
+        let point = self.try_at(micro_batch, AccumulationSteps::TWO)?;
         // Where nothing had to be given back, more micro-steps take no more.
         let tight = self.runs.iter().any(|run| {
             run.sizes.micro_batch == micro_batch
-                && run.sizes.accumulation == two()
+                && run.sizes.accumulation == AccumulationSteps::TWO
                 && run.outcome.was_tight()
         });
-        if accumulation <= two() || !point.ran || !tight {
+        if accumulation <= AccumulationSteps::TWO || !point.ran || !tight {
             return Ok(point.ran);
         }
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(accumulation);

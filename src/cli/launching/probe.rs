@@ -78,7 +78,7 @@ fn all(
 ) -> Result<(Vec<GpuAnswer>, u8), CliError> {
     let probe = |gpu| one(args, job, gpu, accumulation, interrupt);
     // Of simulated ones that differ in number alone one is asked.
-    let first_alike = |gpu: &ChosenGpu| job.gpus.iter().position(|other| alike(gpu, other));
+    let first_alike = |gpu: &ChosenGpu| job.gpus.iter().position(|other| other.is_alike(gpu));
     let asked = |(at, gpu): &(usize, &ChosenGpu)| !gpu.simulated || first_alike(gpu) == Some(*at);
     let results: BTreeMap<usize, _> = std::thread::scope(|scope| {
         let started: Vec<_> = job
@@ -113,18 +113,15 @@ fn accumulation(job: &mut Job) -> Result<AccumulationSteps, CliError> {
     if let Some(steps) = job.settings.accumulation {
         return Ok(steps);
     }
-    let two = AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE);
     let (steps, why) = match job.settings.effective_batch()? {
-        Some(_) => (two, "--accumulation 2: stands for two and more, as the effective batch takes"),
+        Some(_) => (
+            AccumulationSteps::TWO,
+            "--accumulation 2: stands for two and more, as the effective batch takes",
+        ),
         None => (AccumulationSteps::ONE, "--accumulation 1 (default)"),
     };
     job.settings.assumptions.push(why.to_owned());
     Ok(steps)
-}
-
-fn alike(one: &ChosenGpu, other: &ChosenGpu) -> bool {
-    (one.total, one.usable, one.free, one.arch, one.context)
-        == (other.total, other.usable, other.free, other.arch, other.context)
 }
 
 /// Probes one GPU; the code is of a failure, if there was one.

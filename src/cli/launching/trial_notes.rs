@@ -109,16 +109,12 @@ fn is_wsl() -> bool {
 /// The size above the largest, where the line through the peaks alone speaks against it.
 fn by_the_line(found: &Found<'_>) -> Option<String> {
     let best = found.solution?.best.accumulation;
-    let (size, needs) = found.trial.beyond_by_line(best.min(two()))?;
+    let (size, needs) = found.trial.beyond_by_line(best.min(AccumulationSteps::TWO))?;
     let has = found.trial.machine().place.machine.free();
     Some(format!(
         "micro-batch {size} was not run: by the line through the peaks it takes {needs}, and there \
          are {has}"
     ))
-}
-
-fn two() -> AccumulationSteps {
-    AccumulationSteps::new(2).unwrap_or(AccumulationSteps::ONE)
 }
 
 fn into_the_headroom(runs: &[Run]) -> Option<String> {

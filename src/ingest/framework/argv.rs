@@ -30,10 +30,12 @@ pub fn read(words: &[String]) -> Document {
         let dashed = word.strip_prefix("--");
         let name = dashed.unwrap_or(word);
         if let Some((key, value)) = name.split_once('=').filter(|(key, _)| is_key(key)) {
-            let end = span.end;
-            let start = span.end.saturating_sub(value.len()).max(span.start);
-            let key_end = span.start + (word.len() - name.len()) + key.len();
-            let key_at = Span { start: span.start, end: key_end };
+            // A quote stands before the key and behind the value.
+            let quote = usize::from(span.end - span.start != word.len());
+            let (first, end) = (span.start + quote, span.end - quote);
+            let start = end.saturating_sub(value.len()).max(first);
+            let key_end = first + (word.len() - name.len()) + key.len();
+            let key_at = Span { start: first, end: key_end };
             members.push(member(key, key_at, scalar(value), Span { start, end }));
             continue;
         }
@@ -159,5 +161,8 @@ mod tests {
         let document = of("run.py --a 12 --b=34 c=5");
         let slices: Vec<&str> = document.entries.iter().map(|e| document.slice(e.at)).collect();
         assert_eq!(slices, ["12", "34", "5"]);
+        let quoted = read(&["--schedule=0:16 2B:32".to_owned()]);
+        assert_eq!(quoted.slice(quoted.entries[0].at), "0:16 2B:32");
+        assert_eq!(quoted.slice(quoted.entries[0].key_at), "--schedule");
     }
 }

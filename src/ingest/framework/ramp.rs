@@ -6,7 +6,7 @@ use crate::ingest::framework::document::{Document, Entry, Scalar, Span};
 use crate::ingest::framework::edit::Edit;
 use crate::plan::equation::Solved;
 use crate::plan::finding::{Finding, Level, Verdict};
-use crate::plan::schedule::RampUp;
+use crate::plan::schedule::{NoRamp, RampUp};
 
 /// How the batch changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,29 +31,24 @@ pub fn claims(claims: &mut Claims, document: &Document) {
         claims.warnings.push(said(entry, fate));
     }
     let Some(entry) = document.get("step_batch_size_schedule") else { return };
-    let value = match claims.whole {
-        Some(_) => Ramp::Wrong("Megatron refuses it beside global_batch_size".to_owned()),
-        None => steps(entry),
+    let stages = match claims.whole {
+        Some(_) => Err("Megatron refuses it beside global_batch_size".to_owned()),
+        None => steps(document, entry),
     };
-    if let Ramp::Steps(stages) = &value
-        && let Some((_, batch)) = stages.last()
+    if let Ok(stages) = &stages
+        && let Some(Step { batch, at, .. }) = stages.last()
     {
         claims.whole = Some(Claim {
             value: i64::try_from(*batch).map_or(Amount::Number(i64::MAX), Amount::Number),
             key: entry.path.clone(),
-            at: last_number(document, entry.at),
+            at: *at,
         });
     }
+    let value = match stages {
+        Ok(stages) => Ramp::Steps(stages.iter().map(|step| (step.from, step.batch)).collect()),
+        Err(wrong) => Ramp::Wrong(wrong),
+    };
     claims.ramp = Some(Claim { value, key: entry.path.clone(), at: entry.at });
-}
-
-/// The place of the last batch of a schedule.
-fn last_number(document: &Document, at: Span) -> Span {
-    let text = document.slice(at);
-    let Some(colon) = text.rfind(':') else { return at };
-    let rest = &text[colon + 1..];
-    let digits = rest.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).len();
-    Span { start: at.start + colon + 1, end: at.start + colon + 1 + digits }
 }
 
 fn words(entry: &Entry) -> String {
@@ -75,25 +70,44 @@ fn linear(entry: &Entry) -> Ramp {
     }
 }
 
-fn steps(entry: &Entry) -> Ramp {
-    let words = words(entry).replace(',', " ");
+/// A stage of a schedule by steps.
+struct Step {
+    /// The token that it begins with.
+    from: u64,
+    /// Its samples.
+    batch: u64,
+    /// Where these stand.
+    at: Span,
+}
+
+/// Reads a schedule by steps: the first stage first, however they are written. What is wrong with it
+/// is said in words.
+fn steps(document: &Document, entry: &Entry) -> Result<Vec<Step>, String> {
+    let text = words(entry);
+    let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+    let written = document.slice(entry.at);
+    let mut behind = 0;
     let mut stages = Vec::new();
-    for word in words.split_whitespace() {
-        let pair = word.split_once(':').and_then(|(tokens, batch)| {
-            Some((with_suffix(tokens)?, with_suffix(batch).filter(|batch| *batch > 0)?))
+    for word in words {
+        let stage = word.split_once(':').and_then(|(from, batch)| {
+            let samples = with_suffix(batch).filter(|samples| *samples > 0)?;
+            Some((with_suffix(from)?, samples, batch.len()))
         });
-        let Some(pair) = pair else {
-            return Ramp::Wrong(format!("`{word}` is no TOKENS:BATCH"));
-        };
-        stages.push(pair);
+        let (from, batch, digits) = stage.ok_or_else(|| format!("`{word}` is no TOKENS:BATCH"))?;
+        // Quotes, escapes and line breaks stand between the words.
+        let found = written[behind..].find(word);
+        let found = found.ok_or_else(|| format!("`{word}` is not written out"))?;
+        behind += found + word.len();
+        let end = entry.at.start + behind;
+        stages.push(Step { from, batch, at: Span { start: end - digits, end } });
     }
-    stages.sort_by_key(|(tokens, _)| *tokens);
-    if stages.first().is_none_or(|(tokens, _)| *tokens != 0) {
-        return Ramp::Wrong("its first stage must begin at 0".to_owned());
+    stages.sort_by_key(|step| step.from);
+    if stages.first().is_none_or(|step| step.from != 0) {
+        return Err("its first stage must begin at 0".to_owned());
     }
-    match stages.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        Some(pair) => Ramp::Wrong(format!("two stages begin at {}", pair[0].0)),
-        None => Ramp::Steps(stages),
+    match stages.windows(2).find(|pair| pair[0].from == pair[1].from) {
+        Some(pair) => Err(format!("two stages begin at {}", pair[0].from)),
+        None => Ok(stages),
     }
 }
 
@@ -120,7 +134,11 @@ pub fn judge(
     let (verdict, message, mended) = match &claim.value {
         Ramp::Wrong(what) => (Verdict::Invalid, what.clone(), None),
         Ramp::Linear(ramp) => match ramp.stages(solved.effective) {
-            Err(error) => {
+            // Limits of oomph's own, not of Megatron's.
+            Err(error @ (NoRamp::TooShort { .. } | NoRamp::TooLong { .. })) => {
+                (Verdict::Caution, format!("its stages are not checked: {error}"), None)
+            }
+            Err(error @ (NoRamp::StartsTooHigh { .. } | NoRamp::MissesTheTarget { .. })) => {
                 let whole = claims.whole.is_some();
                 let cure = if whole { "" } else { ", and no global_batch_size is said" };
                 (Verdict::Equation, format!("Megatron stops: {error}{cure}"), None)
@@ -141,7 +159,7 @@ pub fn judge(
     }
     let finding = Finding {
         verdict,
-        level: Level::Error,
+        level: if verdict == Verdict::Caution { Level::Warning } else { Level::Error },
         place: Some(document.place(claim.at)),
         key: Some(claim.key.clone()),
         value: Some(document.slice(claim.at).to_owned()),

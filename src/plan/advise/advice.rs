@@ -63,7 +63,7 @@ pub struct Smallest {
 pub struct CardRow {
     /// The card.
     pub card: Card,
-    /// The precision there: float16 in place of bfloat16 where the card has none.
+    /// The precision there: the card's default, where none is asked for.
     pub precision: Precision,
     /// Whether it is modelled, and all that it needs is there.
     pub runs: bool,

@@ -1,4 +1,4 @@
-//! All setups that could be had in place of one: a choice on each of nine axes.
+//! All setups that could be had in place of one: a choice on each of several axes.
 //!
 //! Choices of an axis are ordered by how mild they are, where one is milder than another; the first
 //! is what is asked for, and milder than all.
@@ -178,10 +178,7 @@ impl Lattice {
         };
         let mut point = [0; AXES];
         for (axis, choices) in self.axes.iter().enumerate().filter(|(axis, _)| *axis != OPTIMIZER) {
-            // The package flash-attn saves nothing beside sdpa.
-            let flash = [Change::Attention(Attention::Flash)];
-            let farther = (1..choices.len()).rev().filter(|&at| choices[at].changes != flash);
-            let mut farther = farther.map(|choice| with(&point, axis, choice));
+            let mut farther = (1..choices.len()).rev().map(|choice| with(&point, axis, choice));
             point = farther.find(|point| !is_refused(point)).unwrap_or(point);
         }
         (0..self.axes[OPTIMIZER].len()).map(|choice| with(&point, OPTIMIZER, choice)).collect()
@@ -426,6 +423,18 @@ mod tests {
             .filter(|&(size, _)| size < 6)
             .collect();
         assert_eq!(sizes, [(3, 2), (1, 6)]);
+    }
+
+    #[test]
+    fn flash_is_as_far_as_attention_goes_where_it_is_among_the_choices() {
+        let attention = |lattice: &Lattice| {
+            let farthest = lattice.farthest(|_| false);
+            lattice.way(&farthest[0]).setup.attention
+        };
+        let lattice = lattice(|_| ());
+        assert_eq!(attention(&lattice), Attention::Flash);
+        let without = lattice.without_last(&Change::Attention(Attention::Flash));
+        assert_eq!(attention(&without), Attention::Sdpa);
     }
 
     #[test]
