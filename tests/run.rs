@@ -310,15 +310,19 @@ fn kill_one(user: &User, number: u64) {
     // From before the guard is there to when all ranks sleep.
     std::thread::sleep(Duration::from_micros(number * 7919 % 40_000));
     let victims = running(&mark);
-    let victim = match number % 3 {
+    // In order of their start: oomph, its guard, the command, its ranks.
+    let guard = *victims.get(1).unwrap_or(&oomph.id());
+    let victim = match number % 4 {
         0 => oomph.id(),
-        // In order of their start: oomph, its guard, the command, its ranks.
-        1 => *victims.get(1).unwrap_or(&oomph.id()),
-        _ => *victims.get(number as usize / 3 % victims.len().max(1)).unwrap_or(&oomph.id()),
+        1 | 2 => guard,
+        _ => *victims.get(number as usize / 4 % victims.len().max(1)).unwrap_or(&oomph.id()),
     };
     send(victim, Signal::KILL);
-    // Without its guard oomph ends everything by itself, if it is let: nobody else could.
-    if victim != oomph.id() && victims.get(1) != Some(&victim) {
+    if number % 4 == 2 {
+        send(oomph.id(), Signal::KILL);
+    }
+    // Without its guard oomph ends everything by itself.
+    if victim != oomph.id() && guard != victim {
         // One rank's end is not the command's: it has to be told as well.
         std::thread::sleep(Duration::from_millis(20));
         send(oomph.id(), Signal::KILL);

@@ -1,10 +1,11 @@
 //! The folder of one run: scenario, shared state, notes, and what its Python processes report.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::trial::lifeline;
 use crate::trial::private::{self, Held};
 
 /// The first part of the names of these folders.
@@ -14,6 +15,8 @@ const PREFIX: &str = "run";
 #[derive(Debug)]
 pub struct RunFolder {
     held: Held,
+    /// Not on every file system.
+    _lifeline: Option<File>,
 }
 
 impl RunFolder {
@@ -25,7 +28,9 @@ impl RunFolder {
         let base = private::temporary();
         private::prepare(&base)?;
         private::sweep(&base, PREFIX);
-        let folder = RunFolder { held: private::fresh(&base, PREFIX)? };
+        let held = private::fresh(&base, PREFIX)?;
+        let _lifeline = lifeline::make(&scenario_in(&held.path)).ok();
+        let folder = RunFolder { held, _lifeline };
         fs::DirBuilder::new().mode(0o700).create(folder.reports())?;
         fs::write(folder.scenario(), scenario)?;
         Ok(folder)
@@ -38,13 +43,18 @@ impl RunFolder {
 
     /// Returns the scenario file.
     pub fn scenario(&self) -> PathBuf {
-        self.held.path.join("scenario")
+        scenario_in(&self.held.path)
     }
 
     /// Returns the folder in which Python processes leave their reports.
     pub fn reports(&self) -> PathBuf {
         self.held.path.join("reports")
     }
+}
+
+/// Returns the scenario file of a run's folder.
+pub fn scenario_in(folder: &Path) -> PathBuf {
+    folder.join("scenario")
 }
 
 impl Drop for RunFolder {

@@ -20,7 +20,8 @@ use rustix::process::{Pid, Signal, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::trial::{private, tree};
+use crate::trial::folder::scenario_in;
+use crate::trial::{lifeline, private, tree};
 
 /// The hidden first argument that makes this program a command's guard.
 pub const ARGUMENT: &str = "__run-guard";
@@ -83,7 +84,7 @@ pub fn main(arguments: &[OsString]) -> u8 {
     {
         return 1;
     }
-    let held = private::hold(&task.folder);
+    let held = (private::hold(&task.folder), lifeline::hold(&scenario_in(&task.folder)));
     let (events, inbox) = channel();
     if watch(reading, events).is_err() {
         return 1;

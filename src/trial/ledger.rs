@@ -7,6 +7,7 @@ use crate::trial::outcome::{ProcessPeak, Refused};
 use crate::trial::reports::{Device, Report};
 use crate::units::Bytes;
 
+pub(super) use machine::lifeline_path;
 use machine::notes::{self, Kind, Note};
 
 #[path = "../../virtual-gpu/src/machine/mod.rs"]

@@ -12,6 +12,7 @@ pub mod judge;
 pub mod kept;
 pub mod launch;
 mod ledger;
+mod lifeline;
 mod line;
 pub mod machine;
 pub mod messages;

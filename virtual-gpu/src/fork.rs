@@ -10,10 +10,11 @@ use std::sync::Once;
 use crate::{call, image, nccl, note, runtime};
 
 unsafe extern "C" {
-    fn pthread_atfork(
-        prepare: extern "C" fn(),
-        parent: extern "C" fn(),
-        child: extern "C" fn(),
+    /// Registers what the forking thread does before a fork, and after it in both processes.
+    pub fn pthread_atfork(
+        prepare: Option<extern "C" fn()>,
+        parent: Option<extern "C" fn()>,
+        child: Option<extern "C" fn()>,
     ) -> i32;
 }
 
@@ -31,7 +32,7 @@ pub fn stay_whole() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the functions live as long as the process: the library is never unloaded.
-        unsafe { pthread_atfork(before, after, after_in_child) };
+        unsafe { pthread_atfork(Some(before), Some(after), Some(after_in_child)) };
     });
 }
 

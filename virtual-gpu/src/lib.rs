@@ -14,6 +14,7 @@ mod exports;
 mod fork;
 mod image;
 mod libraries;
+mod lifeline;
 #[allow(dead_code, unused_imports, reason = "its readers' half is for oomph and the tests")]
 mod machine;
 mod mapped;

@@ -1,8 +1,10 @@
 //! What happens when the library is loaded, before the program starts.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::path::Path;
 
 use crate::call::SCENARIO;
+use crate::lifeline;
 
 unsafe extern "C" {
     fn setenv(name: *const c_char, value: *const c_char, overwrite: c_int) -> c_int;
@@ -12,7 +14,8 @@ unsafe extern "C" {
 const OLDER_CUDNN: &CStr = c"TORCH_CUDNN_V8_API_DISABLED";
 
 extern "C" fn start() {
-    if std::env::var_os(SCENARIO).is_some_and(|path| !path.is_empty()) {
+    if let Some(path) = std::env::var_os(SCENARIO).filter(|path| !path.is_empty()) {
+        lifeline::take(Path::new(&path));
         // SAFETY: the loader runs this before there is a second thread; the program's own choice
         // stays.
         unsafe { setenv(OLDER_CUDNN.as_ptr(), c"1".as_ptr(), 0) };

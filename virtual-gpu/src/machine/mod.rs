@@ -66,6 +66,13 @@ pub fn state_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Returns where the FIFO is that the run's keepers hold open as long as they live.
+pub fn lifeline_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lifeline");
+    PathBuf::from(name)
+}
+
 /// The machine while this process alone may change it.
 ///
 /// Every change is one aligned 64-bit store that leaves a valid state, so a process that is killed
