@@ -41,7 +41,9 @@ fn random(mut seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-/// A law of memory in MiB: as the program's words, and as the brute force has it.
+/// A law of memory in MiB: as the program's words, and as the brute force has it. Up to 64 samples fit
+/// beside the base; what lies off their line is of the size that PyTorch's segments and kernels'
+/// scratch have. (Search alone has harder ones, and more of them: src/trial/search/tests.rs.)
 struct Law {
     total: u64,
     base: u64,
@@ -58,8 +60,7 @@ impl Law {
         let mut random = random(seed);
         let total = [16, 24, 40, 48, 80][random(5) as usize] * 1024;
         let base = total * (2 + random(58)) / 100;
-        let sample = 100 << random(5);
-        let sample = sample + random(sample);
+        let sample = (total - 400 - base) * 100 / (50 + random(6_400));
         let granule = if seed % 4 == 1 { [4, 20, 32][random(3) as usize] } else { 2 };
         let jump = (2 + random(28), if seed % 4 == 2 { random(100) } else { 0 });
         let moment = if seed % 4 == 3 { 2 + random(30) } else { 0 };
@@ -85,7 +86,7 @@ impl Law {
 }
 
 #[test]
-fn a_hundred_random_laws_end_where_brute_force_does() {
+fn a_hundred_random_laws_end_where_brute_force_does_in_four_runs_at_most() {
     let (next, counts) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     program();
     std::thread::scope(|scope| {
@@ -118,8 +119,7 @@ fn a_hundred_random_laws_end_where_brute_force_does() {
     let mut counts = counts.into_inner().unwrap();
     counts.sort_unstable();
     println!("runs a trial: {counts:?}");
-    let within_four = counts.iter().filter(|count| **count <= 4).count();
-    assert!(within_four >= 92 && counts[99] <= 6, "{within_four} within four: {counts:?}");
+    assert!(counts.len() == 100 && counts[99] <= 4, "{counts:?}");
 }
 
 /// A law that several tests use: 20 samples of 1 GiB beside 3 GiB and a context, on 24 GiB.
@@ -168,12 +168,12 @@ fn the_answer_says_that_it_was_tried_on_the_gpu_and_how_peaks_are_known() {
 #[test]
 fn what_runs_into_the_headroom_does_not_count_and_is_named() {
     let (machine, user) = (card(""), User::new());
-    let words = format!("base=2000 sample=5000 {}", read(&machine));
+    let words = format!("base=2000 sample=4100 {}", read(&machine));
     let (_, answer) = answer(&machine, &user, "--headroom 10%", &words);
-    assert_eq!(answer["largest_micro_batch"], 3, "{answer:#}");
-    let ran = answer["runs"].as_array().unwrap().iter().find(|run| run["micro_batch"] == 4);
+    assert_eq!(answer["largest_micro_batch"], 4, "{answer:#}");
+    let ran = answer["runs"].as_array().unwrap().iter().find(|run| run["micro_batch"] == 5);
     assert_eq!(ran.unwrap()["verdict"], "ran");
-    assert!(notes(&answer).contains("micro-batch 4 ran too, with less than the headroom left"));
+    assert!(notes(&answer).contains("micro-batch 5 ran too, with less than the headroom left"));
     let text = said(&trial(&machine, &user, "--headroom 10%", &words).output().unwrap());
     assert!(text.contains("ran, into the headroom"), "{text}");
 }
@@ -310,7 +310,8 @@ fn named_gpus_are_what_the_command_sees_and_idle_ones_are_told() {
     assert!(notes(&all).contains("the command left GPU 1 alone"), "{all:#}");
     let (_, ranks) = answer(&machine, &user, "--effective-batch 64", &format!("{words} ranks=2"));
     assert_eq!(ranks["largest_micro_batch"], 4, "{ranks:#}");
-    assert_eq!(ranks["runs"][0]["processes"].as_array().unwrap().len(), 2);
+    let ran = ranks["runs"].as_array().unwrap().iter().find(|run| run["verdict"] == "ran");
+    assert_eq!(ran.unwrap()["processes"].as_array().unwrap().len(), 2);
     assert!(!notes(&ranks).contains("alone"), "{ranks:#}");
 }
 
@@ -328,7 +329,7 @@ fn kept_runs_are_used_again_where_they_still_say_the_same() {
     std::fs::remove_file(machine.path().with_extension("state")).unwrap();
     let (_, third) = answer(&machine, &user, "--shared --keep kept", &words);
     assert_eq!(third["largest_micro_batch"], 11, "{third:#}");
-    assert!(third["reused_runs"].as_u64() >= Some(2), "{third:#}");
+    assert!(third["reused_runs"].as_u64() >= Some(1), "{third:#}");
 }
 
 #[test]

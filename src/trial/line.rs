@@ -3,6 +3,8 @@
 /// A line, and how far the points lie off it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
+    /// How many points it was fitted to.
+    pub points: usize,
     /// Bytes that one more sample takes.
     pub slope: f64,
     /// The largest distance of a point from it, in bytes.
@@ -30,6 +32,7 @@ pub fn fit(points: &[(f64, f64)]) -> Option<Line> {
     let off = |point: &(f64, f64)| (point.1 - y - slope * (point.0 - x)).abs();
     let sizes = || points.iter().map(|point| point.0);
     Some(Line {
+        points: points.len(),
         slope,
         residual: points.iter().map(off).fold(0.0, f64::max),
         first: sizes().fold(f64::INFINITY, f64::min),

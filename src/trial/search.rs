@@ -6,16 +6,19 @@
 //! It often begins flat, as an optimizer's step may take more than a few samples do: the line counts
 //! from where it rises.
 //!
-//! Peaks that were sampled lie near a line, not on it: the search then aims a little low, and where
-//! the line alone is clear about one sample more, that is not run. Without peaks it doubles, then
-//! bisects.
+//! Peaks that were sampled lie near a line, not on it: the search then begins where two runs make a
+//! line that is good far out, lands short where it is not, and where the line alone is clear about one
+//! sample more, that is not run. Without peaks it doubles, then bisects.
 
 use crate::trial::line::{Line, fit};
 use crate::units::{Bytes, MicroBatch};
 
-/// The second size: far enough from 1 that an error of a peak turns the line little, and low enough
-/// that two more runs settle it where it does not fit.
+/// The second size, and the first where peaks are sampled: far enough from 1 that an error of a peak
+/// turns the line little, and low enough that three more runs settle it where it does not fit.
 const LEAP: u64 = 5;
+/// The part of a sample by which a line from 1 to the first size may be off at the second one, where
+/// that turns out not to fit.
+const PINNED: f64 = 1.0 / 16.0;
 /// How many times as large the next size is where all so far took the same. This and what follows
 /// served well on laws like those of the tests below: what goes wrong costs a run, not the answer.
 const FLAT: u64 = 3;
@@ -23,12 +26,9 @@ const FLAT: u64 = 3;
 const BENT: f64 = 1.25;
 /// The part of the larger size by which two are apart whose peaks make a line.
 const APART: f64 = 0.25;
-/// How far off a line a peak is taken to be: by granules of memory, or by what a look at it missed.
+/// How far off a line a peak is taken to be, in bytes: by granules of memory, or by what a look at it
+/// missed.
 const NOISE: f64 = (16 << 20) as f64;
-/// The part of a leap beyond all known sizes that is held back, as memory may bend upwards.
-const BEND: f64 = 0.01;
-/// The part of a sample by which the line must at least be above the capacity to speak for a run.
-const CLEAR: f64 = 0.06;
 
 /// How well the peak of a run is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,9 @@ impl Search {
         if settled || self.beyond_by_line().is_some() {
             return Next::Done(runs);
         }
+        if self.lacks_a_line(runs, refused) {
+            return Next::Run(MicroBatch::ONE);
+        }
         let aim = match self.peaks {
             Peaks::Exact => self.aim(runs, refused),
             Peaks::Sampled => self.aim_low(runs, refused),
@@ -135,8 +138,7 @@ impl Search {
         }
         let (line, peak) = (self.line()?, self.at(runs)?.peak?);
         let next = peak.get() as f64 + line.slope;
-        let doubt = NOISE.max(2.0 * line.residual).max(CLEAR * line.slope);
-        (line.slope > 0.0 && next - doubt > self.capacity.get() as f64)
+        (line.slope > 0.0 && next - doubt(&line) > self.capacity.get() as f64)
             .then(|| Bytes::new(next as u64))
     }
 
@@ -149,8 +151,7 @@ impl Search {
         if slope <= 0.0 {
             return past_the_flat(runs, sure, refused);
         }
-        let left = self.capacity.saturating_sub(peak).get() as f64;
-        let promised = runs.saturating_add(((left / slope) as u64).max(1));
+        let promised = runs.saturating_add(((self.left(peak) / slope) as u64).max(1));
         let promised = self.unless_bent(promised, runs, sure);
         if promised < refused && (self.refusals() < 2 || self.points.len().is_multiple_of(2)) {
             return promised;
@@ -168,27 +169,63 @@ impl Search {
     /// As `aim`, for sampled peaks: a leap lands short of what the line promises by as
     /// much as the line may be off there, so that it runs and tells its own peak.
     fn aim_low(&self, runs: u64, refused: u64) -> u64 {
-        let Some(last) = self.at(runs).filter(|_| runs > 0) else { return 1 };
+        let Some(last) = self.at(runs).filter(|_| runs > 0) else {
+            return if refused == u64::MAX { LEAP } else { 1 };
+        };
         let Some(peak) = last.peak else { return halfway(runs, refused) };
         let sure = self.sure(runs, peak);
-        let Some(line) = self.line() else { return second(runs, sure, refused) };
+        let Some(line) = self.line() else {
+            return match refused {
+                u64::MAX => self.reach(runs, peak).max(sure).max(LEAP),
+                _ if runs > 1 => sure,
+                _ => between(runs, sure, refused),
+            };
+        };
         if line.slope <= 0.0 {
             return past_the_flat(runs, sure, refused);
         }
         let known = (line.last - line.first).max(1.0);
-        let mut more = self.capacity.saturating_sub(peak).get() as f64 / line.slope;
-        let off = more * (BEND + NOISE.max(2.0 * line.residual) / known / line.slope);
-        if runs as f64 + more > line.last + known && off > 0.5 {
+        let mut more = self.left(peak) / line.slope;
+        let off = more * doubt(&line) / known / line.slope;
+        if runs as f64 + more > line.last + known && off > 1.0 {
             more = (more - off).max(more / 2.0);
         }
         let promised = self.unless_bent(runs.saturating_add((more as u64).max(1)), runs, sure);
-        match refused.saturating_sub(runs) {
-            _ if promised < refused => promised,
+        if promised < refused {
+            return promised;
+        }
+        // How often the line was off already: by a little, or it is wrong.
+        let broken = self.points.iter().filter(|point| !point.ran && point.micro_batch <= promised);
+        let (broken, room) = (broken.count() as f64, refused - runs);
+        match room {
             0..=3 => refused - 1,
-            // The line was off by a little, once.
-            room if self.refusals() == 1 && off < room as f64 / 2.0 => refused - 1 - off as u64,
+            _ if broken <= 2.0 && off * broken < room as f64 / 2.0 => {
+                refused - 1 - (off * (2.0 * broken - 1.0)) as u64
+            }
             _ => halfway(runs, refused),
         }
+    }
+
+    /// Returns the bytes between a peak and the capacity.
+    fn left(&self, peak: Bytes) -> f64 {
+        self.capacity.saturating_sub(peak).get() as f64
+    }
+
+    /// Returns how far the second size may go beyond the first: should it not fit, a sample takes so
+    /// much that the line from 1 to the first is still good there.
+    fn reach(&self, runs: u64, peak: Bytes) -> u64 {
+        (self.left(peak) * runs.saturating_sub(1) as f64 * PINNED / NOISE).sqrt() as u64
+    }
+
+    /// Whether sampled peaks make no line yet, and 1 gives a longer one than what is sure to run.
+    fn lacks_a_line(&self, runs: u64, refused: u64) -> bool {
+        let Some(peak) = self.at(runs).and_then(|point| point.peak) else { return false };
+        let sure = self.sure(runs, peak);
+        self.peaks == Peaks::Sampled
+            && runs > 1
+            && refused < u64::MAX
+            && self.line().is_none()
+            && (sure >= refused || sure - runs < runs - 1)
     }
 
     /// Returns a size that runs unless a sample takes more than the ones before it on average: were
@@ -253,6 +290,12 @@ impl Search {
         let a = if self.bent() || far(&next) { next } else { ran.find(far).unwrap_or(next) };
         Some([a, b])
     }
+}
+
+/// Returns how far off a line a peak may be, in bytes. Of three on a line, one may lie there by chance.
+fn doubt(line: &Line) -> f64 {
+    let least = if line.points > 3 { NOISE / 2.0 } else { NOISE };
+    least.max(2.0 * line.residual)
 }
 
 /// Returns the second size.
