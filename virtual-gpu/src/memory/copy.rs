@@ -134,7 +134,7 @@ pub unsafe fn poke(address: u64, from: &[u8], known: bool) {
     }
 }
 
-/// Keeps what ranks have answered together.
+/// Keeps what ranks have answered together, after it was written as not known ([`poke`]).
 pub fn keep_answer(address: u64, answer: bool) {
     if arena::holds(address) {
         shadow::answer(address, Some(answer));

@@ -56,14 +56,11 @@ pub fn forget(address: u64, bytes: u64) {
     });
 }
 
-/// Says what a kernel answers by the byte at the start of a block, or that it answers nothing. With
-/// no answer, what is known of values there stays.
+/// Says what a kernel answers by the byte at the start of a block, or that it answers nothing, after
+/// what the host wrote there was forgotten.
 pub fn answer(address: u64, answer: Option<bool>) {
     if !starts_block(address) {
         return;
-    }
-    if answer.is_some() {
-        forget(address, 1);
     }
     let number = answer.map_or(0, |answer| 1 + u8::from(answer));
     each_block(address, 1, |block, _| {
