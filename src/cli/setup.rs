@@ -79,7 +79,7 @@ setup_args! {
     #[arg(long, value_name = "GLOB")]
     freeze: Frozen,
     /// Recompute activations in backward: none, full (each layer), attention (each layer's attention
-    /// module) or every=N (the N-th layer, the 2N-th, ...) [default: none]
+    /// module) or every=N (the first layer and every N-th after it) [default: none]
     #[arg(long, value_name = "WHAT")]
     checkpointing: CheckpointingArg,
     /// Compute attention this way; flash is the package flash-attn [default: sdpa]

@@ -132,7 +132,7 @@ pub enum CheckpointingArg {
     Full,
     /// Recompute attention alone.
     Attention,
-    /// Recompute every n-th layer.
+    /// Recompute the first layer and every n-th after it.
     Every(u64),
 }
 

@@ -126,9 +126,10 @@ pub enum Checkpointing {
     Full,
     /// The attention module of each layer keeps its input only.
     Attention,
-    /// The n-th layer, the 2n-th and so on keep their inputs only.
+    /// The first layer and every n-th after it keep their inputs only.
     ///
-    /// Source: torchtitan `activation_checkpoint.py` counts so (`_count % ac_freq == 0`, from one).
+    /// Source: `every_n_layers` of transformers 5.23 (`layer_index % every_n_layers == 0`, from
+    /// none). torchtitan up to 0.2.2 counted from one, and has no such switch since.
     Every(u64),
 }
 
@@ -143,7 +144,7 @@ impl Checkpointing {
         match (self, region) {
             (Checkpointing::Full, Region::Layer(_) | Region::Stage)
             | (Checkpointing::Attention, Region::Attention) => true,
-            (Checkpointing::Every(n), Region::Layer(number)) => (number + 1).is_multiple_of(n),
+            (Checkpointing::Every(n), Region::Layer(number)) => number.is_multiple_of(n),
             _ => false,
         }
     }

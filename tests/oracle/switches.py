@@ -1,8 +1,8 @@
 """What the oracle's cases say besides: switches of our own, added to the oracle that is handed in.
 
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
-`checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the N-th
-layer, the 2N-th and so on, as transformers checkpoints them all). Adapters on a classifier of samples are made with
+`checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the first layer
+and every N-th after it: transformers' `every_n_layers`, set by hand where it is older than 5.23). Adapters on a classifier of samples are made with
 `task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`; labels of a regression or of several labels
 are float32. DeBERTa's
 classifier of samples asks which labels are none below zero: all are, as on a card. `label_len`: the labels' length where it is
@@ -31,9 +31,13 @@ def add(oracle):
                 parameter.requires_grad_(False)
         how = case["checkpointing"]
         if how.startswith("every="):
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            for i, layer in enumerate(layers(model)):
-                layer.gradient_checkpointing = (i + 1) % int(how[len("every="):]) == 0
+            n = int(how[len("every="):])
+            if hasattr(model, "activation_checkpointing_enable"):
+                model.activation_checkpointing_enable({"use_reentrant": False}, every_n_layers=n)
+            else:
+                model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+                for i, layer in enumerate(layers(model)):
+                    layer.gradient_checkpointing = i % n == 0
         if how == "attention":
             for layer in layers(model):
                 wrap(next(m for _, m in layer.named_children() if "Attention" in type(m).__name__))

@@ -159,6 +159,9 @@ impl Tape<'_> {
         drop(half);
         let product = Dims::new(&[rows, outputs]);
         let wide = self.empty(product, DType::I32);
+        if inputs % 4 != 0 {
+            self.product_in_floats(&bytes, weight);
+        }
         let narrow = self.empty(product, DType::F16);
         let out = self.to(&narrow, x.dtype);
         drop((wide, narrow, bytes, scales));
@@ -171,6 +174,18 @@ impl Tape<'_> {
         }
         let (strides, storage) = (sizes.contiguous_strides(), out.storage.clone());
         TensorData { sizes, strides, dtype: out.dtype, storage, edge, is_view: false }.into()
+    }
+
+    /// `torch.matmul(x.float(), weight.float().t()).to(torch.int32)`
+    ///
+    /// Source: bitsandbytes 0.50.2, `backends/cuda/ops.py`: cuBLASLt has no product of bytes whose
+    /// inner dimension four does not divide.
+    fn product_in_floats(&mut self, x: &Tensor, weight: &Tensor) {
+        let x = self.to(x, DType::F32);
+        let weight = self.to(weight, DType::F32);
+        let product = self.product(&x, &self.transposed(&weight, 0, 1, None));
+        drop((x, weight));
+        drop(self.to(&product, DType::I32));
     }
 
     /// `argwhere((x.abs() >= threshold).any(dim=0))`
