@@ -15,6 +15,8 @@ program then holds the rest. What a seed stands for, `sequence` says, and tests/
 """
 import argparse, json, os, pathlib, subprocess, sys, tempfile
 
+from on_virtual_gpu import install, leave, newest_library
+
 MIB = 1 << 20
 ENDLESS = 4 << 40
 CAPACITIES = 8
@@ -69,12 +71,7 @@ def forked(seed, total, capacity):
     import ctypes, torch
     driver = ctypes.CDLL(None)
     empty = lambda size: torch.empty(size, dtype=torch.uint8, device="cuda")
-    driver.nullcuda_set_total(ctypes.c_uint64(total))
-    torch.cuda.init()
-    beside, taken = total - capacity, ctypes.c_uint64()
-    if beside:
-        torch.cuda.mem_get_info()  # makes the context
-        assert driver.cuMemAlloc_v2(ctypes.byref(taken), ctypes.c_size_t(beside)) == 0
+    leave(driver, total, capacity)
     live, verdict = [], "ran"
     try:
         for step in sequence(seed):
@@ -108,7 +105,6 @@ def main():
     a.add_argument("--mode", default="expandable"), a.add_argument("--library", type=pathlib.Path)
     a.add_argument("--total", type=int, default=0)
     a = a.parse_args()
-    from on_virtual_gpu import install, newest_library
     first, last = map(int, a.seeds.split("-"))
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)

@@ -30,10 +30,10 @@ import ctypes, itertools, json, os, sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(os.path.dirname(HERE), "data", "allocator")
 sys.path.insert(0, os.environ.get("ORACLE", "/work/shared/oracle"))
-if "--expandable" in sys.argv and "OOMPH_VIRTUAL_GPU" not in os.environ:
-    import pathlib, tempfile
-    from on_virtual_gpu import install, newest_library
-    os.environ.update(install(pathlib.Path(tempfile.mkdtemp()), newest_library(), "a100-80gb"), PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
+from on_virtual_gpu import leave, move_here
+
+if "--expandable" in sys.argv:
+    move_here(PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
 import oracle  # restarts this script under LD_PRELOAD
 import torch, transformers
 
@@ -87,10 +87,7 @@ def stats():
 def at_capacity(case, capacity, total=None):
     null = ctypes.CDLL(oracle.SO)
     null.nullcuda_set_bool(case["attention_mask"] != "padded")
-    null.nullcuda_set_total(ctypes.c_uint64(total or capacity))
-    if total and total > capacity:
-        torch.cuda.mem_get_info()  # makes the context
-        assert null.cuMemAlloc_v2(ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(total - capacity)) == 0
+    leave(null, total or capacity, capacity)
     try:
         oracle.train(case, lambda _: None)
         verdict = "ran"

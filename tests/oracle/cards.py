@@ -5,9 +5,9 @@
 
 DIR holds oracle.py. Every card has 4 TiB and the properties of its file in profiles/gpus/. Some 15 minutes on two cores.
 """
-import argparse, json, pathlib, subprocess, sys, tempfile
+import argparse, json, pathlib, subprocess, sys
 
-from on_virtual_gpu import install, newest_library
+from on_virtual_gpu import ask
 
 CASES = ["gpt2-00", "gpt2-05", "bert-base-02", "llama-3.2-1b-01", "llama-3.2-1b-06", "qwen2.5-0.5b-03", "vit-base-02",
          "resnet-50-01", "t5-small-02", "tinyllama-1.1b-01"]
@@ -16,15 +16,8 @@ AGAINST, CARDS = "a100-80gb", {"t4": "T4", "rtx-4090": "RTX 4090", "h100-80gb": 
 
 def peaks(a, cases, gpu):
     """Returns peak allocated and peak reserved in bytes by case, or an error's last line."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        environment = install(folder, a.library or newest_library(), gpu)
-        inputs = folder / "cases.jsonl"
-        inputs.write_text("".join(json.dumps(case | {"min_capacity": False}) + "\n" for case in cases))
-        run = [a.python, str(pathlib.Path(a.oracle).resolve() / "oracle.py"), str(inputs)]
-        got = subprocess.run(run, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=folder)
     rows = {}
-    for row in map(json.loads, got.stdout.splitlines()):
+    for row in map(json.loads, ask(a, cases, gpu, stderr=subprocess.DEVNULL).splitlines()):
         result = row["result"]
         error = result.get("error", "").strip().splitlines()
         rows[row["id"]] = error[-1][:120] if error else (result["peak_allocated"], result["peak_reserved"])
@@ -47,7 +40,7 @@ def main():
     known = {case["id"]: case for case in map(json.loads, open(a.cases))}
     if missing := [name for name in CASES if name not in known]:
         sys.exit(f"not in {a.cases}: {missing}")
-    cases = [{k: v for k, v in known[name].items() if k != "result"} for name in CASES]
+    cases = [known[name] for name in CASES]
     base = peaks(a, cases, AGAINST)
     equal = sum(base[name] == tuple(known[name]["result"][k] for k in ("peak_allocated", "peak_reserved")) for name in CASES)
     others = {card: peaks(a, cases, card) for card in CARDS}

@@ -1,6 +1,6 @@
 """Random cases of the oracle: any built-in architecture at odd sizes, in any setup that its programs allow.
 
-`case(rng, only, torch, transformers)` returns one. Sizes are small (a run takes a second), odd on purpose, and lean to what
+`case(rng, only)` returns one, of the families `only`. Sizes are small (a run takes a second), odd on purpose, and lean to what
 people use: a third of the setups is left at its default, key by key.
 """
 
@@ -214,8 +214,8 @@ def vision(rng, family):
             c.update(hidden_dropout_prob=dropout(rng), attention_probs_dropout_prob=dropout(rng))
     if family == "swin":
         stages, size = rng.choice([1, 2, 3, 4]), rng.choice([8, 16, 24, 32])
-        heads = [rng.choice([1, 2, 3]) * 2 ** i for i in range(stages)]
-        heads = [heads[0] * 2 ** i for i in range(stages)]
+        first = [rng.choice([1, 2, 3]) for _ in range(stages)][0]  # the rows were drawn with as many choices
+        heads = [first * 2 ** i for i in range(stages)]
         c.update(embed_dim=heads[0] * size, num_heads=heads, depths=[rng.choice([1, 2, 2, 3]) for _ in heads], window_size=rng.choice([4, 7, 7, 8]),
                  patch_size=4, image_size=rng.choice([64, 96, 112, 224, 120]), mlp_ratio=rng.choice([4.0, 2.0, 3.0]), qkv_bias=rng.random() < 0.8,
                  drop_path_rate=rng.choice([0.1, 0.0, 0.2]), hidden_dropout_prob=dropout(rng), attention_probs_dropout_prob=dropout(rng))

@@ -8,11 +8,11 @@ has peak_allocated and peak_reserved of an idle card; `min_capacity`, by bisecti
 program holds the rest of the card; and, for a case with `capacity`, `largest_micro_batch` there: the largest that runs, as do all smaller
 ones. Needs `cargo build` (the simulated GPU's library) and the oracle's environment (NULLCUDA_SO is not used).
 """
-import ctypes, json, os, pathlib, sys, tempfile
+import ctypes, json, os, sys
 
-if "OOMPH_VIRTUAL_GPU" not in os.environ:
-    from on_virtual_gpu import install, newest_library
-    os.environ.update(install(pathlib.Path(tempfile.mkdtemp()), newest_library(), "a100-80gb"), PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
+from on_virtual_gpu import leave, move_here
+
+move_here(PYTORCH_CUDA_ALLOC_CONF="expandable_segments:True")
 sys.path.insert(0, os.environ.get("ORACLE", "/work/shared/oracle"))
 import oracle  # restarts this script under LD_PRELOAD
 import torch
@@ -24,11 +24,7 @@ def on_card(case, capacity=None):
     """A run on the card, where `capacity` of it is left: peaks, or nothing where it is out of memory."""
     driver = ctypes.CDLL(oracle.SO)
     driver.nullcuda_set_bool(case["attention_mask"] != "padded")
-    driver.nullcuda_set_total(ctypes.c_uint64(case["device_total"]))
-    if capacity:
-        torch.cuda.mem_get_info()  # makes the context
-        beside = case["device_total"] - capacity
-        assert driver.cuMemAlloc_v2(ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(beside)) == 0
+    leave(driver, case["device_total"], capacity or case["device_total"])
     try:
         oracle.train(case, lambda _: None)
     except torch.OutOfMemoryError:

@@ -8,7 +8,7 @@ DIR holds oracle.py. CASES.jsonl has a case and its result a line. On `--gpu` (a
 profiles/gpus/) other than the A100 the table says what differs, and nothing fails. The card has
 4 TiB, as the oracle's own has when nothing limits it. Exit code 1: a peak is not equal.
 """
-import argparse, json, os, pathlib, subprocess, sys, tempfile, tomllib
+import argparse, ctypes, json, os, pathlib, subprocess, sys, tempfile, tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIELDS = ["peak_allocated", "peak_requested", "peak_reserved"]
@@ -39,6 +39,33 @@ def install(folder, library, gpu):
     return dict(os.environ, NULLCUDA_SO=str(target), OOMPH_VIRTUAL_GPU=str(folder / "scenario"))
 
 
+def move_here(**environment):
+    """Has the oracle, imported next, run on a simulated A100; it starts this script again, which then is there already."""
+    if "OOMPH_VIRTUAL_GPU" not in os.environ:
+        os.environ.update(install(pathlib.Path(tempfile.mkdtemp()), newest_library(), "a100-80gb"), **environment)
+
+
+def leave(driver, total, capacity):
+    """Gives the card so many bytes, of which another program holds all but `capacity`."""
+    driver.nullcuda_set_total(ctypes.c_uint64(total))
+    if total > capacity:
+        import torch
+        torch.cuda.mem_get_info()  # makes the context
+        assert driver.cuMemAlloc_v2(ctypes.byref(ctypes.c_uint64()), ctypes.c_size_t(total - capacity)) == 0
+
+
+def ask(a, cases, gpu, min_capacity=False, stderr=None):
+    """Has the oracle run cases on a simulated card; returns its answer, a row a line. `a` has python, oracle and library."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        environment = install(folder, a.library or newest_library(), gpu)
+        inputs = folder / "cases.jsonl"
+        asked = ({k: v for k, v in case.items() if k != "result"} | {"min_capacity": min_capacity} for case in cases)
+        inputs.write_text("".join(json.dumps(case) + "\n" for case in asked))
+        run = [a.python, str(pathlib.Path(a.oracle).resolve() / "oracle.py"), str(inputs)]
+        return subprocess.run(run, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=folder).stdout
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("cases"), a.add_argument("--oracle", required=True), a.add_argument("--python", required=True)
@@ -50,18 +77,10 @@ def main():
     if a.only:
         wanted = [case for case in wanted if case["id"] in a.only.split(",")]
     fields = FIELDS + (["min_capacity"] if a.min_capacity else [])
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        environment = install(folder, a.library or newest_library(), a.gpu)
-        inputs = folder / "cases.jsonl"
-        inputs.write_text("".join(
-            json.dumps({k: v for k, v in case.items() if k != "result"} | {"min_capacity": a.min_capacity}) + "\n"
-            for case in wanted))
-        run = [a.python, str(pathlib.Path(a.oracle) / "oracle.py"), str(inputs)]
-        got = subprocess.run(run, env=environment, stdout=subprocess.PIPE, text=True, cwd=folder)
+    got = ask(a, wanted, a.gpu, a.min_capacity)
     if a.out:
-        pathlib.Path(a.out).write_text(got.stdout)
-    results = {row["id"]: row["result"] for row in map(json.loads, got.stdout.splitlines())}
+        pathlib.Path(a.out).write_text(got)
+    results = {row["id"]: row["result"] for row in map(json.loads, got.splitlines())}
     equal = 0
     print("| case |", " | ".join(fields), "|\n|---|" + "---|" * len(fields))
     for case in wanted:
