@@ -3,11 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod random;
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use oomph::ingest::framework::judge::{Given, judge};
 use oomph::ingest::framework::{read, read_words};
+use random::Random;
 use tempfile::TempDir;
 
 fn check(folder: &Path, line: &str) -> Output {
@@ -226,13 +229,8 @@ fn no_mutation_of_a_configuration_makes_a_reader_panic() {
         ),
         ("words", "--micro-batch-size 4 --step-batch-size-schedule 0:16,2.4B:320 --bf16"),
     ];
-    let mut state: u64 = 3;
-    let mut below = |end: usize| {
-        // Knuth's MMIX generator: the same in every run.
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as usize % end
-    };
+    let mut random = Random(3);
+    let mut below = |end: usize| random.below(end as u64) as usize;
     let pieces = [
         "{",
         "}",

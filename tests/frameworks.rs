@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod random;
+
 use oomph::export::decided::Decided;
 use oomph::export::emit;
 use oomph::export::format::Format;
@@ -12,6 +14,7 @@ use oomph::ingest::framework::judge::{Given, judge};
 use oomph::ingest::framework::{Configuration, hjson, read, read_words};
 use oomph::plan::equation::{Rule, Said, Solved, solve};
 use oomph::plan::finding::Level;
+use random::Random;
 use serde_json::Value;
 
 /// What DeepSpeed 0.19.8's own methods made of a grid (tests/frameworks/deepspeed.py).
@@ -105,16 +108,11 @@ fn read_back(text: &str, name: &str) -> Configuration {
 
 #[test]
 fn what_is_emitted_is_read_back_to_the_same_batch() {
-    let mut state: u64 = 1;
-    let mut below = |end: u64| {
-        // Knuth's MMIX generator: the same in every run.
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % end
-    };
+    let mut random = Random(1);
     for _ in 0..2_500 {
-        let [micro_batch, accumulation, world] = [1 + below(96), 1 + below(64), 1 + below(64)];
-        let seq_len = 1 << (4 + below(10));
+        let [micro_batch, accumulation, world] =
+            [1 + random.below(96), 1 + random.below(64), 1 + random.below(64)];
+        let seq_len = 1 << (4 + random.below(10));
         let decided =
             Decided { seq_len: Some(seq_len), ..Decided::batch(micro_batch, accumulation, world) };
         for (format, dialect, name) in READABLE {

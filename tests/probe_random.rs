@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod probe_support;
+mod random;
 mod support;
 
 use std::sync::Mutex;
@@ -15,6 +16,7 @@ use oomph::memory::trace::{AllocatorMode, Trace};
 use oomph::units::Bytes;
 use probe_support::toy_steps::ToyModel;
 use probe_support::{HEADROOM, OUTSIDE, Told, assert_as_before, probe, said, value_of};
+use random::Random;
 use support::Scenario;
 
 const SCENARIOS: u64 = 400;
@@ -28,21 +30,10 @@ fn the_probing_process() {
     probe_support::probing_process();
 }
 
-/// SplitMix64: the same numbers on every machine.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
     /// A number of `least..=most`.
     fn from(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least + 1)
+        least + self.below(most - least + 1)
     }
 
     fn one_of(&mut self, choices: &[u64]) -> u64 {

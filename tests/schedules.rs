@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod random;
+
 use std::convert::Infallible;
 use std::process::{Command, Output, Stdio};
 
@@ -10,25 +12,13 @@ use oomph::plan::schedule::{RampUp, one_micro_batch};
 use oomph::plan::solver::Limits;
 use oomph::plan::together::Fits;
 use oomph::units::{AccumulationSteps, MicroBatch};
+use random::Random;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A stream of numbers that is the same in every run (SplitMix64, Steele et al. 2014).
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
-
 #[test]
 fn a_ramp_changes_where_megatrons_own_rule_changes_it() {
-    let mut draw = Draw(17);
+    let mut draw = Random(17);
     for _ in 0..400 {
         let [start, increment, increments] =
             [1 + draw.below(64), 1 + draw.below(64), 1 + draw.below(20)];
@@ -65,7 +55,7 @@ impl Fits for Known {
 
 #[test]
 fn one_micro_batch_for_all_stages_is_the_largest_that_brute_force_finds() {
-    let mut draw = Draw(15);
+    let mut draw = Random(15);
     let mut found = 0;
     for _ in 0..20_000 {
         let mut judges: Vec<Known> = (0..1 + draw.below(3))

@@ -1,24 +1,16 @@
 //! The solver against brute force on 100,000 jobs drawn at random.
 
+mod random;
+
 use std::collections::BTreeSet;
 
 use oomph::plan::solver::{Kind, Limits, Request, Solution, solve};
 use oomph::units::{AccumulationSteps, DataParallelSize, EffectiveBatch, MicroBatch};
+use random::Random;
 
 const CASES: u64 = 100_000;
 
-/// A stream of numbers that is the same in every run (SplitMix64, Steele et al. 2014).
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-
+impl Random {
     /// Targets to 2,000, worlds to 16, limits to 64; one in eight fixes a number.
     fn request(&mut self) -> Request {
         let single = self.below(65);
@@ -99,8 +91,8 @@ fn nearest(request: &Request, solution: &Solution, all: &[(u64, u64)]) {
 
 #[test]
 fn one_hundred_thousand_sampled_jobs_are_solved_as_brute_force_solves_them() {
-    let mut draw = Draw(0x00e0_0f15);
+    let mut random = Random(0x00e0_0f15);
     for _ in 0..CASES {
-        agrees(&draw.request());
+        agrees(&random.request());
     }
 }

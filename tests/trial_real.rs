@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod random;
 mod support;
 mod training;
 
@@ -10,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use random::Random;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::Scenario;
@@ -34,13 +36,6 @@ fn read(machine: &Scenario) -> String {
     format!("read_in={} micro_batch={{micro_batch}}", machine.folder().join("calls.log").display())
 }
 
-fn random(mut seed: u64) -> impl FnMut(u64) -> u64 {
-    move |below| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % below
-    }
-}
-
 /// A law of memory in MiB: as the program's words, and as the brute force has it. Up to 64 samples fit
 /// beside the base; what lies off their line is of the size that PyTorch's segments and kernels'
 /// scratch have. (Search alone has harder ones, and more of them: src/trial/search/tests.rs.)
@@ -57,13 +52,13 @@ struct Law {
 
 impl Law {
     fn random(seed: u64) -> Law {
-        let mut random = random(seed);
-        let total = [16, 24, 40, 48, 80][random(5) as usize] * 1024;
-        let base = total * (2 + random(58)) / 100;
-        let sample = (total - 400 - base) * 100 / (50 + random(6_400));
-        let granule = if seed % 4 == 1 { [4, 20, 32][random(3) as usize] } else { 2 };
-        let jump = (2 + random(28), if seed % 4 == 2 { random(100) } else { 0 });
-        let moment = if seed % 4 == 3 { 2 + random(30) } else { 0 };
+        let mut random = Random(seed);
+        let total = [16, 24, 40, 48, 80][random.below(5) as usize] * 1024;
+        let base = total * (2 + random.below(58)) / 100;
+        let sample = (total - 400 - base) * 100 / (50 + random.below(6_400));
+        let granule = if seed % 4 == 1 { [4, 20, 32][random.below(3) as usize] } else { 2 };
+        let jump = (2 + random.below(28), if seed % 4 == 2 { random.below(100) } else { 0 });
+        let moment = if seed % 4 == 3 { 2 + random.below(30) } else { 0 };
         Law { total, base, sample, granule, jump, moment }
     }
 
