@@ -41,8 +41,10 @@ pub struct Trial<M> {
     samples: Option<u64>,
     /// Every run, in order.
     pub runs: Vec<Run>,
-    /// With one micro-step, and with two.
-    searches: [Search; 2],
+    /// With one micro-step.
+    single: Search,
+    /// With more, as many as [`Trial::micro_steps`] says.
+    accumulated: Search,
 }
 
 impl<M: Machine> Trial<M> {
@@ -58,8 +60,9 @@ impl<M: Machine> Trial<M> {
         let capacity = machine.capacity();
         let most = samples.unwrap_or(u64::MAX).clamp(1, limit.get());
         let most = MicroBatch::new(most).unwrap_or(MicroBatch::ONE);
-        let searches = [(); 2].map(|()| Search::new(capacity, machine.peaks(), most));
-        Trial { machine, template, data_parallel, limit, samples, runs: Vec::new(), searches }
+        let single = Search::new(capacity, machine.peaks(), most);
+        let (accumulated, runs) = (single.clone(), Vec::new());
+        Trial { machine, template, data_parallel, limit, samples, runs, single, accumulated }
     }
 
     /// Returns the machine.
@@ -70,7 +73,10 @@ impl<M: Machine> Trial<M> {
     /// Returns a size that was not run with these micro-steps, as the line through the peaks is
     /// clear about it, and what it would take.
     pub fn beyond_by_line(&self, accumulation: AccumulationSteps) -> Option<(u64, Bytes)> {
-        let search = &self.searches[usize::from(accumulation > AccumulationSteps::ONE)];
+        let search = match accumulation {
+            AccumulationSteps::ONE => &self.single,
+            _ => &self.accumulated,
+        };
         let Next::Done(largest) = search.next() else { return None };
         Some((largest + 1, search.beyond_by_line()?))
     }
@@ -111,40 +117,49 @@ impl<M: Machine> Trial<M> {
         let at_end = outcome.verdict == Verdict::Ran;
         let peak = at_end.then(|| outcome.peak_within(self.machine.capacity())).flatten();
         let point = Point { micro_batch: size, peak, ran };
-        if let Some(search) = self.search(accumulation) {
-            search.record(point);
-        }
-        // What does not run with one micro-step does not with two, which keep gradients as well.
-        if accumulation == AccumulationSteps::ONE && !ran && self.searches[1].at(size).is_none() {
-            self.searches[1].record(point);
+        if accumulation == AccumulationSteps::ONE {
+            self.single.record(point);
+            // What does not run so does not with more micro-steps, which keep gradients as well.
+            if !ran && self.accumulated.at(size).is_none() {
+                self.accumulated.record(point);
+            }
+        } else if accumulation == self.micro_steps(micro_batch) {
+            self.accumulated.record(point);
         }
         Ok(point)
     }
 
-    /// The search at one micro-step, or at two; more are none of a search.
-    fn search(&mut self, accumulation: AccumulationSteps) -> Option<&mut Search> {
-        let index = usize::try_from(accumulation.get()).unwrap_or(usize::MAX);
-        self.searches.get_mut(index.saturating_sub(1))
+    /// Micro-steps of a run of this size where its plan has more than one.
+    ///
+    /// On simulated GPUs they cost next to nothing: as many as the plan has, up to where more
+    /// change nothing. On real ones two, and the plan's own only where two leave it open.
+    fn micro_steps(&self, micro_batch: MicroBatch) -> AccumulationSteps {
+        if self.machine.peaks() != Peaks::Exact {
+            return AccumulationSteps::TWO;
+        }
+        let plans = self.samples.map_or(SETTLED, |samples| samples.div_ceil(micro_batch.get()));
+        let steps = AccumulationSteps::new(plans.min(SETTLED));
+        steps.map_or(AccumulationSteps::TWO, |steps| steps.max(AccumulationSteps::TWO))
     }
 
     /// Whether the whole of an optimizer step in one micro-step is out of the question: what its
-    /// samples alone take, by the line through runs of two micro-steps, is more than there is.
+    /// samples alone take, by the line through runs of more, is more than there is.
     fn cannot_be_whole(&mut self, whole: MicroBatch) -> Result<bool, TrialError<M::Error>> {
         if whole.get() < 2 || self.machine.peaks() == Peaks::Unknown {
             return Ok(false);
         }
-        let two = AccumulationSteps::TWO;
         for _ in 0..2 {
-            let Some(search) = self.search(two) else { return Ok(false) };
-            match search.next() {
-                Next::Run(size) if search.slope().is_none() => drop(self.try_at(size, two)?),
+            match self.accumulated.next() {
+                Next::Run(size) if self.accumulated.slope().is_none() => {
+                    self.try_at(size, self.micro_steps(size))?;
+                }
                 _ => break,
             }
         }
         let capacity = self.machine.capacity().get() as f64;
-        let slope = self.search(two).and_then(|search| search.slope());
-        let nothing_runs = self.search(two).is_some_and(|search| search.next() == Next::Done(0));
-        // With nothing at all left to two micro-steps, only one sample alone could be less.
+        let slope = self.accumulated.slope();
+        let nothing_runs = self.accumulated.next() == Next::Done(0);
+        // With nothing at all left to several micro-steps, only one sample alone could be less.
         Ok(nothing_runs || slope.is_some_and(|slope| slope * whole.get() as f64 > capacity))
     }
 }
@@ -158,16 +173,18 @@ impl<M: Machine> Fits for Trial<M> {
         {
             return Ok(0);
         }
-        let steps = accumulation.min(AccumulationSteps::TWO);
-        if steps == AccumulationSteps::ONE {
-            self.start_where_two_ended();
+        if accumulation == AccumulationSteps::ONE {
+            self.start_where_accumulation_ended();
         }
+        let whole = accumulation == AccumulationSteps::ONE;
         loop {
-            let Some(search) = self.search(steps) else { return Ok(0) };
-            match search.next() {
+            let next = if whole { self.single.next() } else { self.accumulated.next() };
+            let size = match next {
                 Next::Done(largest) => return Ok(largest),
-                Next::Run(size) => drop(self.try_at(size, steps)?),
-            }
+                Next::Run(size) => size,
+            };
+            let steps = if whole { accumulation } else { self.micro_steps(size) };
+            self.try_at(size, steps)?;
         }
     }
 
@@ -184,14 +201,15 @@ impl<M: Machine> Fits for Trial<M> {
                 !self.cannot_be_whole(micro_batch)? && self.try_at(micro_batch, accumulation)?.ran
             );
         }
-        let point = self.try_at(micro_batch, AccumulationSteps::TWO)?;
+        let steps = self.micro_steps(micro_batch);
+        let point = self.try_at(micro_batch, steps)?;
         // Where nothing had to be given back, more micro-steps take no more.
         let tight = self.runs.iter().any(|run| {
             run.sizes.micro_batch == micro_batch
-                && run.sizes.accumulation == AccumulationSteps::TWO
+                && run.sizes.accumulation == steps
                 && run.outcome.was_tight()
         });
-        if accumulation <= AccumulationSteps::TWO || !point.ran || !tight {
+        if accumulation <= steps || !point.ran || !tight {
             return Ok(point.ran);
         }
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(accumulation);
@@ -200,16 +218,15 @@ impl<M: Machine> Fits for Trial<M> {
 }
 
 impl<M: Machine> Trial<M> {
-    /// What runs with two micro-steps runs with one, which keeps no gradients meanwhile: the
+    /// What runs with several micro-steps runs with one, which keeps no gradients meanwhile: the
     /// search at one begins there.
-    fn start_where_two_ended(&mut self) {
-        let [single, accumulated] = &mut self.searches;
-        if let Next::Done(largest) = accumulated.next() {
+    fn start_where_accumulation_ended(&mut self) {
+        if let Next::Done(largest) = self.accumulated.next() {
             for size in 1..=largest {
-                if let (Some(point), None) = (accumulated.at(size), single.at(size))
+                if let (Some(point), None) = (self.accumulated.at(size), self.single.at(size))
                     && point.ran
                 {
-                    single.record(point);
+                    self.single.record(point);
                 }
             }
         }
@@ -226,7 +243,9 @@ mod tests {
     use crate::units::EffectiveBatch;
 
     /// A machine on which memory is a line, and gradients are kept from two micro-steps on.
+    #[derive(Clone, Copy)]
     struct Line {
+        peaks: Peaks,
         capacity: u64,
         gradients: u64,
         retries: u64,
@@ -242,7 +261,7 @@ mod tests {
         }
 
         fn peaks(&self) -> Peaks {
-            Peaks::Exact
+            self.peaks
         }
 
         fn run(&mut self, _: &Template, sizes: &Sizes) -> Result<Outcome, Infallible> {
@@ -306,13 +325,34 @@ mod tests {
         (best.micro_batch.get(), best.accumulation.get(), runs)
     }
 
-    const LINE: Line = Line { capacity: 1000, gradients: 50, retries: 0, fragments: 0 };
+    const LINE: Line =
+        Line { peaks: Peaks::Exact, capacity: 1000, gradients: 50, retries: 0, fragments: 0 };
 
     #[test]
-    fn every_run_has_two_micro_steps_where_the_plan_has_more() {
+    fn every_run_has_its_plans_micro_steps_up_to_six() {
         let (micro_batch, accumulation, runs) = solve(LINE);
         assert_eq!((micro_batch, accumulation), (80, 6));
-        assert_eq!(runs, [(1, 2), (6, 2), (85, 2), (86, 2), (80, 2)]);
+        assert_eq!(runs, [(1, 6), (6, 6), (85, 6), (86, 6), (80, 6)]);
+        // 480 samples are 3 micro-steps of 160, and 4 of 159.
+        let (micro_batch, accumulation, runs) = solve(Line { capacity: 1755, ..LINE });
+        assert_eq!((micro_batch, accumulation), (160, 3));
+        assert!(runs.contains(&(160, 3)) && runs.contains(&(161, 3)), "{runs:?}");
+    }
+
+    #[test]
+    fn what_gathers_over_micro_steps_is_in_the_peaks() {
+        let (micro_batch, _, runs) = solve(Line { fragments: 60, ..LINE });
+        assert!(
+            micro_batch == 60 && runs.contains(&(80, 6)) && !runs.contains(&(85, 2)),
+            "{runs:?}"
+        );
+    }
+
+    #[test]
+    fn on_real_gpus_every_run_has_two_micro_steps_where_the_plan_has_more() {
+        let (micro_batch, accumulation, runs) = solve(Line { peaks: Peaks::Sampled, ..LINE });
+        assert_eq!((micro_batch, accumulation), (80, 6));
+        assert!(runs.iter().all(|(_, steps)| *steps == 2), "{runs:?}");
     }
 
     #[test]
@@ -323,11 +363,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tight_plan_is_run_with_as_many_micro_steps_as_change_anything() {
-        let (_, accumulation, runs) = solve(Line { retries: 1, ..LINE });
+    fn on_real_gpus_a_tight_plan_is_run_with_as_many_micro_steps_as_change_anything() {
+        let line = Line { peaks: Peaks::Sampled, retries: 1, ..LINE };
+        let (_, accumulation, runs) = solve(line);
         assert!(accumulation == 6 && runs.contains(&(80, 6)), "{runs:?}");
         // Where it does not run so, a smaller one is the plan.
-        let (micro_batch, accumulation, _) = solve(Line { retries: 1, fragments: 60, ..LINE });
+        let (micro_batch, accumulation, _) = solve(Line { fragments: 60, ..line });
         assert_eq!((micro_batch, accumulation), (60, 8));
     }
 }

@@ -3,10 +3,12 @@
 
     brute_force.py --python VENV/bin/python [--oomph target/debug/oomph] [--jobs 1] [--out docs/simulated-gpu-trials.md]
 
-Six programs at three capacities each, without headroom, two micro-steps. The capacities are set between the peaks of two
-sizes, from the peaks of one and of four samples. Brute force runs 1, 2, 3, ... until memory runs out. Exit code 1: they differ.
+Six programs at three capacities each, without headroom. The capacities are set between the peaks of two sizes, from the peaks
+of one and of four samples. Brute force runs 1, 2, 3, ... until memory runs out, with the micro-steps that a trial's run of
+that size has: as many as the plan of that size, six at most. Rows are kept in FILE.partial, and a series that was cut off
+goes on there, if the oomph is the same. Exit code 1: they differ.
 """
-import argparse, concurrent.futures, json, os, pathlib, statistics, subprocess, sys, tempfile
+import argparse, concurrent.futures, hashlib, json, os, pathlib, statistics, subprocess, sys, tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -15,11 +17,15 @@ GPT = ["train_tiny_gpt.py", "--batch-size", "{micro_batch}", "--accumulate", "{a
 KINDS = ("convolutions", "checkpointed", "lengths", "pictures")
 PROGRAMS = [GPT, [*GPT, "--amp"], *[["sized.py", kind] for kind in KINDS]]
 AIMS = [3, 6, 9]
+# All sizes to 10 divide it: the plan takes the largest, and no run more for its own.
+EFFECTIVE_BATCH = 5040
+# Micro-steps from which on more change nothing (`SETTLED` of src/trial/trial.rs).
+SETTLED = 6
 
 
 class Tool:
-    def __init__(self, oomph, python):
-        self.oomph, self.python = oomph, python
+    def __init__(self, oomph, python, rows):
+        self.oomph, self.python, self.rows = oomph, python, rows
 
     def ask(self, words, program, environment=()):
         command = [self.oomph, *words, "--json", "--", self.python, str(HERE / program[0]), *program[1:]]
@@ -29,7 +35,8 @@ class Tool:
         return json.loads(done.stdout)
 
     def run(self, gpu, program, size):
-        sizes = {"micro_batch": size, "accumulation_steps": 2}
+        steps = min(-(-EFFECTIVE_BATCH // size), SETTLED)
+        sizes = {"micro_batch": size, "accumulation_steps": steps, "effective_batch": size * steps}
         filled = [word.format(**sizes) for word in program]
         answer = self.ask(["run", "--gpu", gpu], filled, {f"OOMPH_{name.upper()}": str(value) for name, value in sizes.items()})
         if answer["verdict"] not in ("ran", "out_of_memory"):
@@ -46,20 +53,41 @@ class Tool:
         return size
 
     def trial(self, gpu, program):
-        # All sizes to 10 divide 5,040: the plan takes the largest, and no run more for its own.
-        words = ["trial", "--gpu", gpu, "--headroom", "0%", "--effective-batch", "5040"]
+        words = ["trial", "--gpu", gpu, "--headroom", "0%", "--effective-batch", str(EFFECTIVE_BATCH)]
         answer = self.ask(words, program)
+        if "largest_micro_batch" not in answer:
+            sys.exit(f"{program} on {gpu}: {answer}")
         return answer["largest_micro_batch"], len(answer["runs"])
 
     def compare(self, program):
         """Returns the program, the capacity, the answers of brute force and of the trial, and the trial's runs."""
-        one, four = self.peak(program, 1), self.peak(program, 4)
-        name, rows = " ".join([program[0], *(word for word in program[1:] if word in ("--amp", *KINDS))]), []
-        for aim in AIMS:
+        name = " ".join([program[0], *(word for word in program[1:] if word in ("--amp", *KINDS))])
+        aims, peaks = [aim for aim in AIMS if (name, aim) not in self.rows], None
+        for aim in aims:
+            one, four = peaks = peaks or (self.peak(program, 1), self.peak(program, 4))
             size = f"{(one + (four - one) * (2 * aim - 1) // 6) >> 20}MiB"
-            rows.append((name, size, self.brute_force(f"sim:{size}", program), *self.trial(f"sim:{size}", program)))
-            print(*rows[-1], flush=True)
-        return rows
+            row = name, size, self.brute_force(f"sim:{size}", program), *self.trial(f"sim:{size}", program)
+            self.rows.add(name, aim, row)
+            print(*row, flush=True)
+        return [self.rows[name, aim] for aim in AIMS]
+
+
+class Rows(dict):
+    """Rows by program and aim, each on disk as soon as it is known."""
+
+    def __init__(self, path, oomph):
+        super().__init__()
+        self.path, self.made_by = path, hashlib.sha256(pathlib.Path(oomph).read_bytes()).hexdigest()
+        for line in path.read_text().splitlines() if path and path.exists() else []:
+            made_by, name, aim, row = json.loads(line)
+            if made_by == self.made_by:
+                self[name, aim] = tuple(row)
+
+    def add(self, name, aim, row):
+        self[name, aim] = row
+        if self.path:
+            with self.path.open("a") as file:
+                file.write(json.dumps([self.made_by, name, aim, row]) + "\n")
 
 
 def main():
@@ -67,7 +95,8 @@ def main():
     a.add_argument("--python", required=True), a.add_argument("--oomph", default=str(ROOT / "target/debug/oomph"))
     a.add_argument("--jobs", type=int, default=1), a.add_argument("--out", type=pathlib.Path)
     a = a.parse_args()
-    tool = Tool(os.path.abspath(a.oomph), a.python)
+    partial = a.out and a.out.with_name(a.out.name + ".partial")
+    tool = Tool(os.path.abspath(a.oomph), a.python, Rows(partial, a.oomph))
     with concurrent.futures.ThreadPoolExecutor(a.jobs) as pool:
         found = [row for rows in pool.map(tool.compare, PROGRAMS) for row in rows]
     rows = [f"| `{name}` | {size} | {wanted} | {found} | {runs} |" for name, size, wanted, found, runs in found]
@@ -75,12 +104,16 @@ def main():
     median = statistics.median(counts)
     print(f"{equal} of {len(rows)} equal, {median} runs in the median")
     if a.out:
+        version = subprocess.run([a.python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True,
+                                 check=True).stdout.strip()
         a.out.write_text("\n".join([
             "# Trials against brute force", "",
             "The largest micro-batch by `oomph trial`, and by a run of each size from one sample on until memory runs out, on",
-            "simulated GPUs of that capacity, without headroom, two micro-steps. Made by `tests/programs/brute_force.py`.", "",
+            "simulated GPUs of that capacity, without headroom. Each run has the micro-steps of its size's plan, six at most, in",
+            f"both. torch {version}. Made by `tests/programs/brute_force.py`.", "",
             f"Equal: {equal} of {len(rows)}. Runs of a trial: {median:g} in the median, {max(counts)} at most.", "",
             "| program | capacity | brute force | trial | runs of the trial |", "|---|---|---|---|---|", *rows, ""]))
+        partial.unlink()
     sys.exit(0 if equal == len(rows) and median <= 5 else 1)
 
 

@@ -28,11 +28,14 @@ pub struct Found<'a> {
 pub fn notes(found: &Found<'_>) -> Vec<String> {
     let runs = &found.trial.runs;
     let mut notes = place(found.trial);
-    notes.push(
-        "runs have two micro-steps where the plan has more: their peaks are the same; let the \
-         command do two optimizer steps at least, as the first one makes the optimizer's state"
-            .to_owned(),
-    );
+    let micro_steps = match found.trial.machine().place.machine {
+        Machine::Simulated(_) => "runs have the plan's micro-steps, six at most",
+        Machine::Real(_) => "runs have two micro-steps where the plan has more",
+    };
+    notes.push(format!(
+        "{micro_steps}: their peaks are the same; let the command do two optimizer steps at least, \
+         as the first one makes the optimizer's state, and meet its longest samples"
+    ));
     notes.extend(by_the_line(found));
     notes.extend(into_the_headroom(runs));
     if runs.iter().any(|run| run.outcome.contended) {
