@@ -74,7 +74,11 @@ const CASES: &[(&str, i32, &[&str])] = &[
         &["typo.json:1:2: warning [unknown-key]", "ignores it", "`train_micro_batch_size_per_gpu`"],
     ),
     ("typo.json --only batch --world-size 4 --fail-on warning", 6, &["fails", "warning"]),
-    ("string.json --only batch --world-size 4", 2, &["string.json:1:22: error [invalid]"]),
+    (
+        "string.json --only batch --world-size 4",
+        2,
+        &["string.json:1:22: error [invalid]", "repair: train_batch_size = 16"],
+    ),
     ("twice.json --only batch --world-size 4", 2, &["twice.json:1:26", "stands twice"]),
     (
         "half.json --only batch --world-size 4",
@@ -185,6 +189,9 @@ fn a_key_that_is_missing_or_mistyped_is_written() {
     let wanted =
         "per_device_train_batch_size: 6  # six\ngradient_accumulation_steps: 11\nbf16: true\n";
     assert_eq!(yaml, wanted);
+    check(&folder, "string.json --only batch --world-size 4 --write");
+    let number = std::fs::read_to_string(folder.path().join("string.json")).unwrap();
+    assert_eq!(number, "{\"train_batch_size\": 16}");
 }
 
 #[test]
@@ -224,6 +231,12 @@ fn an_earlier_plan_is_held_against_the_gpu_of_now() {
     let smaller = check(&folder, "plan.json --gpu sim:4GiB");
     assert_eq!(smaller.status.code(), Some(3), "{smaller:?}");
     assert!(words(&smaller).contains("when the plan was made it was"), "{smaller:?}");
+    let kernels = check(&folder, "plan.json --gpu sim:b200");
+    assert_eq!(
+        kernels.status.code(),
+        Some(0),
+        "another kind of GPU is no other setup: {kernels:?}"
+    );
     assert_eq!(check(&folder, "plan.json").status.code(), Some(4), "the machine has no GPU");
     let world = check(&folder, "plan.json --gpu sim:l4*2 --world-size 2");
     assert_eq!(world.status.code(), Some(6), "{world:?}");
@@ -269,6 +282,27 @@ fn github_gets_annotations_a_summary_and_outputs() {
     assert!(summary.contains("| error | `broken.json:3:23` |"), "{summary}");
     let outputs = std::fs::read_to_string(outputs).unwrap();
     assert!(outputs.contains("exit_code=6\n") && outputs.contains("passes=false\n"), "{outputs}");
+}
+
+#[test]
+fn the_log_of_a_step_is_folded_and_a_configuration_commands_nothing() {
+    let folder = folder();
+    let text = "{\"train_batch_size\": \"::stop-commands::x ##[error]\"}";
+    std::fs::write(folder.path().join("evil.json"), text).unwrap();
+    let line = "evil.json --only batch --world-size 4";
+    let mut step = command(folder.path(), line);
+    let in_a_step = stdout(&step.env("GITHUB_ACTIONS", "true").output().unwrap());
+    let commands: Vec<&str> =
+        in_a_step.lines().filter(|line| line.trim_start().starts_with("::")).collect();
+    assert_eq!(commands, ["::group::oomph check in full", "::endgroup::"], "{in_a_step}");
+    assert!(!in_a_step.contains("##["), "{in_a_step}");
+    assert!(in_a_step.starts_with("evil.json (deepspeed) fails"), "{in_a_step}");
+    let chosen = format!("{line} --format text");
+    let chosen =
+        stdout(&command(folder.path(), &chosen).env("GITHUB_ACTIONS", "true").output().unwrap());
+    assert!(!chosen.contains("::group::"), "{chosen}");
+    let github = stdout(&check(&folder, &format!("{line} --format github")));
+    assert!(github.contains("::error") && github.contains("::group::"), "{github}");
 }
 
 #[test]

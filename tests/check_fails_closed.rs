@@ -101,7 +101,7 @@ fn a_model_or_an_estimate_that_is_not_there_is_never_a_pass() {
         (
             "layers.yaml",
             "base_model: gpt2\nmicro_batch_size: 1\ngradient_accumulation_steps: 1\n\
-                         adapter: lora\nlora_target_modules:\n  - c_attn\n",
+                         adapter: lora\nlora_target_modules: c_.*\n",
         ),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();

@@ -57,7 +57,7 @@ const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --micro-batch lots", 2, &["`lots`", "`auto`"]),
     ("estimate gpt2 --seq-len 5 --seq-len 6", 2, &["more than once"]),
     ("estimate gp2", 2, &["no model `gp2`", "gpt2"]),
-    ("estimate meta-llama/Llama-3.2-1B", 2, &["hub id", "llama-3.2-1b"]),
+    ("estimate somebody/Llama-3.2-1B", 2, &["hub id", "llama-3.2-1b"]),
     ("estimate ./nowhere/config.json", 2, &["nowhere"]),
     ("estimate gpt2 --capacity 40", 2, &["--capacity", "unit", "40GiB"]),
     ("estimate gpt2 --capacity -4GiB", 2, &["--capacity", "-4GiB"]),

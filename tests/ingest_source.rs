@@ -85,17 +85,19 @@ fn an_unknown_name_gets_the_nearest_profile() {
 }
 
 #[test]
-fn a_hub_id_is_never_taken_for_a_profile_in_silence() {
+fn a_hub_id_is_a_profile_only_where_it_is_its_own() {
     let here = folder_with(&[]);
-    let error = refused("meta-llama/Llama-3.2-1B", here.path());
-    assert!(matches!(&error, ModelError::HubId { profile: Some("llama-3.2-1b"), same: true, .. }));
-    assert_eq!(error.hint(), "the same model is built in: `llama-3.2-1b`");
+    for (id, name) in
+        [("meta-llama/Llama-3.2-1B", "llama-3.2-1b"), ("META-LLAMA/meta-llama-3-8b", "llama-3-8b")]
+    {
+        let model = resolve(id, here.path());
+        assert_eq!(model.name, name);
+        assert!(matches!(model.origin, Origin::Profile { .. }));
+    }
     // Other people's copies and tunings: perhaps the same sizes, perhaps not.
     let copy = refused("somebody/gpt2", here.path());
-    assert!(matches!(&copy, ModelError::HubId { profile: Some("gpt2"), same: false, .. }));
+    assert!(matches!(&copy, ModelError::HubId { profile: Some("gpt2"), .. }));
     assert!(copy.hint().starts_with("download its config.json"), "{}", copy.hint());
-    let meta = refused("META-LLAMA/meta-llama-3-8b", here.path());
-    assert!(matches!(&meta, ModelError::HubId { profile: Some("llama-3-8b"), same: true, .. }));
     let unknown = refused("google/pegasus-large", here.path());
     assert!(matches!(&unknown, ModelError::HubId { profile: None, .. }), "{unknown:?}");
 }

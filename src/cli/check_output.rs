@@ -70,10 +70,17 @@ impl Baseline {
 /// When a file cannot be written.
 pub fn answer(args: &Args, check: &Check, style: Style) -> Result<Answer, CliError> {
     let json = if style.json { CheckFormat::Json } else { CheckFormat::Text };
+    let for_people = || report::check::render(check, Paint { on: style.color });
+    let in_a_log = in_github() && args.format.is_none() && args.out.is_none();
     let text = match args.format.unwrap_or(json) {
-        CheckFormat::Text => report::check::render(check, Paint { on: style.color }),
+        CheckFormat::Text if in_a_log => report::github::folded(&for_people()),
+        CheckFormat::Text => for_people(),
         CheckFormat::Json => report::check::json(check),
-        CheckFormat::Github => report::github::annotations(check, in_repository(check).as_deref()),
+        CheckFormat::Github => {
+            let file = in_repository(check);
+            report::github::annotations(check, file.as_deref())
+                + &report::github::folded(&for_people())
+        }
         CheckFormat::Junit => report::junit::render(check),
         CheckFormat::Dotenv => report::check::dotenv(check),
         CheckFormat::Markdown => report::github::markdown(check),

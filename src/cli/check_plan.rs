@@ -7,12 +7,15 @@ use crate::cli::check_memory::{memory, own_equation, uneven_stage};
 use crate::cli::config_file::{self, Loaded};
 use crate::cli::error::CliError;
 use crate::cli::exit;
+use crate::cli::job::Job;
 use crate::cli::setup::SetupArgs;
 use crate::cli::values::MicroBatchArg;
+use crate::memory::footprint::Footprint;
 use crate::plan::equation::Solved;
 use crate::plan::finding::{Check, Finding, Level, Memory, Verdict};
 use crate::plan::result::Estimate;
-use crate::units::Bytes;
+use crate::step::setup::{GpuArch, Setup};
+use crate::units::{AccumulationSteps, Bytes};
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
 const SETUP: [&str; 13] = [
@@ -84,7 +87,7 @@ pub fn check(
         findings.extend(uneven_stage(&batches, one, world));
     }
     if let (Some(job), Memory::Answered(estimate)) = (&job, &memory) {
-        findings.extend(another_setup(plan, estimate));
+        findings.extend(another_setup(plan, estimate, job));
         findings.extend(changed(plan, estimate.capacity.map(|capacity| capacity.bytes.get())));
         if job.gpus.iter().any(|gpu| gpu.simulated) {
             findings.push(note("the GPU is simulated: nothing was asked of the machine"));
@@ -173,17 +176,12 @@ fn setup(plan: &Value, name: &str) -> Result<SetupArgs, CliError> {
     config_file::parse(&text, name).map(|loaded| loaded.setup)
 }
 
-/// Finds a plan whose own estimate is not that of its setup: what its JSON does not say (a task, the
-/// size of images) was another. Between unlike GPUs scratch differs, so a twentieth is let pass.
-fn another_setup(plan: &Value, estimate: &Estimate) -> Option<Finding> {
+/// Finds a plan whose own estimate is not that of its setup on the GPU that it was made for: what its
+/// JSON does not say (a task, the size of images) was another.
+fn another_setup(plan: &Value, estimate: &Estimate, job: &Job) -> Option<Finding> {
     let then = plan["estimate"]["peak_allocated_bytes"].as_u64()?;
-    let now = estimate.footprint.peak_allocated.get();
-    let (major, minor) = estimate.setup.gpu.compute_capability;
-    let gpu = &plan["estimate"]["setup"]["gpu"];
-    let alike = gpu["compute_capability"] == format!("{major}.{minor}")
-        && gpu["sm_count"] == estimate.setup.gpu.sm_count;
-    let allowed = if alike { 0 } else { then / 20 };
-    if then.abs_diff(now) <= allowed {
+    let now = peak_on(gpu(plan), estimate, job).get();
+    if then == now {
         return None;
     }
     let [then, now] = [then, now].map(Bytes::new);
@@ -196,6 +194,28 @@ fn another_setup(plan: &Value, estimate: &Estimate) -> Option<Finding> {
         ),
         ..note("")
     })
+}
+
+/// Returns the kind of GPU that a plan was made for, where it says one.
+fn gpu(plan: &Value) -> Option<GpuArch> {
+    let gpu = &plan["estimate"]["setup"]["gpu"];
+    let (major, minor) = gpu["compute_capability"].as_str()?.split_once('.')?;
+    Some(GpuArch {
+        compute_capability: (major.parse().ok()?, minor.parse().ok()?),
+        sm_count: gpu["sm_count"].as_u64()?.try_into().ok()?,
+    })
+}
+
+/// Returns the peak of an estimate's step on another kind of GPU, whose kernels and scratch are others.
+fn peak_on(gpu: Option<GpuArch>, estimate: &Estimate, job: &Job) -> Bytes {
+    let here = estimate.setup;
+    let other = gpu.filter(|gpu| *gpu != here.gpu).and_then(|gpu| {
+        // Two micro-steps have the peaks of any more.
+        let accumulation = here.accumulation.min(AccumulationSteps::TWO);
+        let trace = job.trace(&Setup { gpu, accumulation, ..here }).ok()?;
+        Some(Footprint::peaks_of(&trace).ok()?.peak_allocated)
+    });
+    other.unwrap_or(estimate.footprint.peak_allocated)
 }
 
 /// Says how much less the allocator may take than when the plan was made.

@@ -9,7 +9,7 @@ use crate::cli::support;
 use crate::cli::target::{CONTEXT_ALLOWANCE, ChosenGpu, chosen};
 use crate::cli::values::{Headroom, ParallelArg};
 use crate::cli::versions;
-use crate::ingest::source::{ModelError, ModelSource};
+use crate::ingest::source::{ModelError, ModelSource, Origin};
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::world::World;
 use crate::step::setup::{GpuArch, Setup};
@@ -60,6 +60,7 @@ impl Job {
     /// # Errors
     /// Those of [`prepare`](Job::prepare).
     pub fn of(model: &str, setup: SetupArgs, without: WithoutGpu) -> Result<Job, CliError> {
+        let asked = model.trim();
         let mut model = ModelSource::resolve(model)?;
         if let Some(image_size) = setup.image_size {
             support::image_size(&model.config, image_size)?;
@@ -88,6 +89,12 @@ impl Job {
         if setup.headroom.is_none() && setup.capacity.is_none() && !gpus.is_empty() {
             let line = format!("--headroom {} (default)", Headroom::DEFAULT);
             settings.assumptions.push(line);
+        }
+        if asked.contains('/') && matches!(model.origin, Origin::Profile { .. }) {
+            settings.assumptions.push(format!(
+                "`{asked}` is as the built-in `{}` has it: nothing is downloaded",
+                model.name
+            ));
         }
         settings.notes.extend(model.notes.iter().cloned());
         let capacity = setup.capacity;

@@ -48,15 +48,13 @@ pub enum ModelError {
         /// The built-in name that it resembles.
         nearest: Option<&'static str>,
     },
-    /// A hub id, which is never taken for something else in silence.
+    /// A hub id of a model that is not built in.
     #[error("`{id}` is a hub id, and nothing is downloaded")]
     HubId {
         /// The id.
         id: String,
-        /// The built-in profile of that model.
+        /// A built-in profile with a similar name.
         profile: Option<&'static str>,
-        /// Whether `profile` is that very model, and not one with a similar name.
-        same: bool,
     },
     /// A path with nothing at its end.
     #[error("there is no file or folder `{}`", path.display())]
@@ -113,9 +111,6 @@ impl ModelError {
             ModelError::UnknownName { nearest: Some(near), .. } => {
                 format!("did you mean `{near}`? `oomph profiles list` shows all")
             }
-            ModelError::HubId { profile: Some(profile), same: true, .. } => {
-                format!("the same model is built in: `{profile}`")
-            }
             ModelError::HubId { profile: Some(profile), .. } => format!(
                 "download its config.json and name that; `{profile}` is built in, if that is meant"
             ),
@@ -142,7 +137,7 @@ impl ModelSource {
     /// In this order: a bare word that is a built-in profile's name is that profile, in every
     /// folder, so that a command means the same everywhere (`./gpt2` is the local folder; a note
     /// says so when there is one); what exists as a file or folder is read; `org/name` is a hub
-    /// id, which is refused with the way out; all else is unknown.
+    /// id, that of a built-in profile or refused with the way out; all else is unknown.
     ///
     /// # Errors
     /// [`ModelError`], each with a hint; all of them are bad input (exit code 2).
@@ -172,7 +167,10 @@ impl ModelSource {
             return from_path(&path);
         }
         if is_hub_id(model) {
-            return Err(hub_id(model));
+            return match of_hub_id(model) {
+                Some(name) => from_profile(ModelProfile::built_in(name)?, Path::new(name)),
+                None => Err(hub_id(model)),
+            };
         }
         if bare && !model.ends_with(".json") {
             let near = nearest(model, crate::profile::model::names());
@@ -257,20 +255,16 @@ fn is_hub_id(model: &str) -> bool {
     !file && model.split_once('/').is_some_and(|(org, name)| part(org) && part(name))
 }
 
+/// Returns the built-in profile of that very model; the hub does not tell capitals apart.
+fn of_hub_id(id: &str) -> Option<&'static str> {
+    crate::profile::model::names()
+        .find(|name| ModelProfile::built_in(name).is_ok_and(|p| p.hub_id.eq_ignore_ascii_case(id)))
+}
+
 fn hub_id(id: &str) -> ModelError {
     let end = id.split_once('/').map_or(id, |(_, name)| name);
-    let built_in = crate::profile::model::names();
-    let same = built_in
-        .into_iter()
-        .find(|name| ModelProfile::built_in(name).is_ok_and(|p| p.hub_id.eq_ignore_ascii_case(id)));
-    let by_name = || {
-        let lower = end.to_ascii_lowercase();
-        crate::profile::model::names().find(|name| *name == lower)
-    };
+    let lower = end.to_ascii_lowercase();
+    let by_name = crate::profile::model::names().find(|name| *name == lower);
     let near = || nearest(end, crate::profile::model::names());
-    ModelError::HubId {
-        id: id.to_owned(),
-        same: same.is_some(),
-        profile: same.or_else(by_name).or_else(near),
-    }
+    ModelError::HubId { id: id.to_owned(), profile: by_name.or_else(near) }
 }

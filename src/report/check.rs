@@ -41,7 +41,7 @@ pub fn render(check: &Check, paint: Paint) -> String {
         Memory::Unanswered { .. } => {}
     }
     for difference in &check.differences {
-        text.push_str(&labelled("baseline", &change(difference)));
+        text.push_str(&labelled("base", &change(difference)));
     }
     text
 }

@@ -57,6 +57,26 @@ fn annotation(finding: &Finding, file: Option<&str>) -> String {
     format!("::{} {}::{message}", finding.level.name(), properties.join(","))
 }
 
+/// Folds a report in the log of a step: its first line, and a group of the rest.
+///
+/// The runner takes a line that begins with `::`, blanks aside, for a command to itself, and so too
+/// what a pull request wrote into a configuration: such a line is no longer one.
+///
+/// Source: github.com/actions/runner, `src/Runner.Common/ActionCommand.cs`.
+pub fn folded(report: &str) -> String {
+    let harmless = |line: &str| {
+        let line = line.replace("##[", "## [");
+        match line.trim_start().starts_with("::") {
+            true => line.replacen("::", ": :", 1),
+            false => line,
+        }
+    };
+    let mut lines = report.trim_end().lines().map(harmless);
+    let first = lines.next().unwrap_or_default();
+    let rest: String = lines.map(|line| line + "\n").collect();
+    format!("{first}\n::group::oomph check in full\n{rest}::endgroup::\n")
+}
+
 /// Escapes a message.
 ///
 /// Source: github.com/actions/toolkit, `packages/core/src/command.ts`.

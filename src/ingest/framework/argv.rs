@@ -2,8 +2,10 @@
 
 use crate::ingest::framework::document::{Document, Member, Node, Scalar, Span};
 
-/// Keys that take several words (argparse's `nargs`): Megatron's ramp-up, up to core 0.17.
-const SEVERAL: [&str; 2] = ["rampup-batch-size", "rampup_batch_size"];
+/// Keys that take several words (argparse's `nargs`): Megatron's ramp-up, up to core 0.17, and the
+/// layers that TRL makes adapters for.
+const SEVERAL: [&str; 4] =
+    ["rampup-batch-size", "rampup_batch_size", "lora-target-modules", "lora_target_modules"];
 
 /// Reads arguments. Their text is what a shell would be given, so that a place can be shown.
 ///

@@ -27,7 +27,6 @@ const HF: &[Beyond] = &[
     ("label_smoothing_factor", &[], LOSS),
     ("activation_offloading", &[], HOST),
     ("use_dora", &[], ADAPTERS),
-    ("lora_target_modules", &[], "a list of layers is not read: which of them have adapters"),
     ("lora_modules_to_save", &[], PARTS),
 ];
 
@@ -64,7 +63,6 @@ const AXOLOTL: &[Beyond] = &[
     ("reward_model", &[], TWICE),
     ("process_reward_model", &[], TWICE),
     ("ebft", &[], TWICE),
-    ("lora_target_modules", &[], "a list of layers is not read: which of them have adapters"),
     ("lora_modules_to_save", &[], PARTS),
     ("unfrozen_parameters", &[], PARTS),
     ("lisa_n_layers", &[], PARTS),

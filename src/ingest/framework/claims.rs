@@ -1,7 +1,7 @@
 //! What a configuration says about batches and memory, in oomph's own words.
 
 use crate::ingest::framework::dialect::Dialect;
-use crate::ingest::framework::document::{Document, Entry, Scalar, Span};
+use crate::ingest::framework::document::{Document, Entry, Node, Scalar, Span};
 use crate::ingest::framework::ramp::Ramp;
 use crate::plan::equation::Rule;
 
@@ -185,6 +185,38 @@ pub fn word<'a>(document: &'a Document, key: &str) -> Option<(String, &'a Entry)
         Scalar::Null => return None,
     };
     Some((word, entry))
+}
+
+/// Returns the names behind a key: of a list, or of a text that `separator` cuts, where one does.
+/// `None` where nothing is said, or something else than names.
+pub fn names(document: &Document, key: &str, separator: Option<char>) -> Option<Vec<String>> {
+    let entry = document.get(key)?;
+    let name = |node: &Node| match node {
+        Node::Scalar(Scalar::Text(text)) => Some(text.clone()),
+        _ => None,
+    };
+    let names: Vec<String> = match &entry.scalar {
+        Some(Scalar::Text(text)) => {
+            text.split(separator?).map(|name| name.trim().to_owned()).collect()
+        }
+        Some(_) => return None,
+        None => entry.items.iter().map(name).collect::<Option<_>>()?,
+    };
+    (!names.is_empty()).then_some(names)
+}
+
+/// Returns a value of a map that a key holds, written out or, as on a command line, as JSON's text.
+pub fn inner(document: &Document, key: &str, name: &str) -> Option<String> {
+    if let Some((value, _)) = word(document, &format!("{key}.{name}")) {
+        return Some(value);
+    }
+    let (text, _) = word(document, key)?;
+    let map: serde_json::Value = serde_json::from_str(&text).ok()?;
+    match map.get(name)? {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
 }
 
 /// Returns a claim that a key makes, in words.

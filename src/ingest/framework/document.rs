@@ -33,8 +33,8 @@ pub enum Node {
     Scalar(Scalar),
     /// Keys and values, in their order, duplicates included.
     Map(Vec<Member>),
-    /// Values without keys, which no reader here looks into.
-    List,
+    /// Values without keys.
+    List(Vec<Node>),
 }
 
 /// A key of a map and what stands behind it.
@@ -57,6 +57,8 @@ pub struct Entry {
     pub path: String,
     /// The value; `None` for a map or a list.
     pub scalar: Option<Scalar>,
+    /// The values of a list; nothing for all else.
+    pub items: Vec<Node>,
     /// Where the key stands.
     pub key_at: Span,
     /// Where the value stands.
@@ -141,11 +143,12 @@ impl Document {
 fn flatten(prefix: &str, members: &[Member], entries: &mut Vec<Entry>) {
     for Member { key, key_at, node, at } in members {
         let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let scalar = match node {
-            Node::Scalar(scalar) => Some(scalar.clone()),
-            Node::Map(_) | Node::List => None,
+        let (scalar, items) = match node {
+            Node::Scalar(scalar) => (Some(scalar.clone()), Vec::new()),
+            Node::List(items) => (None, items.clone()),
+            Node::Map(_) => (None, Vec::new()),
         };
-        entries.push(Entry { path: path.clone(), scalar, key_at: *key_at, at: *at });
+        entries.push(Entry { path: path.clone(), scalar, items, key_at: *key_at, at: *at });
         if let Node::Map(inner) = node {
             flatten(&path, inner, entries);
         }

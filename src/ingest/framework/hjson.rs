@@ -159,17 +159,18 @@ impl Reader<'_> {
     }
 
     fn list(&mut self) -> Result<Node, SyntaxError> {
+        let mut items = Vec::new();
         loop {
             self.skip()?;
             match self.peek() {
                 Some(']') => {
                     self.at += 1;
-                    return Ok(Node::List);
+                    return Ok(Node::List(items));
                 }
                 None => return Err(self.error("a `[` that is not closed")),
                 Some(_) => {}
             }
-            self.value()?;
+            items.push(self.value()?);
             self.skip()?;
             if self.peek() == Some(',') {
                 self.at += 1;

@@ -1,7 +1,7 @@
 //! What a configuration says, held against the equation, the devices and the target: findings.
 
 use crate::ingest::framework::Configuration;
-use crate::ingest::framework::claims::{Amount, Claim, Claims};
+use crate::ingest::framework::claims::{Amount, Claim};
 use crate::ingest::framework::document::{Document, Span};
 use crate::ingest::framework::edit::{Edit, rename, write_number};
 use crate::ingest::framework::ramp;
@@ -38,10 +38,10 @@ pub struct Judged {
 
 /// Judges a configuration on `world` devices.
 pub fn judge(configuration: &Configuration, world: u64, given: &Given) -> Judged {
-    let Configuration { document, claims, .. } = configuration;
+    let claims = &configuration.claims;
     let mut judged = Judged::default();
     keys(configuration, &mut judged);
-    let Some(replicas) = replicas(document, claims, world, &mut judged) else { return judged };
+    let Some(replicas) = replicas(configuration, world, &mut judged) else { return judged };
     judged.data_parallel = Some(replicas);
     let unit = match (claims.in_tokens, given.seq_len) {
         (false, _) => 1,
@@ -119,11 +119,12 @@ fn keys(configuration: &Configuration, judged: &mut Judged) {
 }
 
 /// Divides the devices by those that work on one replica.
-fn replicas(document: &Document, claims: &Claims, world: u64, judged: &mut Judged) -> Option<u64> {
+fn replicas(configuration: &Configuration, world: u64, judged: &mut Judged) -> Option<u64> {
+    let Configuration { document, claims, .. } = configuration;
     let mut replicas = world;
     for claim in &claims.model_parallel {
         let Amount::Number(number) = claim.value else {
-            judged.amount(document, claim);
+            judged.amount(configuration, claim);
             judged.open = Some(format!("`{}` is not known", claim.key));
             return None;
         };
@@ -157,7 +158,7 @@ fn numbers(
         let flag = flags[at].and_then(|number| i64::try_from(number).ok());
         said[at] = flag;
         let Some(claim) = claimed[at] else { continue };
-        judged.amount(document, claim);
+        judged.amount(configuration, claim);
         match &claim.value {
             Amount::Number(number) if flag.is_none_or(|flag| flag == *number) => {
                 said[at] = Some(*number);
@@ -206,8 +207,9 @@ fn numbers(
 }
 
 impl Judged {
-    /// Notes an amount that is no number.
-    fn amount(&mut self, document: &Document, claim: &Claim<Amount>) {
+    /// Notes an amount that is no number, and the number that it was probably meant to be.
+    fn amount(&mut self, configuration: &Configuration, claim: &Claim<Amount>) {
+        let document = &configuration.document;
         let (verdict, level, words) = match &claim.value {
             Amount::Number(_) => return,
             Amount::Auto => (
@@ -220,7 +222,20 @@ impl Judged {
             }
             Amount::Wrong(words) => (Verdict::Invalid, Level::Error, words.clone()),
         };
-        self.findings.push(finding(document, verdict, level, claim, words));
+        let mut found = finding(document, verdict, level, claim, words);
+        if let Some(number) =
+            meant(document.slice(claim.at)).filter(|_| verdict == Verdict::Invalid)
+        {
+            found.repairs.push((claim.key.clone(), number.to_string()));
+            self.edits.extend(write_number(
+                configuration,
+                &claim.key,
+                Some(claim.at),
+                None,
+                number,
+            ));
+        }
+        self.findings.push(found);
     }
 
     /// Notes numbers that do not go together, and what would mend them.
@@ -284,6 +299,12 @@ impl Judged {
             repairs: Vec::new(),
         });
     }
+}
+
+/// Returns the whole number that a value in quotes, or with a fraction of nothing, stands for.
+fn meant(value: &str) -> Option<u64> {
+    let number: f64 = value.trim_matches(['"', '\'']).trim().parse().ok()?;
+    (number.fract() == 0.0 && (1.0..=1e15).contains(&number)).then_some(number as u64)
 }
 
 fn finding<T>(

@@ -46,7 +46,9 @@ fn node(value: &DeValue<'_>) -> Node {
         }
         DeValue::Boolean(on) => Scalar::Bool(*on),
         DeValue::Datetime(when) => Scalar::Text(when.to_string()),
-        DeValue::Array(_) => return Node::List,
+        DeValue::Array(items) => {
+            return Node::List(items.iter().map(|item| node(item.get_ref())).collect());
+        }
         DeValue::Table(table) => return Node::Map(members(table)),
     })
 }

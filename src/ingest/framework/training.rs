@@ -2,9 +2,9 @@
 //! LLaMA-Factory, Axolotl.
 
 use crate::ingest::framework::Form;
-use crate::ingest::framework::claims::{Claim, Claims, is_on, number, said, word};
+use crate::ingest::framework::claims::{Claim, Claims, inner, is_on, names, number, said, word};
 use crate::ingest::framework::dialect::Dialect;
-use crate::ingest::framework::document::Document;
+use crate::ingest::framework::document::{Document, Scalar};
 use crate::ingest::framework::{beyond, known};
 use crate::plan::equation::Rule;
 
@@ -59,10 +59,10 @@ fn trainer(dialect: Dialect, document: &Document, words: bool) -> Claims {
     } else {
         let keys = ["gradient_checkpointing", "activation_checkpointing"];
         match keys.into_iter().find(|key| is_on(document, key)) {
-            Some(key) => claims.set("checkpointing", "full", key),
+            Some(key) => checkpointing(&mut claims, document, key),
             None => claims.default("checkpointing", "none"),
         }
-        adapters_of_trl(&mut claims, document);
+        adapters_of_trl(&mut claims, document, words);
         attention(&mut claims, document, "attn_implementation");
     }
     optimizer(&mut claims, document, "optim");
@@ -84,12 +84,30 @@ fn trainer(dialect: Dialect, document: &Document, words: bool) -> Claims {
     claims
 }
 
-/// TRL's `ModelConfig` stands in the same file (1.16): `use_peft`, rank 16, and peft's own layers.
-fn adapters_of_trl(claims: &mut Claims, document: &Document) {
+/// Source: transformers 5.23.0, `trainer.py`: `every_n_layers` and `offload` stand among what is passed
+/// on to `torch.utils.checkpoint`.
+fn checkpointing(claims: &mut Claims, document: &Document, key: &str) {
+    let kwargs = format!("{key}_kwargs");
+    match inner(document, &kwargs, "every_n_layers") {
+        None => claims.set("checkpointing", "full", key),
+        Some(every) if every == "1" => claims.set("checkpointing", "full", key),
+        Some(every) => claims.set("checkpointing", format!("every={every}"), &kwargs),
+    }
+    let offloads = inner(document, &kwargs, "offload").is_some_and(|on| on != "false");
+    if let Some(entry) = document.get(&kwargs).filter(|_| offloads) {
+        claims.beyond.push(said(entry, "what is kept on the host is not worked out"));
+    }
+}
+
+/// TRL's `ModelConfig` stands in the same file (1.16): `use_peft`, rank 16, and peft's own layers
+/// where it names none.
+fn adapters_of_trl(claims: &mut Claims, document: &Document, words: bool) {
     if is_on(document, "use_peft") {
         let rank = word(document, "lora_r").map_or("16".to_owned(), |(rank, _)| rank);
+        let separator = words.then_some(' ');
+        let targets = targets(claims, document, "lora_target_modules", separator);
         let dropout = lora_dropout(document, "lora_dropout");
-        claims.set("lora", format!("r={rank}{dropout}"), "use_peft");
+        claims.set("lora", format!("r={rank}{targets}{dropout}"), "use_peft");
     }
     for (key, kind) in [("load_in_4bit", "nf4"), ("load_in_8bit", "int8")] {
         if is_on(document, key) {
@@ -105,12 +123,13 @@ fn adapters_of_factory(claims: &mut Claims, document: &Document) {
         Some(("full", _)) => {}
         Some(("lora", _)) | None => {
             let rank = word(document, "lora_rank").map_or("8".to_owned(), |(rank, _)| rank);
-            let targets = match word(document, "lora_target") {
-                Some((names, _)) if names != "all" => names.replace(',', "+").replace(' ', ""),
-                _ => "all-linear".to_owned(),
+            let targets = match names(document, "lora_target", Some(',')).as_deref() {
+                Some([all]) if all == "all" => ",targets=all-linear".to_owned(),
+                None if document.get("lora_target").is_none() => ",targets=all-linear".to_owned(),
+                _ => targets(claims, document, "lora_target", Some(',')),
             };
             let dropout = lora_dropout(document, "lora_dropout");
-            let value = format!("r={rank},targets={targets}{dropout}");
+            let value = format!("r={rank}{targets}{dropout}");
             match kind {
                 Some(_) => claims.set("lora", value, "finetuning_type"),
                 None => claims.default("lora", &value),
@@ -158,8 +177,11 @@ fn axolotl(document: &Document) -> Claims {
     match word(document, "adapter") {
         Some((kind, _)) if kind == "lora" || kind == "qlora" => {
             let rank = word(document, "lora_r").map_or("8".to_owned(), |(rank, _)| rank);
-            let all = is_on(document, "lora_target_linear");
-            let targets = if all { ",targets=all-linear" } else { "" };
+            // Beside all linear layers a list of some of them adds nothing.
+            let targets = match is_on(document, "lora_target_linear") {
+                true => ",targets=all-linear".to_owned(),
+                false => targets(&mut claims, document, "lora_target_modules", None),
+            };
             let dropout = lora_dropout(document, "lora_dropout");
             claims.set("lora", format!("r={rank}{targets}{dropout}"), "adapter");
         }
@@ -197,6 +219,28 @@ fn attention(claims: &mut Claims, document: &Document, key: &str) {
         "eager" | "disabled" => claims.set("attention", "eager", key),
         "auto" => {}
         _ => claims.beyond.push(said(entry, format!("attention by {name} is not worked out"))),
+    }
+}
+
+/// Returns what a key adds to `--lora`: the layers that have adapters, by the ends of their names.
+/// peft takes a text that is not cut for a pattern.
+fn targets(claims: &mut Claims, document: &Document, key: &str, separator: Option<char>) -> String {
+    let Some(entry) = document.get(key).filter(|entry| entry.scalar != Some(Scalar::Null)) else {
+        return String::new();
+    };
+    let plain = |name: &String| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    };
+    if word(document, key).is_some_and(|(text, _)| text == "all-linear") {
+        return ",targets=all-linear".to_owned();
+    }
+    match names(document, key, separator) {
+        Some(names) if names.iter().all(plain) => format!(",targets={}", names.join("+")),
+        _ => {
+            let why = "which layers have adapters is not plain from it: a list of names is";
+            claims.beyond.push(said(entry, why));
+            String::new()
+        }
     }
 }
 

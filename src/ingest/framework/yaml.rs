@@ -100,13 +100,14 @@ impl<'a> Reader<'a> {
                 (anchor, Node::Scalar(scalar))
             }
             Event::SequenceStart(anchor, _) => {
+                let mut items = Vec::new();
                 loop {
                     match self.next()? {
                         (Event::SequenceEnd, _) => break,
-                        (event, span) => self.node(event, span, depth + 1)?,
-                    };
+                        (event, span) => items.push(self.node(event, span, depth + 1)?.0),
+                    }
                 }
-                (anchor, Node::List)
+                (anchor, Node::List(items))
             }
             Event::MappingStart(anchor, _) => (anchor, Node::Map(self.map(depth)?)),
             Event::Alias(anchor) => {
@@ -161,7 +162,8 @@ impl<'a> Reader<'a> {
 fn size(node: &Node) -> usize {
     match node {
         Node::Map(members) => 1 + members.iter().map(|member| size(&member.node)).sum::<usize>(),
-        Node::Scalar(_) | Node::List => 1,
+        Node::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Node::Scalar(_) => 1,
     }
 }
 
