@@ -36,6 +36,14 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
         let warnings = caught(seen, ooms).into_iter().collect();
         return Judged { warnings, ..judged(Verdict::Ran, reason) };
     }
+    if aborted_after_its_end(ended, reports, processes) {
+        let warning = format!(
+            "after the program's end a thread of PyTorch's aborted the process (`{TERMINATE}`; \
+             pytorch/pytorch issue 38228): its exit code is not known, and taken for 0"
+        );
+        let reason = "came to its end, and was then aborted by PyTorch".to_owned();
+        return Judged { warnings: vec![warning], ..judged(Verdict::Ran, reason) };
+    }
     let died = how_it_died(ended);
     if let Some(why) = out_of_memory(ended, reports, ooms) {
         let refused = refused(reports, processes).map_or(String::new(), |it| format!("; {it}"));
@@ -68,6 +76,26 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
             None => judged(Verdict::Failed, died),
         },
     }
+}
+
+/// What the C++ library prints before it aborts a process whose thread was ended within a function
+/// that lets nothing through (libstdc++, `__verbose_terminate_handler`).
+const TERMINATE: &str = "terminate called without an active exception";
+
+/// Whether PyTorch aborted a program that had come to its end.
+///
+/// A thread of autograd's that lets go of the last tensors needs Python's lock; where Python is at
+/// its end, asking for it ends the thread (before Python 3.14), within a destructor. On a loaded
+/// machine that happens now and then, under any driver (seen in a backtrace, torch 2.15).
+fn aborted_after_its_end(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> bool {
+    const ABORTED: i32 = 128 + 6;
+    let in_order = |process: &ProcessPeak| {
+        reports.iter().any(|report| report.pid == process.pid && report.ended_in_order())
+    };
+    ended.ending.map(Ending::code) == Some(ABORTED)
+        && ended.seen.tail.iter().any(|line| line.contains(TERMINATE))
+        && !processes.is_empty()
+        && processes.iter().all(in_order)
 }
 
 /// Says who sends SIGKILL, as far as the kernel's count of such kills meanwhile tells.
@@ -199,6 +227,19 @@ mod tests {
         }
     }
 
+    fn a_process() -> ProcessPeak {
+        ProcessPeak {
+            pid: 7,
+            rank: None,
+            gpu: 0,
+            peak_device_bytes: Bytes::ZERO,
+            peak_allocated_bytes: None,
+            peak_reserved_bytes: None,
+            allocation_retries: None,
+            refused: None,
+        }
+    }
+
     fn verdict(ended: &Ended, reports: &[Report]) -> Verdict {
         judge(ended, reports, &[]).verdict
     }
@@ -226,17 +267,13 @@ mod tests {
     fn the_verdict_says_what_was_refused_to_the_process_that_ended_of_it() {
         let process = |pid, wanted: u64| ProcessPeak {
             pid,
-            rank: None,
             gpu: pid,
-            peak_device_bytes: Bytes::ZERO,
-            peak_allocated_bytes: None,
-            peak_reserved_bytes: None,
-            allocation_retries: None,
             refused: (wanted > 0).then_some(Refused {
                 times: 2,
                 wanted_bytes: Bytes::mib(wanted),
                 left_bytes: Bytes::mib(6),
             }),
+            ..a_process()
         };
         let ended = ended(How::ByItself, Ending::Exit(1), &[OOM]);
         let processes = [process(7, 20), process(8, 512), process(9, 0)];
@@ -249,6 +286,29 @@ mod tests {
         let unknown = judge(&ended, &[], &processes).reason;
         assert!(unknown.contains("GPU 8 refused it 512.0 MiB"), "{unknown}");
         assert!(!judge(&ended, &[], &processes[2..]).reason.contains("refused"));
+    }
+
+    #[test]
+    fn an_abort_of_pytorchs_after_the_programs_end_is_no_failure() {
+        let mut aborted = ended(How::ByItself, Ending::Signal(6), &[]);
+        aborted.seen.tail.push_back(TERMINATE.to_owned());
+        let in_order = Report { at_exit: true, ..report(0, None) };
+        let of = |pid| ProcessPeak { pid, ..a_process() };
+        let judged = judge(&aborted, std::slice::from_ref(&in_order), &[of(7)]);
+        assert_eq!(judged.verdict, Verdict::Ran);
+        assert!(judged.warnings[0].contains("38228"), "{:?}", judged.warnings);
+        // One that was in the middle of its work, one that failed, and one of two.
+        for (report, processes) in [
+            (report(0, None), vec![of(7)]),
+            (Report { at_exit: true, ..report(0, Some("builtins.ValueError")) }, vec![of(7)]),
+            (in_order.clone(), vec![of(7), of(8)]),
+            (in_order.clone(), vec![]),
+        ] {
+            let judged = judge(&aborted, &[report], &processes);
+            assert_eq!(judged.verdict, Verdict::Failed, "{judged:?}");
+        }
+        let other = ended(How::ByItself, Ending::Signal(6), &[]);
+        assert_eq!(judge(&other, &[in_order], &[of(7)]).verdict, Verdict::Failed);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Report {
     pub versions: BTreeMap<String, String>,
     /// PyTorch's counters, a row a device that was used.
     pub devices: Option<Vec<Device>>,
+    /// Whether Python was at its end in order (`atexit`).
+    pub at_exit: bool,
     /// What the process ended with, if nobody caught it.
     pub exception: Option<Exception>,
     /// The file that the memory history went to.
@@ -63,6 +65,11 @@ impl Report {
     /// Returns how often PyTorch raised an out-of-memory error.
     pub fn ooms(&self) -> u64 {
         self.devices.iter().flatten().map(|device| device.ooms).sum()
+    }
+
+    /// Returns whether the program came to its end, and no error ended it.
+    pub fn ended_in_order(&self) -> bool {
+        self.at_exit && self.exception.is_none() && self.ooms() == 0
     }
 
     /// Returns whether the process ended with an exception about the device's memory.

@@ -110,13 +110,14 @@ def _begin():
     written = []
     recording = []
 
-    def write(*_):
+    def write(at_exit=False):
         if os.getpid() in written:
             return
         try:
             import json
 
             report = {"pid": os.getpid(), "rank": rank(), "versions": modules_met()}
+            report["at_exit"] = at_exit
             for key, ask in (
                 ("devices", devices), ("exception", exception), ("record", dump_history)
             ):
@@ -136,7 +137,7 @@ def _begin():
 
     import atexit
 
-    atexit.register(write)
+    atexit.register(write, True)
 
     # Workers of torch.multiprocessing end here, without atexit.
     leave = os._exit

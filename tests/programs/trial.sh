@@ -11,7 +11,7 @@ oomph=${OOMPH:-target/debug/oomph}
 script=tests/programs/train_tiny_gpt.py
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-json() { "$python" -c 'import json, sys; print(eval(sys.argv[2], {"r": json.load(open(sys.argv[1]))}))' "$@"; }
+json() { "$python" -c 'import json, sys; print(eval(sys.argv[2], {"sys": sys, "r": json.load(open(sys.argv[1]))}))' "$@"; }
 check() { # WHAT GOT WANTED
     if [ "$2" = "$3" ]; then echo "ok    $1: $2"; else echo "WRONG $1: $2, not $3"; exit 1; fi
 }
@@ -35,6 +35,10 @@ check "history" "$("$python" -c 'import pickle, sys; print(len(pickle.load(open(
 "$oomph" run --gpu sim:t4 --json -- "$python" "$script" --batch-size 64 \
     > "$work/oom.json" 2>> "$work/run.log" && status=0 || status=$?
 check "out of memory" "$status $(json "$work/oom.json" 'r["verdict"]')" "3 out_of_memory"
+
+# Aborted by PyTorch itself after its end (before Python 3.14): it has run.
+"$oomph" run --gpu sim:t4 --json -- "$python" tests/programs/aborted.py > "$work/aborted.json" 2>> "$work/run.log"
+check "aborted after its end" "$(json "$work/aborted.json" 'r["verdict"], any("38228" in w for w in r["warnings"]) or sys.version_info >= (3, 14)')" "('ran', True)"
 
 # A trial, and its neighbours by hand.
 "$oomph" trial --gpu sim:t4 --headroom 0% --effective-batch 240 --json --keep "$work/kept" -- "$python" "$script" \
