@@ -1,9 +1,9 @@
 //! Where the time of a plan goes: `cargo bench --bench plan`.
 //!
 //! One row a model (bf16, sequences of 2,048, two micro-steps): events of its trace, the time of
-//! the trace and of one replay (medians, and per event), then what the other questions cost as
-//! multiples of a trace with its replay, which another machine's speed does not change. Below it,
-//! the whole process as a user waits for it, beside one that only prints its version.
+//! the trace and of one replay (medians of the cores' time, and per event), then what the other questions cost as
+//! multiples of a trace with its replay, which another machine's speed does not change. Below it, by
+//! the clock, the whole process as a user waits for it, beside one that only prints its version.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -23,6 +23,7 @@ use oomph::step::setup::{
     Version, ZeroGrad,
 };
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
+use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 31;
 
@@ -88,15 +89,15 @@ fn row(name: &str, layers: u64) {
     };
     let made = |n| oomph::step::trace(&model, &at(n)).map(Rc::new).unwrap_or_default();
     let trace: Rc<Trace> = made(MicroBatch::ONE);
-    let tracing = median(|| made(MicroBatch::ONE));
-    let replay = median(|| replay_on(&trace, Bytes::gib(1 << 20)));
-    let footprint = median(|| Footprint::of(&trace));
+    let tracing = of_cores(|| made(MicroBatch::ONE));
+    let replay = of_cores(|| replay_on(&trace, Bytes::gib(1 << 20)));
+    let footprint = of_cores(|| Footprint::of(&trace));
     let capacity =
         Footprint::of(&trace).ok().and_then(|footprint| footprint.min_capacity).unwrap_or_default();
     let capacity = capacity + capacity;
     let limit = MicroBatch::new(1 << 20).unwrap_or(MicroBatch::ONE);
     let search = || largest_micro_batch(capacity, limit, |n| Ok::<_, Infallible>(made(n)));
-    let largest = median(search);
+    let largest = of_cores(search);
     let traces = search().map_or(0, |found| found.traces);
     let events = trace.events.len();
     let each = |time: Duration| time.as_nanos() as f64 / events as f64;
@@ -122,12 +123,27 @@ fn process(args: &str) {
     assert!(status.is_ok_and(|status| status.success()), "oomph {args}");
 }
 
+/// The median by the clock.
 fn median<T>(work: impl Fn() -> T) -> Duration {
+    let start = Instant::now();
+    median_by(|| start.elapsed(), work)
+}
+
+/// The median of the cores' time, of all threads: what else runs on the machine changes it little.
+fn of_cores<T>(work: impl Fn() -> T) -> Duration {
+    let now = || {
+        let time = clock_gettime(ClockId::ProcessCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    };
+    median_by(now, work)
+}
+
+fn median_by<T>(now: impl Fn() -> Duration, work: impl Fn() -> T) -> Duration {
     let mut times: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
-            let start = Instant::now();
+            let start = now();
             black_box(work());
-            start.elapsed()
+            now() - start
         })
         .collect();
     times.sort_unstable();

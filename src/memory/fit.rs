@@ -18,11 +18,12 @@ const COPIES: usize = 8;
 
 /// So many events are replayed, about, to look at intervals of capacities (see `scan_down`) one by one
 /// below the largest, and as many again from the least one up: 8 to [`MOST_ONE_BY_ONE`] intervals. Where
-/// there are more, as with hundreds of experts of a layer, the rest is taken to run.
+/// there are more, as with a hundred layers or hundreds of experts of one, the rest is taken to run. So the
+/// least capacity costs at most about ten times a trace with its replay (`cargo bench --bench plan`).
 ///
 /// What does not run though less does lies mostly near the least (in the oracle's Llama-3.1-8B within 10
 /// MiB, five intervals); 17 recorded traces have 55 intervals in all at most.
-const EVENTS_ONE_BY_ONE: usize = 1 << 23;
+const EVENTS_ONE_BY_ONE: usize = 1 << 20;
 
 /// See [`EVENTS_ONE_BY_ONE`].
 const MOST_ONE_BY_ONE: usize = 64;
@@ -188,7 +189,7 @@ fn least<'t>(trace: &'t Trace, all_run: Bytes, mut copies: Vec<Run<'t, Capacity>
             Looked::Failed { .. } => return near,
         }
     }
-    let mut next = far_below(trace, near, &mut copies);
+    let mut next = far_below(trace, near, all_run - near, &mut copies);
     let (mut least, mut in_a_row) = (next, 0);
     while next < near && in_a_row < one_by_one(trace) {
         match look(trace, next, &mut copies) {
@@ -201,17 +202,22 @@ fn least<'t>(trace: &'t Trace, all_run: Bytes, mut copies: Vec<Run<'t, Capacity>
 }
 
 /// Returns a capacity that runs while the one a granule smaller does not, going down from one that runs
-/// by steps that double, until one fails.
-fn far_below<'t>(trace: &'t Trace, near: Bytes, copies: &mut Vec<Run<'t, Capacity>>) -> Bytes {
+/// by steps that double, from `first_step` on, until one fails.
+fn far_below<'t>(
+    trace: &'t Trace,
+    near: Bytes,
+    first_step: Bytes,
+    copies: &mut Vec<Run<'t, Capacity>>,
+) -> Bytes {
     let granules = |bytes: Bytes| bytes.get().div_ceil(GRANULE.get());
     let capacity = |granules: u64| Bytes::new(granules * GRANULE.get());
-    let (mut fails, mut runs, mut step) = (0, granules(near), 1);
+    let (mut fails, mut runs, mut step) = (0, granules(near), granules(first_step).max(1));
     while runs - fails > 1 {
         step = if fails == 0 { 2 * step } else { (runs - fails) / 2 };
         let next = runs.saturating_sub(step).max(fails + 1);
         match look(trace, capacity(next), copies) {
             Looked::Ran { from, .. } => runs = granules(from).max(fails + 1),
-            Looked::Failed { .. } => fails = next,
+            Looked::Failed { below } => fails = granules(below).min(runs) - 1,
         }
     }
     capacity(runs)
