@@ -13,6 +13,7 @@ use oomph::cli::target::CONTEXT_ALLOWANCE;
 use oomph::ingest::source::ModelSource;
 use oomph::memory::allocator::{Capacity, replay};
 use oomph::model::config::ModelConfig;
+use oomph::plan::capacity::{KERNELS_ALLOWANCE, NCCL_ALLOWANCE};
 use oomph::step;
 use oomph::step::setup::{
     Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
@@ -110,7 +111,8 @@ fn the_answer_is_brute_forces_in_twenty_two_scenarios_with_two_replays() {
             false,
             &["--shared", "--headroom", "150MiB", "--accumulation", accumulation],
         );
-        let outside = Bytes::mib(150) + Bytes::mib(context).max(CONTEXT_ALLOWANCE);
+        let context = Bytes::mib(context) + KERNELS_ALLOWANCE;
+        let outside = Bytes::mib(150) + context.max(CONTEXT_ALLOWANCE);
         let capacity = Bytes::mib(total - reserved - neighbour).saturating_sub(outside);
         let brute = BruteForce::new(&machine, false, accumulation.parse().unwrap());
         let expected = brute.largest(capacity, Bytes::mib(granule));
@@ -128,6 +130,22 @@ fn the_answer_is_brute_forces_in_twenty_two_scenarios_with_two_replays() {
     println!("replays, the look at the granule included: {replays:?}");
     assert!(replays[replays.len() / 2] <= 3, "{replays:?}");
     assert!(replays.iter().all(|count| *count <= 4), "{replays:?}");
+}
+
+#[test]
+fn a_large_context_leaves_kernels_and_nccl_their_room() {
+    let card = "gpu name=Untitled total=6GiB context=700MiB\n";
+    let one = Scenario::new(card);
+    let kept = |machine: &Scenario, flags: &[&str]| {
+        let flags = [&["--headroom", "150MiB"], flags].concat();
+        let (code, json) = probe(machine, true, &flags);
+        assert_eq!((code, &json["gpus"][0]["context_bytes"]), (0, &(700u64 << 20).into()));
+        Bytes::new(json["gpus"][0]["kept_free_bytes"].as_u64().unwrap())
+    };
+    let alone = kept(&one, &[]);
+    assert_eq!(alone, Bytes::mib(150) + KERNELS_ALLOWANCE);
+    let two = kept(&Scenario::new(&card.repeat(2)), &["--parallel", "ddp"]);
+    assert!(two > alone + NCCL_ALLOWANCE && two < alone + NCCL_ALLOWANCE + Bytes::mib(10), "{two}");
 }
 
 #[test]
@@ -263,6 +281,31 @@ fn ctrl_c_ends_it_with_130_and_sigterm_with_143() {
         assert_eq!((exit, &json["exit_code"]), (code, &code.into()), "{json}");
         assert_eq!(machine.held(0), 0);
     }
+}
+
+#[test]
+fn an_nvml_that_hangs_holds_nobody_up() {
+    use rustix::process::{Pid, Signal, kill_process};
+    // The first start lists GPUs, the second one does so under the lock, the third asks for what
+    // the context takes: without an answer that is what has become less.
+    let hangs = |at: u32| {
+        Scenario::new(&format!("gpu total=3GiB context=100MiB\n fault nvmlInit_v2 at={at} do=hang"))
+    };
+    let (code, json) = probe(&hangs(2), true, &["--timeout", "2s"]);
+    assert_eq!(code, 5, "{json}");
+    assert!(json.to_string().contains("NVML did not answer within 2s"), "{json}");
+    let (code, json) = probe(&hangs(3), true, &["--call-timeout", "2s"]);
+    assert_eq!((code, &json["gpus"][0]["context_bytes"]), (0, &(100u64 << 20).into()), "{json}");
+    let machine = hangs(2);
+    let mut command = command(&machine, true, &[]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    while !machine.calls().iter().any(|call| call.result == "hang") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let begun = std::time::Instant::now();
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(answer(&child.wait_with_output().unwrap()).0, 130);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "it waited for the driver");
 }
 
 #[test]

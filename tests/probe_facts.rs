@@ -84,7 +84,7 @@ const ROWS: &[Row] = &[
         scenario: "gpu total=24GiB integrated \
                    failing=nvmlDeviceGetMemoryInfo:3,nvmlDeviceGetMemoryInfo_v2:3",
         code: 5,
-        words: &["memory is unknown", "unified memory", "--capacity"],
+        words: &["memory is unknown", "unified memory", "--capacity", "MemAvailable"],
         ..ROW
     },
     Row {
@@ -97,7 +97,24 @@ const ROWS: &[Row] = &[
     Row {
         fact: "an old driver has the first memory call only",
         scenario: "driver version=470.57.02\n \
-                   gpu total=3GiB reserved=200MiB context=100MiB failing=nvmlDeviceGetMemoryInfo_v2:13",
+                   gpu total=3GiB reserved=100MiB context=100MiB failing=nvmlDeviceGetMemoryInfo_v2:13",
+        ..ROW
+    },
+    Row {
+        fact: "an old driver in a container shows none of the processes that hold memory",
+        scenario: "driver version=470.57.02\n \
+                   gpu total=24GiB reserved=200MiB failing=nvmlDeviceGetMemoryInfo_v2:13\n \
+                   process pid=4190001 bytes=20GiB\n \
+                   fault nvmlDeviceGetComputeRunningProcesses_v3 code=3",
+        code: 5,
+        words: &["it is in use", "not visible here", "--shared"],
+        ..ROW
+    },
+    Row {
+        fact: "NOT_SUPPORTED on a card of its own memory is unknown memory, never the host's",
+        scenario: "gpu total=24GiB failing=nvmlDeviceGetMemoryInfo:3,nvmlDeviceGetMemoryInfo_v2:3",
+        code: 5,
+        words: &["its memory is unknown", "NVML 3 (NOT_SUPPORTED)", "--capacity"],
         ..ROW
     },
     Row {

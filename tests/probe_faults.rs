@@ -5,12 +5,14 @@
 mod probe_support;
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use oomph::memory::trace::AllocatorMode;
 use oomph::units::Bytes;
-use probe_support::{Told, assert_as_before, brute_force, brute_force_in, probe, said};
+use probe_support::{
+    HEADROOM, Told, assert_as_before, brute_force, brute_force_in, outside, probe, said,
+};
 use support::{Call, Scenario};
 
 #[test]
@@ -268,6 +270,63 @@ fn out_of_memory_at_any_page_is_an_answer() {
         machine.assert_balanced();
         assert_as_before(&machine);
     }
+}
+
+/// A neighbour takes memory while a row of pages is made, so that the driver refuses one of them:
+/// what was made of the row is given back, and then no more is free than before the row.
+#[test]
+fn pages_of_a_refused_row_are_not_counted_twice_as_free() {
+    let context = Bytes::mib(100);
+    let kept = HEADROOM + outside(context) - context;
+    let mut broken_rows = 0;
+    for after in (4..60).step_by(4) {
+        for take in [700, 900, 1100] {
+            let machine = Scenario::new(&format!(
+                "{SMALL}\n process pid=4190001 bytes=100MiB
+                 steal cuMemCreate after={after} pid=4190001 take={take}MiB"
+            ));
+            let output = probe(&machine, &expandable());
+            assert!(said(&output).starts_with("ANSWER "), "{output}");
+            let calls = machine.calls();
+            let is_refused = |call: &Call| call.name == "cuMemCreate" && call.result == "2";
+            let Some(refused) = calls.iter().position(is_refused) else { continue };
+            broken_rows += 1;
+            let most = most_pages_after(&calls, refused);
+            let held = most + context + if most == Bytes::ZERO { Bytes::ZERO } else { kept };
+            assert!(held <= free(&machine), "{after} {take}: {most} at once, {kept} to be kept");
+        }
+    }
+    assert!(broken_rows > 10, "{broken_rows}");
+}
+
+/// What is free once the probe has ended.
+fn free(machine: &Scenario) -> Bytes {
+    let machine = support::machine::Machine::open(&machine.path()).unwrap();
+    let locked = machine.lock().unwrap();
+    locked.reap();
+    Bytes::new(locked.free(0))
+}
+
+/// The most that pages took at once when one was made after this call; zero where none was.
+fn most_pages_after(calls: &[Call], at: usize) -> Bytes {
+    let mut live = BTreeMap::new();
+    let mut most = Bytes::ZERO;
+    for (number, call) in calls.iter().enumerate().filter(|(_, call)| call.succeeded()) {
+        let handle = call.number_of("handle");
+        match call.name.as_str() {
+            "cuMemCreate" => {
+                live.insert(handle, Bytes::new(call.number_of("bytes").unwrap()));
+            }
+            "cuMemRelease" => {
+                live.remove(&handle);
+            }
+            _ => {}
+        }
+        if number > at && call.name == "cuMemCreate" {
+            most = most.max(live.values().copied().sum());
+        }
+    }
+    most
 }
 
 #[test]

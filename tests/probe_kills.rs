@@ -35,6 +35,8 @@ struct Case {
     signal: i32,
     /// To the process that probes, not to the one that was started.
     to_child: bool,
+    /// Whether memory can be held by then, so that signals are watched for.
+    watched: bool,
     /// More flags.
     flags: &'static [&'static str],
 }
@@ -58,9 +60,13 @@ impl Case {
             (true, _) if releases => &[Ended::Code(0)],
             (true, _) => &[Ended::Code(5)],
             (false, SIGKILL) => &[Ended::Signal(SIGKILL)],
-            // Before anything is held nobody watches for signals.
-            (false, SIGINT) => &[Ended::Code(130), Ended::Signal(SIGINT)],
-            (false, _) => &[Ended::Code(143), Ended::Signal(SIGTERM)],
+            (false, SIGINT) if self.watched => &[Ended::Code(130)],
+            (false, _) if self.watched => &[Ended::Code(143)],
+            // A shell calls these 130 and 143 as well.
+            (false, signal) => match signal {
+                SIGINT => &[Ended::Signal(SIGINT)],
+                _ => &[Ended::Signal(SIGTERM)],
+            },
         }
     }
 }
@@ -71,23 +77,29 @@ enum Ended {
     Signal(i32),
 }
 
-/// Returns `PLACES` of the calls of a clean run, from the first to the last; of a child only those
-/// that it makes.
-fn places(to_child: bool, flags: &[&str]) -> Vec<(usize, String)> {
+/// Returns `PLACES` of the calls of a clean run, from the first to the last, and which of all calls
+/// ends the look at what GPUs there are; of a child only those that it makes.
+fn places(to_child: bool, flags: &[&str]) -> (Vec<(usize, String)>, usize) {
     let machine = Scenario::new(MACHINE);
     assert!(command(&machine, true, flags).output().unwrap().status.success());
     let calls = machine.calls().into_iter().enumerate().map(|(at, call)| (at + 1, call.name));
-    let calls: Vec<_> = calls.filter(|(_, name)| !to_child || name.starts_with("cu")).collect();
+    let calls: Vec<_> = calls.collect();
+    let listed = calls.iter().find(|(_, name)| name == "nvmlShutdown").unwrap().0;
+    let theirs = |(_, name): &&(usize, String)| !to_child || name.starts_with("cu");
+    let calls: Vec<_> = calls.iter().filter(theirs).cloned().collect();
     assert!(calls.len() >= PLACES, "{} calls", calls.len());
-    (0..PLACES).map(|place| calls[place * (calls.len() - 1) / (PLACES - 1)].clone()).collect()
+    let place = |place: usize| calls[place * (calls.len() - 1) / (PLACES - 1)].clone();
+    ((0..PLACES).map(place).collect(), listed)
 }
 
 fn cases(flags: &'static [&'static str]) -> Vec<Case> {
     let mut cases = Vec::new();
     for to_child in [false, true] {
-        for (at, name) in places(to_child, flags) {
+        let (places, listed) = places(to_child, flags);
+        for (at, name) in places {
+            let watched = at > listed;
             for signal in [SIGINT, SIGTERM, SIGKILL] {
-                cases.push(Case { at, name: name.clone(), signal, to_child, flags });
+                cases.push(Case { at, name: name.clone(), signal, to_child, watched, flags });
             }
         }
     }

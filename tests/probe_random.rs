@@ -15,7 +15,7 @@ use oomph::memory::fit::{min_capacity, replay_in};
 use oomph::memory::trace::{AllocatorMode, Trace};
 use oomph::units::Bytes;
 use probe_support::toy_steps::ToyModel;
-use probe_support::{HEADROOM, OUTSIDE, Told, assert_as_before, probe, said, value_of};
+use probe_support::{HEADROOM, Told, assert_as_before, outside, probe, said, value_of};
 use random::Random;
 use support::Scenario;
 
@@ -73,7 +73,7 @@ impl Case {
         let granule = if expandable { GRANULE } else { granule };
         let reserved = Bytes::mib(random.from(0, 600));
         let neighbour = Bytes::mib(random.one_of(&[0, 0, 1, 3]) * random.from(1, 900));
-        let outside = HEADROOM + context.max(OUTSIDE);
+        let outside = HEADROOM + outside(context);
         let total = reserved + neighbour + outside + capacity;
         let limit = match random.from(1, 10) {
             1 => format!("client_limit={}", (total - reserved).percent(80.0).get()),
@@ -109,7 +109,7 @@ impl Case {
 
     /// Whether a size runs in what is free.
     fn runs(&self, size: u64, free: Bytes) -> bool {
-        let capacity = free.saturating_sub(HEADROOM + self.context.max(OUTSIDE));
+        let capacity = free.saturating_sub(HEADROOM + outside(self.context));
         let mut device = Capacity::in_granules(capacity, self.granule);
         let trace = Trace { allocator: self.allocator, ..self.model.trace(size) };
         replay_in(&trace, &mut device).ran()

@@ -2,8 +2,8 @@
 //!
 //! Asks through nvml-wrapper and touches neither CUDA nor any GPU's memory.
 
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use nvml_wrapper::enum_wrappers::device::ComputeMode as NvmlComputeMode;
 use nvml_wrapper::error::NvmlError;
@@ -19,6 +19,10 @@ use crate::units::Bytes;
 ///
 /// Source: pytorch/pytorch#97585, where nvidia-smi took 60 s on a runner with a crashed GPU.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often somebody who may no longer want to wait is asked.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a driver that does not hang may take to end what it was asked, when nobody wants to wait.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Asks every GPU of this machine, and gives up on a driver that hangs.
 ///
@@ -26,29 +30,57 @@ const PATIENCE: Duration = Duration::from_secs(60);
 ///
 /// When NVML could say nothing at all.
 pub fn list_gpus() -> Result<GpuList, NvmlFailure> {
-    patiently(|| NvmlInventory::open().and_then(|inventory| inventory.list()))
-        .unwrap_or(Err(NvmlFailure::Silent { waited: PATIENCE }))
+    list_gpus_within(PATIENCE, || false)
 }
 
-/// Returns what one process holds on a GPU, or on a MIG instance, where the driver says.
-pub fn held_by(pid: u32, uuid: &str) -> Option<Bytes> {
+/// As [`list_gpus`], for no longer than `limit`, and hardly longer once `stop` says so.
+///
+/// # Errors
+///
+/// When NVML could say nothing at all, or not in time.
+pub fn list_gpus_within(limit: Duration, stop: impl Fn() -> bool) -> Result<GpuList, NvmlFailure> {
+    let waited = limit.min(PATIENCE);
+    let ask = || NvmlInventory::open().and_then(|inventory| inventory.list());
+    patiently(waited, stop, ask).unwrap_or(Err(NvmlFailure::Silent { waited }))
+}
+
+/// Returns what one process holds on a GPU, or on a MIG instance, where the driver says so within
+/// `limit`, which ends soon once `stop` says so.
+pub fn held_by(pid: u32, uuid: &str, limit: Duration, stop: impl Fn() -> bool) -> Option<Bytes> {
     let uuid = uuid.to_owned();
-    patiently(move || {
+    let ask = move || {
         let nvml = Nvml::init().ok()?;
         let device = nvml.device_by_uuid(uuid).ok()?;
         held(&device).get(&pid).copied().flatten()
-    })
-    .flatten()
+    };
+    patiently(limit.min(PATIENCE), stop, ask).flatten()
 }
 
-/// Returns the answer of a thread of its own; `None` when it hangs.
-fn patiently<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Returns the answer of a thread of its own; `None` when it hangs for as long, or once `stop` says
+/// so for [`GRACE`].
+fn patiently<T: Send + 'static>(
+    limit: Duration,
+    stop: impl Fn() -> bool,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (answer, answered) = mpsc::channel();
     std::thread::spawn(move || {
         // Nobody listens any more when this comes too late.
         let _ = answer.send(ask());
     });
-    answered.recv_timeout(PATIENCE).ok()
+    let begun = Instant::now();
+    let (mut limit, mut stopped) = (limit, false);
+    while let Some(left) = limit.checked_sub(begun.elapsed()) {
+        match answered.recv_timeout(left.min(LOOK)) {
+            Err(RecvTimeoutError::Timeout) => {}
+            answer => return answer.ok(),
+        }
+        if !stopped && stop() {
+            stopped = true;
+            limit = limit.min(begun.elapsed() + GRACE);
+        }
+    }
+    None
 }
 
 /// The GPUs of this machine.

@@ -22,7 +22,7 @@ pub enum NvmlFailure {
     #[error("the NVIDIA driver and its library are of different versions")]
     VersionMismatch,
     /// A call has not come back.
-    #[error("NVML did not answer within {} seconds", waited.as_secs())]
+    #[error("NVML did not answer within {waited:?}")]
     Silent {
         /// How long it was given.
         waited: Duration,

@@ -7,7 +7,7 @@ use super::cuda::CudaError;
 use super::failure::{Limits, ProbeFailure};
 use super::interrupt::Interrupt;
 use super::lock::GpuLock;
-use super::nvml::{held_by, list_gpus};
+use super::nvml::{held_by, list_gpus_within};
 use super::nvml_failure::NvmlFailure;
 use super::prober::CudaProber;
 use super::sim::SimProber;
@@ -15,6 +15,7 @@ use super::wsl;
 use crate::memory::allocator::GRANULE;
 use crate::memory::fit::{min_capacity, runs};
 use crate::memory::trace::Trace;
+use crate::plan::capacity::OutsideAllocator;
 use crate::probe::run::{Found, Progress, RunError, Terms, Traces, largest_micro_batch};
 use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::units::{Bytes, MicroBatch};
@@ -25,9 +26,9 @@ pub struct ProbeRequest {
     /// Bytes to leave free at all times.
     pub headroom: Bytes,
     /// What the training process will take outside the caching allocator: its context with
-    /// PyTorch's kernels loaded, NCCL and the like. The probe's own context counts towards it; what
-    /// is missing is left free on top of the headroom.
-    pub outside: Bytes,
+    /// PyTorch's kernels loaded, NCCL and the like. The probe's own context counts towards the
+    /// context's part; what is missing is left free on top of the headroom.
+    pub outside: OutsideAllocator,
     /// No larger micro-batch is tried.
     pub limit: MicroBatch,
     /// Whether others may be using the GPU.
@@ -50,6 +51,8 @@ pub struct Probed {
     pub found: Found,
     /// What the context took: the probing process's own, or the simulated GPU's allowance.
     pub context: Bytes,
+    /// What is taken to lie outside the caching allocator, with that context.
+    pub outside: OutsideAllocator,
     /// What was left free in all: headroom, and the part of `outside` beyond the context.
     pub kept_free: Bytes,
     /// What the driver takes for a segment of 2 MiB.
@@ -103,11 +106,12 @@ fn because(reasons: &[String]) -> String {
 ///
 /// ```no_run
 /// # use oomph::device::{interrupt::Interrupt, failure::Limits, lock, prober::SELF, session::*};
-/// # use oomph::{memory::trace::Trace, probe::target::Sharing, units::{Bytes, MicroBatch}};
+/// # use oomph::{memory::trace::Trace, plan::capacity::OutsideAllocator, probe::target::Sharing};
+/// # use oomph::units::{Bytes, DataParallelSize, MicroBatch};
 /// # fn step(_: MicroBatch) -> Result<Trace, std::convert::Infallible> { Ok(Trace::default()) }
 /// let request = ProbeRequest {
 ///     headroom: Bytes::gib(2),
-///     outside: Bytes::mib(600),
+///     outside: OutsideAllocator::new(Bytes::mib(600), DataParallelSize::ONE, Bytes::ZERO),
 ///     limit: MicroBatch::new(4096).expect("not zero"),
 ///     sharing: Sharing::Refused,
 ///     limits: Limits::default(),
@@ -136,7 +140,11 @@ pub fn probe_gpu<T>(
         return Err(ProbeFailure::Interrupted { signal }.into());
     }
     let lock = locked.map_err(ProbeFailure::from)?;
-    let list = list_gpus()?;
+    let list = list_gpus_within(request.limits.total, stop);
+    if let Some(signal) = interrupt.caught() {
+        return Err(ProbeFailure::Interrupted { signal }.into());
+    }
+    let list = list?;
     let Some(target) = Target::find(&list, uuid) else {
         let reasons = list.rows.into_iter().filter_map(|row| row.gpu.err()).collect();
         return Err(ProbeError::Gone { uuid: uuid.to_owned(), reasons });
@@ -171,8 +179,10 @@ pub fn probe_gpu<T>(
         started => started?,
     };
     let ready = prober.ready();
-    let context = context_of(&prober, &target, idle_free);
-    let kept_free = request.headroom + request.outside.saturating_sub(context);
+    let ask = |pid| held_by(pid, uuid, request.limits.call, stop);
+    let context = context_of(&prober, &target, idle_free, ask);
+    let outside = request.outside.clone().with_bare_context(context);
+    let kept_free = request.headroom + outside.total().saturating_sub(context);
     let terms = Terms { kept_free, granule: ready.granule, limit: request.limit };
     // What CUDA itself says of the device's size, as PyTorch would ask it.
     let of_device = |micro_batch| {
@@ -190,6 +200,7 @@ pub fn probe_gpu<T>(
     Ok(Probed {
         found,
         context,
+        outside,
         kept_free,
         granule: ready.granule,
         driver_calls,
@@ -205,8 +216,8 @@ fn too_little<T>(
     traces: &Traces<T>,
 ) -> Result<Option<String>, T> {
     let trace = traces(MicroBatch::ONE)?;
-    let ProbeRequest { headroom, outside, .. } = request;
-    let capacity = free.saturating_sub(*headroom + *outside);
+    let (headroom, outside) = (request.headroom, request.outside.total());
+    let capacity = free.saturating_sub(headroom + outside);
     if runs(&trace, capacity) {
         return Ok(None);
     }
@@ -234,7 +245,8 @@ fn nothing_fits(free: Bytes, request: &ProbeRequest) -> Probed {
     Probed {
         found,
         context: Bytes::ZERO,
-        kept_free: request.headroom + request.outside,
+        outside: request.outside.clone(),
+        kept_free: request.headroom + request.outside.total(),
         granule: GRANULE,
         driver_calls: 0,
         warning: None,
@@ -245,11 +257,16 @@ fn nothing_fits(free: Bytes, request: &ProbeRequest) -> Probed {
 /// Returns what the child's context takes: what NVML says that the child holds, or else how much less
 /// is free with it, to which neighbours and an MPS client's limit add.
 ///
-/// In a container NVML's process ids are the host's; one that was there before is not the child.
-fn context_of(prober: &CudaProber<'_>, before: &Target, free_before: Bytes) -> Bytes {
+/// `ask` asks NVML for what a process holds. In a container NVML's process ids are the host's; one that was there before is not the child.
+fn context_of(
+    prober: &CudaProber<'_>,
+    before: &Target,
+    free_before: Bytes,
+    ask: impl Fn(u32) -> Option<Bytes>,
+) -> Bytes {
     let pid = prober.pid();
     let known = before.gpu.processes.iter().any(|process| process.pid == pid);
-    let held = if known { None } else { held_by(pid, before.uuid()) };
+    let held = if known { None } else { ask(pid) };
     held.unwrap_or_else(|| free_before.saturating_sub(prober.ready().free))
 }
 
@@ -266,8 +283,9 @@ pub fn probe_simulated<T>(
     traces: &Traces<T>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Probed, T> {
-    let mut prober = SimProber::new(free, request.outside);
-    let kept_free = request.headroom;
+    let context = request.outside.context();
+    let mut prober = SimProber::new(free, context);
+    let kept_free = request.headroom + request.outside.total().saturating_sub(context);
     let terms = Terms { kept_free, granule: GRANULE, limit: request.limit };
     let found = match largest_micro_batch(&mut prober, &terms, traces, progress) {
         Ok(found) => found,
@@ -276,7 +294,8 @@ pub fn probe_simulated<T>(
     };
     Ok(Probed {
         found,
-        context: request.outside,
+        context,
+        outside: request.outside.clone(),
         kept_free,
         granule: GRANULE,
         driver_calls: 0,

@@ -16,9 +16,10 @@ use oomph::device::interrupt::Interrupt;
 use oomph::device::session::{ProbeRequest, Probed, probe_gpu};
 use oomph::memory::allocator::{Capacity, replay};
 use oomph::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Trace};
+use oomph::plan::capacity::{KERNELS_ALLOWANCE, OutsideAllocator};
 use oomph::probe::run::Progress;
 use oomph::probe::target::Sharing;
-use oomph::units::{Bytes, MicroBatch};
+use oomph::units::{Bytes, DataParallelSize, MicroBatch};
 
 use self::toy_steps::ToyModel;
 use crate::support::{Call, Scenario};
@@ -27,8 +28,14 @@ use crate::support::{Call, Scenario};
 pub const UUID: &str = "GPU-00000001-0000-4000-8000-000000000000";
 /// What probes leave free.
 pub const HEADROOM: Bytes = Bytes::mib(200);
-/// What a training process is taken to need beside its allocator; on most machines here below its context.
-pub const OUTSIDE: Bytes = Bytes::mib(350);
+/// What the context of a training process with its kernels is allowed; on most machines here it takes
+/// more.
+const CONTEXT: Bytes = Bytes::mib(360);
+
+/// What a training process is taken to need beside its allocator, where a bare context takes so much.
+pub fn outside(context: Bytes) -> Bytes {
+    (context + KERNELS_ALLOWANCE).max(CONTEXT)
+}
 
 /// A step of three layers, forward and backward, twice; sizes grow with the micro-batch.
 pub fn step(micro_batch: MicroBatch) -> Trace {
@@ -115,7 +122,7 @@ pub fn probing_process() {
     let millis = |text: &str| Duration::from_millis(text.parse().unwrap());
     let request = ProbeRequest {
         headroom: HEADROOM,
-        outside: OUTSIDE,
+        outside: OutsideAllocator::new(CONTEXT, DataParallelSize::ONE, Bytes::ZERO),
         limit: MicroBatch::new(10_000).unwrap(),
         sharing: if shared == "true" { Sharing::Allowed } else { Sharing::Refused },
         limits: Limits { call: millis(call), total: millis(total) },
@@ -219,7 +226,7 @@ pub fn brute_force_in(
     context: Bytes,
     granule: Bytes,
 ) -> u64 {
-    let outside = HEADROOM + context.max(OUTSIDE);
+    let outside = HEADROOM + outside(context);
     let capacity = Bytes::mib(free_mib).saturating_sub(outside);
     let runs = |size: u64| {
         let mut device = Capacity::in_granules(capacity, granule);

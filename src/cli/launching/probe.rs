@@ -143,7 +143,7 @@ fn one(
     let defaults = Limits::default();
     let request = ProbeRequest {
         headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
-        outside: job.outside(Some(gpu), gradients).total(),
+        outside: job.outside(Some(gpu), gradients),
         limit: settings.micro_batch.unwrap_or_else(|| settings.search_limit()),
         sharing: if args.shared { Sharing::Allowed } else { Sharing::Refused },
         limits: Limits {
@@ -182,7 +182,8 @@ fn one(
 }
 
 fn measured(probed: Probed) -> Measured {
-    let Probed { found, context, kept_free, granule, driver_calls, warning, untouched } = probed;
+    let Probed { found, context, kept_free, granule, driver_calls, warning, untouched, .. } =
+        probed;
     Measured { found, context, kept_free, granule, driver_calls, warning, untouched }
 }
 

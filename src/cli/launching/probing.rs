@@ -145,7 +145,7 @@ impl<'a> Probing<'a> {
     }
 }
 
-/// Takes over what a probe saw: what was free, and a context larger than its allowance.
+/// Takes over what a probe saw: what was free, and a context that takes more than its allowance.
 fn learn(
     estimated: &mut OnAll<OnDevice>,
     gpu: &ChosenGpu,
@@ -158,7 +158,7 @@ fn learn(
     for device in estimated.kinds.iter_mut().filter(alike) {
         for (kind, bytes) in &mut device.outside.terms {
             if *kind == Outside::CudaContext {
-                *bytes = (*bytes).max(probed.context);
+                *bytes = probed.outside.context();
             }
         }
         let free = probed.found.free_before + probed.context;
@@ -170,7 +170,7 @@ fn request(job: &Job, sharing: Sharing, gpu: &ChosenGpu, gradients: Bytes) -> Pr
     let settings = &job.settings;
     ProbeRequest {
         headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
-        outside: job.outside(Some(gpu), gradients).total(),
+        outside: job.outside(Some(gpu), gradients),
         limit: settings.search_limit(),
         sharing,
         limits: Limits::default(),
