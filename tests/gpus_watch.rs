@@ -62,6 +62,8 @@ fn the_freest_gpus_with_enough_memory_are_selected_by_uuid() {
         (&["--select", "1", "--watch"], 2),
         (&["--select", "1", "--format", "prometheus"], 2),
         (&["--interval", "1s"], 2),
+        (&["--format", "prometheus"], 2),
+        (&["--format", "text"], 2),
         (&["--select", "6"], 3),
         (&["--select", "1", "--min-free", "101%"], 2),
         (&["--select", "1", "--gpu", "sim:24GiB"], 2),

@@ -6,6 +6,7 @@ mod support;
 mod training;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use rustix::process::Signal;
@@ -280,7 +281,11 @@ fn the_text_is_a_plan_labelled_simulated_and_the_examples_of_the_help_run() {
     assert!(text.contains("the command is not told {accumulation_steps}"), "{text}");
     fs::create_dir(user.path("bin")).unwrap();
     for name in ["python", "torchrun"] {
-        std::os::unix::fs::symlink(program(), user.path("bin").join(name)).unwrap();
+        let path = user.path("bin").join(name);
+        // Long enough for a look at it.
+        let script = format!("#!/bin/sh\nexec {} step_ms=100 \"$@\"\n", program().display());
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
     let help = String::from_utf8(user.plain("trial --help").output().unwrap().stdout).unwrap();
     let examples = help.split_once("Examples:\n").unwrap().1;

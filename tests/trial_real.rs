@@ -174,6 +174,70 @@ fn what_runs_into_the_headroom_does_not_count_and_is_named() {
 }
 
 #[test]
+fn a_command_that_leaves_the_gpu_alone_and_a_headroom_that_leaves_nothing_are_no_plan() {
+    let (machine, user) = (card(""), User::new());
+    let (code, error) =
+        answer(&machine, &user, "", "cuda=no micro_batch={micro_batch} sleep_ms=60");
+    assert_eq!(
+        (code, &error["error"]),
+        (Some(5), &"the command was never seen to use a GPU".into())
+    );
+    assert!(!error["runs"].as_array().unwrap().is_empty(), "{error:#}");
+    let words = format!("{PLAIN} micro_batch={{micro_batch}}");
+    let (code, error) = answer(&machine, &user, "--headroom 24GiB", &words);
+    assert_eq!((code, &error["error"]), (Some(3), &"nothing is left for the command".into()));
+    assert!(machine.calls_of("cuInit").is_empty(), "nothing was run");
+}
+
+/// From four samples on a program prints what others do, each in its own words, and ends with 1.
+#[test]
+fn what_frameworks_and_the_kernel_print_decides_what_a_failure_is() {
+    let (machine, user) = (card(""), User::new());
+    let script = user.path("work/train.sh");
+    let program = program().display();
+    let lines = format!(
+        "if [ $1 -gt 3 ]; then echo \"$SAYS\" >&2; exit 1; fi\n\
+         exec {program} base=3072 sample=1024 micro_batch=$1 step_ms=60\n"
+    );
+    std::fs::write(&script, lines).unwrap();
+    let run = |says: &str| {
+        let mut command = user.plain("trial -- sh train.sh {micro_batch}");
+        let output = command.envs(machine.environment()).env("SAYS", says).output().unwrap();
+        let text = said(&output).split_whitespace().collect::<Vec<_>>().join(" ");
+        (output.status.code(), text)
+    };
+    let tensor = "Resource exhausted: OOM when allocating tensor with shape[64,512] and type float on \
+                  /job:localhost/replica:0/task:0/device";
+    for says in [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
+        "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 34359738368 bytes.",
+        &format!("{tensor}:GPU:0 by allocator GPU_0_bfc"),
+        "W tensorflow/core/framework/op_kernel.cc:1780] RESOURCE_EXHAUSTED: failed to allocate memory",
+        "Error out of memory at line 380 in file /src/csrc/pythonInterface.cpp",
+        "node7:11:11 [0] NCCL WARN Cuda failure 2 'out of memory'",
+    ] {
+        let (code, text) = run(says);
+        assert_eq!(code, Some(0), "{says}: {text}");
+        assert!(text.starts_with("micro-batch 3 x ") && text.contains("out of memory"), "{text}");
+    }
+    for (says, words) in [
+        (
+            "[ 12.3] Out of memory: Killed process 4242 (python3)",
+            "the machine's own memory ran out",
+        ),
+        ("Memory cgroup out of memory: Killed process 4242 (python3)", "the machine's own memory"),
+        (&format!("{tensor}:CPU:0 by allocator cpu"), "the machine's own memory ran out"),
+        ("RuntimeError: DefaultCPUAllocator: can't allocate memory: 8 bytes", "not the GPU's"),
+        ("KeyError: 'labels'", "ended with exit code 1, which says nothing about memory"),
+    ] {
+        let (code, text) = run(says);
+        assert_eq!(code, Some(5), "{says}: {text}");
+        assert!(text.contains(words) && text.contains(&format!("| {says}")), "{says}: {text}");
+    }
+    assert_eq!(machine.held(0), 0);
+}
+
+#[test]
 fn a_driver_that_does_not_tell_processes_apart_is_asked_for_the_difference() {
     let (machine, user) = (card(" no-process-memory"), User::new());
     let words = format!("{PLAIN} {}", read(&machine));

@@ -32,13 +32,14 @@ pub struct Args {
     #[arg(conflicts_with_all = ["watch", "format"])]
     pub select: Option<u64>,
     /// Select only GPUs with this much free: 20GiB, or 80% of the total
-    #[arg(long, value_name = "SIZE", requires = "select", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", requires = "select", allow_hyphen_values = true)]
     pub min_free: Option<MinFree>,
     /// Read again and again, until Ctrl-C
     #[arg(long)]
     pub watch: bool,
     /// Read this often [default: 2s]
     #[arg(long, value_name = "TIME", requires = "watch", value_parser = duration)]
+    #[arg(allow_hyphen_values = true)]
     pub interval: Option<Duration>,
     /// Print for this reader
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
@@ -71,6 +72,10 @@ impl Args {
 /// # Errors
 /// When there is no driver, or no such GPU. A GPU that fails is a row, not an error.
 pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
+    if style.json && !matches!(args.format, None | Some(GpusFormat::Json)) {
+        return Err(CliError::usage("--json and --format ask for different things")
+            .hint("leave one of them out"));
+    }
     if args.watch {
         return gpus_watch::run(args, style);
     }

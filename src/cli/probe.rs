@@ -17,12 +17,15 @@ pub struct Args {
     pub shared: bool,
     /// Wait this long for another probe of the same GPU [default: 0s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Device")]
+    #[arg(allow_hyphen_values = true)]
     pub lock_timeout: Option<Duration>,
     /// Give up on a GPU after this long [default: 5m]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Device")]
+    #[arg(allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Give up on a driver call after this long [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Device")]
+    #[arg(allow_hyphen_values = true)]
     pub call_timeout: Option<Duration>,
 }
 

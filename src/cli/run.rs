@@ -41,6 +41,7 @@ pub struct EndArgs {
     pub until: Option<Regex>,
     /// End the command after this long (90s, 10m, 2h): no verdict then
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "End")]
+    #[arg(allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 }
 

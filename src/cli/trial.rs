@@ -32,12 +32,7 @@ pub struct Args {
     )]
     pub no_gpu: NoGpu,
     /// Leave this much free on each GPU: a size, or a percentage of its total [default: 3%]
-    #[arg(
-        long,
-        value_name = "SIZE|PERCENT",
-        allow_negative_numbers = true,
-        help_heading = "Device"
-    )]
+    #[arg(long, value_name = "SIZE|PERCENT", allow_hyphen_values = true, help_heading = "Device")]
     pub headroom: Option<Headroom>,
     /// Reach N samples in an optimizer step, over all devices
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]

@@ -31,19 +31,21 @@ const BETWEEN_LINES: Duration = Duration::from_secs(60);
     oomph wait --min-free 80% --gpu sim:h100-80gb --json")]
 pub struct Args {
     /// What must be free on each GPU: 20GiB, or 80% of its total
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub min_free: MinFree,
     /// Wait for all of them (all, 0,1, a UUID), for any N of them (any:2), or take sim:NAME
     #[arg(long, value_name = "GPU", default_value = "all")]
     pub gpu: WaitFor,
     /// Give up after this long: 90s, 10m, 2h [default: never]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// Read the GPUs this often
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(allow_hyphen_values = true)]
     pub interval: Duration,
     /// Ask for enough memory in N readings in a row
     #[arg(long, value_name = "N", default_value = "1", value_parser = count)]
+    #[arg(allow_negative_numbers = true)]
     pub stable: u64,
 }
 

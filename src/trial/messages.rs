@@ -59,8 +59,15 @@ pub static MESSAGES: &[Message] = &[
     // xla/stream_executor and xla/tsl/framework/bfc_allocator.cc, as absl prints the status.
     device("JAX", "RESOURCE_EXHAUSTED: Out of memory"),
     device("JAX", "Out of memory while trying to allocate"),
+    // The same words as of the GPU's, and then whose: tensorflow/tensorflow#45238.
+    host("TensorFlow", "device:CPU:0 by allocator cpu"),
     // tensorflow/core/framework/op_kernel.cc: "OOM when allocating tensor with shape".
     device("TensorFlow", "OOM when allocating tensor"),
+    // Operators that are generated, in the log (older versions: iperov/DeepFaceLab#5581) and in the
+    // exception's text.
+    device("TensorFlow", "Resource exhausted: failed to allocate memory"),
+    device("TensorFlow", "RESOURCE_EXHAUSTED: failed to allocate memory"),
+    device("TensorFlow", "failed to allocate memory [Op:"),
     // cupy/cuda/memory.pyx: "Out of memory allocating {} bytes".
     device("CuPy", "Out of memory allocating"),
     // cuda.h's name of error 2, as Numba and drivers' own tools print it.
@@ -73,6 +80,7 @@ pub static MESSAGES: &[Message] = &[
     host("PyTorch", "is killed by signal: Killed"),
     // mm/oom_kill.c of Linux; slurmstepd's epilogue.
     host("the kernel", "Out of memory: Killed process"),
+    host("the kernel", "Memory cgroup out of memory: Killed process"),
     host("Slurm", "oom_kill event"),
     host("Slurm", "oom-kill event"),
     // torch/distributed/elastic/multiprocessing/errors/__init__.py, and api.py beside it.

@@ -109,6 +109,13 @@ impl GpuPeak {
     }
 }
 
+impl Outcome {
+    /// Whether it is known that no GPU was used.
+    pub fn left_gpus_alone(&self) -> bool {
+        !self.gpus.is_empty() && self.gpus.iter().all(|gpu| gpu.peak() == Some(Bytes::ZERO))
+    }
+}
+
 /// Requests for memory of one GPU that were refused to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {

@@ -211,8 +211,8 @@ impl Search {
         self.capacity.saturating_sub(peak).get() as f64
     }
 
-    /// Returns how far the second size may go beyond the first: should it not fit, a sample takes so
-    /// much that the line from 1 to the first is still good there.
+    /// Returns a second size that is near enough to the first: should it not fit, a sample takes so much
+    /// that the line from 1 to the first is still good there.
     fn reach(&self, runs: u64, peak: Bytes) -> u64 {
         (self.left(peak) * runs.saturating_sub(1) as f64 * PINNED / NOISE).sqrt() as u64
     }

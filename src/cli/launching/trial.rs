@@ -19,9 +19,10 @@ use crate::report;
 use crate::report::text::Paint;
 use crate::trial::answer::TrialAnswer;
 use crate::trial::kept::Kept;
+use crate::trial::search::Peaks;
 use crate::trial::template::Template;
 use crate::trial::trial::{Run, Trial, TrialError};
-use crate::units::{DataParallelSize, EffectiveBatch, MicroBatch};
+use crate::units::{Bytes, DataParallelSize, EffectiveBatch, MicroBatch};
 
 /// The largest micro-batch that is tried where neither flag bounds it: a program's own data loader
 /// has to make that many samples.
@@ -39,6 +40,11 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     check(&template)?;
     let kept = args.keep.as_deref().map(open).transpose()?;
     let place = trial_place::prepare(args)?;
+    if place.machine.peaks() != Peaks::Unknown && place.machine.free() == Bytes::ZERO {
+        return Err(CliError::new(exit::DOES_NOT_FIT, "nothing is left for the command")
+            .cause("--headroom is as much as a GPU has free, or more")
+            .hint("a smaller --headroom; `oomph gpus` says what is free"));
+    }
     let gpus = place.gpus.clone();
     let data_parallel = args.world_size.unwrap_or(gpus.len().max(1) as u64);
     let wish = Wish {
@@ -60,6 +66,16 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     if let Err(unsolvable @ Unsolvable::FewerThanReplicas { replicas, .. }) = solution {
         return Err(CliError::usage(unsolvable.to_string())
             .hint(format!("--effective-batch {replicas} or more, or fewer GPUs")));
+    }
+    if solution.is_ok() && trial.runs.iter().all(|run| run.outcome.left_gpus_alone()) {
+        show_runs(&trial, style);
+        let runs = report::trial::runs_value(&trial.runs);
+        return Err(CliError::new(exit::NOT_MEASURED, "the command was never seen to use a GPU")
+            .cause("no run had memory on one for as long as a look takes (a fiftieth of a second)")
+            .hint(
+                "name the GPU that it uses (--gpu 0), or see what the command prints (--keep DIR)",
+            )
+            .known("runs", runs));
     }
     let found =
         Found { trial: &trial, solution: solution.as_ref().ok(), limit, samples, accumulates };
@@ -128,12 +144,18 @@ fn open(folder: &std::path::Path) -> Result<Kept, CliError> {
     })
 }
 
+/// Shows the runs of a trial that has no answer.
+fn show_runs(trial: &Trial<Tried>, style: Style) {
+    if !style.json && !trial.runs.is_empty() {
+        let paint = Paint { on: style.color };
+        write_stderr(&report::trial::runs(&trial.runs, trial.machine().reused, paint));
+    }
+}
+
 /// Says why a trial stopped; its runs so far and the end of the command's output go before it.
 fn explain(error: TrialError<CliError>, trial: &Trial<Tried>, style: Style) -> CliError {
     let (paint, runs) = (Paint { on: style.color }, trial.runs.as_slice());
-    if !style.json && !runs.is_empty() {
-        write_stderr(&report::trial::runs(runs, trial.machine().reused, paint));
-    }
+    show_runs(trial, style);
     match error {
         TrialError::Machine(error) => error,
         TrialError::NoVerdict(run) => {
