@@ -14,6 +14,10 @@ struct Question {
     thread: &'static str,
     /// Files that lie in the working folder: name, text.
     files: &'static [(&'static str, &'static str)],
+    /// Variables of the environment: name, value.
+    environment: &'static [(&'static str, &'static str)],
+    /// Commands of which the first line is shown before.
+    before: &'static [&'static str],
     command: &'static str,
     /// What to see in it.
     answer: &'static str,
@@ -43,6 +47,8 @@ const QUESTIONS: &[Question] = &[
         asked: "How much GPU memory do I need before I launch?",
         thread: "activetigger#166",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph estimate bert-base-uncased --task sequence-classification --seq-len 512 \
                   --micro-batch 16",
         answer: "The peak, by category, without a GPU.",
@@ -53,6 +59,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Will this fit on that device, and what takes the memory?",
         thread: "pytorch/rfcs#108",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph estimate llama-3.2-1b --precision bf16 --seq-len 2048 --micro-batch 4 \
                   --gpu sim:l4",
         answer: "A verdict (exit code 3 where it does not), the bar, and what to try.",
@@ -63,6 +71,8 @@ const QUESTIONS: &[Question] = &[
         asked: "What does each optimizer take?",
         thread: "pytorch#114934",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph advise gpt2 --precision fp32 --seq-len 512 --gpu sim:l4",
         answer: "\"One change at a time\" has the optimizers among the changes.",
         shows: "--optimizer adafactor",
@@ -72,6 +82,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Which hardware do I need to fine-tune it?",
         thread: "bigcode/starcoder#77",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph advise starcoder2-3b --seq-len 2048 --gpu sim:rtx-4090",
         answer: "The smallest card for the setup as it is, what fits on this one, and the smallest \
                  card for that.",
@@ -82,6 +94,8 @@ const QUESTIONS: &[Question] = &[
         asked: "What is the largest batch, other than by running until it runs out?",
         thread: "fairseq#76",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph estimate gpt2 --precision fp32 --micro-batch auto --gpu sim:rtx-3060-12gb",
         answer: "The largest micro-batch that fits, it and all smaller ones.",
         shows: "largest",
@@ -91,6 +105,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Can the batch size be found on one GPU before DDP runs on several?",
         thread: "Lightning#20994",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --seq-len 1024 --gpu sim:l4*4",
         answer: "Without an effective batch, the plan is the largest micro-batch that fits each GPU, \
                  with NCCL and DDP's buckets taken off.",
@@ -101,6 +117,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Batch 8 was tuned for a 4090; how much of the A100 does it leave idle?",
         thread: "a portfolio page",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph advise llama-3.2-1b --precision bf16 --checkpointing full --micro-batch 8 \
                   --accumulation 8 --gpu sim:a100-80gb",
         answer: "What is left, and what it would do for: larger micro-batches, nothing recomputed.",
@@ -111,6 +129,8 @@ const QUESTIONS: &[Question] = &[
         asked: "I need a lot of quick math to get an effective batch",
         thread: "ludwig#3533",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --seq-len 1024 --effective-batch 480 --gpu sim:l4",
         answer: "Micro-batch and accumulation, exactly, and the other ways.",
         shows: "= effective batch 480, exactly",
@@ -120,6 +140,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Can the effective batch be kept when the micro-batch shrinks?",
         thread: "transformers#33281",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --seq-len 1024 --micro-batch 2 --effective-batch 64 --gpu sim:t4 \
                   --emit hf-args",
         answer: "The accumulation follows, as arguments of the Trainer.",
@@ -130,6 +152,8 @@ const QUESTIONS: &[Question] = &[
         asked: "What is the global batch size on two 3090s?",
         thread: "alignment-handbook#50",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --micro-batch 4 --accumulation 8 --gpu sim:rtx-3090*2",
         answer: "Micro-batch x accumulation x devices.",
         shows: "= effective batch 64",
@@ -139,6 +163,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Three GPUs, and the accumulation comes to 42.67",
         thread: "InternVL#532",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan vit-base-patch16-224 --effective-batch 128 --micro-batch 1 \
                   --gpu sim:a100-40gb*3",
         answer: "The nearest effective batches, and numbers of devices that would do.",
@@ -149,6 +175,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Is the batch per device, per machine or global?",
         thread: "litgpt#496, #1474",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --seq-len 1024 --effective-batch 512 --gpu sim:a10*4 --emit litgpt",
         answer: "litgpt's micro-batch is a device's, its global batch that of all.",
         shows: "--train.global_batch_size 512",
@@ -158,25 +186,34 @@ const QUESTIONS: &[Question] = &[
         asked: "16 // 32 = 0: ZeroDivisionError",
         thread: "inductive-bias-probes#12",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --micro-batch 32 --effective-batch 16 --gpu sim:a100-80gb",
-        answer: "No plan is rounded to nothing: the nearest one is named, with its distance.",
-        shows: "effective batch 32, not 16",
+        answer: "No plan is rounded to nothing: the nearest one is named, with its distance, and the \
+                 micro-batch that would do.",
+        shows: "micro-batch 16 x accumulation 1 would be 16, exactly",
         code: 0,
     },
     Question {
         asked: "Half the memory: half the micro-batch and double the accumulation?",
         thread: "F5-TTS#632, OLMo#672",
         files: &[],
-        command: "oomph plan llama-3.2-1b --precision bf16 --effective-batch 64 --gpu sim:a100-40gb",
+        environment: &[],
+        before: &[
+            "oomph plan llama-3.2-1b --precision bf16 --effective-batch 72 --gpu sim:a100-80gb",
+        ],
+        command: "oomph plan llama-3.2-1b --precision bf16 --effective-batch 72 --gpu sim:a100-40gb",
         answer: "What fits decides: weights, gradients and optimizer state do not halve with the \
                  memory.",
-        shows: "x accumulation",
+        shows: "micro-batch 4 x accumulation 18",
         code: 0,
     },
     Question {
         asked: "DeepSpeed says 8 != 2 * 1 * 1",
         thread: "DeepSpeed#6914",
         files: &[DEEPSPEED_8],
+        environment: &[],
+        before: &[],
         command: "oomph check ds_config.json --only batch --world-size 1",
         answer: "The broken equation, with the value that repairs it. Exit code 6.",
         shows: "train_batch_size",
@@ -186,6 +223,8 @@ const QUESTIONS: &[Question] = &[
         asked: "256 != 2 * 18 * 7, on seven GPUs",
         thread: "OpenRLHF#346",
         files: &[DEEPSPEED_256],
+        environment: &[],
+        before: &[],
         command: "oomph check ds_config.json --only batch --world-size 7",
         answer: "The same, for seven devices.",
         shows: "252",
@@ -195,15 +234,25 @@ const QUESTIONS: &[Question] = &[
         asked: "16 != 1 * 1 * 1 under mpirun",
         thread: "LLaMA-Factory#2574",
         files: &[DEEPSPEED_16],
-        command: "oomph check ds_config.json --only batch --world-size 16",
-        answer: "With the world that was meant, the equation holds: the launcher was not seen.",
-        shows: "16",
-        code: 0,
+        environment: &[
+            ("WORLD_SIZE", "1"),
+            ("RANK", "0"),
+            ("OMPI_COMM_WORLD_SIZE", "16"),
+            ("OMPI_COMM_WORLD_RANK", "0"),
+        ],
+        before: &["oomph check ds_config.json --only batch --world-size 16"],
+        command: "oomph check ds_config.json --only batch",
+        answer: "With the 16 devices that were meant the equation holds. Run by mpirun beside a world of \
+                 one, as DeepSpeed saw it, the answer names both.",
+        shows: "OMPI_COMM_WORLD_SIZE of Open MPI says 16 devices",
+        code: 6,
     },
     Question {
         asked: "Memory is constant, then it runs out at the sample of 1,079 tokens",
         thread: "litgpt#159",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph estimate pythia-160m --seq-len 1079 --micro-batch 8 --gpu sim:rtx-3060-12gb",
         answer: "The longest sample decides, so its length is the one to ask for.",
         shows: "sequence length 1,079",
@@ -213,6 +262,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Batch 8 fits on one GPU and runs out of memory on several",
         thread: "determined#5418",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph estimate gpt2 --seq-len 1024 --micro-batch 8 --gpu sim:l4*2",
         answer: "Several devices need NCCL's buffers and DDP's buckets beside the step.",
         shows: "ddp buckets",
@@ -222,6 +273,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Is accumulation the same as a large batch?",
         thread: "trl#2175, transformers#34191, torchtune#1875, nanochat#59",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --precision amp-fp16 --seq-len 1024 --effective-batch 128 \
                   --gpu sim:t4",
         answer: "The notes say where not, with the reason; see also accumulation.md.",
@@ -232,6 +285,8 @@ const QUESTIONS: &[Question] = &[
         asked: "Two different GPUs: what is the batch?",
         thread: "kohya#1208, pytorch#35118",
         files: &[],
+        environment: &[],
+        before: &[],
         command: "oomph plan gpt2 --seq-len 1024 --effective-batch 96 \
                   --gpu sim:rtx-3060-12gb,sim:rtx-3090",
         answer: "The weaker one rules; what that costs is said.",
@@ -243,14 +298,18 @@ const QUESTIONS: &[Question] = &[
 /// Sections that are the same everywhere, and long.
 const LEFT_OUT: [&str; 3] = ["Assumptions", "What they mean", "Not covered"];
 
-fn run(question: &Question) -> (String, i32) {
+/// Runs a question's command, or one before it.
+fn run(question: &Question, command: &str) -> (String, i32) {
     let folder = TempDir::new().unwrap();
     for (name, text) in question.files {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-    command.args(question.command.split_whitespace().skip(1)).current_dir(folder.path());
-    let output = command.stdin(Stdio::null()).env_clear().output().unwrap();
+    let mut oomph = Command::new(env!("CARGO_BIN_EXE_oomph"));
+    oomph.args(command.split_whitespace().skip(1)).current_dir(folder.path()).env_clear();
+    if command == question.command {
+        oomph.envs(question.environment.iter().copied());
+    }
+    let output = oomph.stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     (text + &errors, output.status.code().unwrap())
@@ -278,7 +337,7 @@ fn page() -> String {
          on what changes mean are left out here.\nWritten by `UPDATE=1 cargo test --test questions`.\n",
     );
     for (number, question) in (1..).zip(QUESTIONS) {
-        let (text, code) = run(question);
+        let (text, code) = run(question, question.command);
         assert_eq!(code, question.code, "{}: {text}", question.command);
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(words.contains(question.shows), "{}: {text}", question.command);
@@ -287,6 +346,19 @@ fn page() -> String {
         page.push_str("```console\n");
         for (name, text) in question.files {
             page.push_str(&format!("$ cat {name}\n{text}"));
+        }
+        for before in question.before {
+            let (text, _) = run(question, before);
+            let first = text.lines().next().unwrap_or_default();
+            page.push_str(&format!("$ {} | head -1\n{first}\n", quoted(before)));
+        }
+        if !question.environment.is_empty() {
+            let pairs: Vec<String> = question
+                .environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            page.push_str(&format!("$ export {}\n", pairs.join(" ")));
         }
         let command = question.command.split_whitespace().collect::<Vec<_>>().join(" ");
         page.push_str(&format!("$ {}\n", quoted(&command)));

@@ -187,10 +187,13 @@ pub fn alternatives(goal: Option<Goal>, solution: &Solution, paint: Paint) -> St
     if solution.alternatives.is_empty() && near_lines(goal, solution).is_empty() {
         return String::new();
     }
-    let header = ["", "micro-batch", "accumulation", "effective batch", ""];
-    let mut table = table(&header, &[1, 2, 3]);
-    table.add_rows(solution.alternatives.iter().take(SHOWN).map(|other| row(goal, other)));
-    let mut text = format!("\n{}\n{}", paint.bold("Alternatives"), lines(&table));
+    let mut text = format!("\n{}\n", paint.bold("Alternatives"));
+    if !solution.alternatives.is_empty() {
+        let header = ["", "micro-batch", "accumulation", "effective batch", ""];
+        let mut table = table(&header, &[1, 2, 3]);
+        table.add_rows(solution.alternatives.iter().take(SHOWN).map(|other| row(goal, other)));
+        text.push_str(&lines(&table));
+    }
     let hidden = solution.alternatives.len().saturating_sub(SHOWN);
     if hidden > 0 {
         text.push_str(&format!("  and {hidden} more exact ones: --json lists all\n"));
@@ -204,6 +207,7 @@ fn near_lines(goal: Option<Goal>, solution: &Solution) -> Vec<String> {
     let mut lines = Vec::new();
     let Some(asked) = goal.map(|goal| goal.effective_batch.get()) else { return lines };
     lines.extend(other_devices(&solution.best, asked));
+    lines.extend(if_nothing_were_fixed(solution, asked));
     let near = solution
         .alternatives
         .iter()
@@ -248,6 +252,24 @@ fn other_devices(best: &Batches, asked: u64) -> Option<String> {
     let numbers: Vec<String> = below.into_iter().chain(above).map(grouped).collect();
     let asked = grouped(asked);
     Some(format!("{asked} is no multiple of {devices} devices: {} would do", numbers.join(" or ")))
+}
+
+/// Names the exact plan that only a number of the user's own rules out.
+fn if_nothing_were_fixed(solution: &Solution, asked: u64) -> Option<String> {
+    let Batches { micro_batch, accumulation, effective_batch, .. } = solution.best;
+    let devices = (effective_batch.get() / micro_batch.get() / accumulation.get()).max(1);
+    if solution.exact || !asked.is_multiple_of(devices) {
+        return None;
+    }
+    let samples = asked / devices;
+    let most = solution.largest_micro_batch.min(samples);
+    let size = (1..=most).rev().find(|size| samples.is_multiple_of(*size))?;
+    Some(format!(
+        "micro-batch {} x accumulation {} would be {}, exactly",
+        grouped(size),
+        grouped(samples / size),
+        grouped(asked)
+    ))
 }
 
 fn row(goal: Option<Goal>, other: &Alternative) -> Vec<String> {
