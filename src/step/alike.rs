@@ -3,6 +3,9 @@
 //! What a layer allocates does not depend on its number, so of a run of alike layers five are run:
 //! the first two and the last two, which touch what lies around, and one in between. All others
 //! follow from that one, see [`stretch`](crate::step::stretch).
+//!
+//! Where each layer differs from the next, but groups of a few do not (every second one is recomputed,
+//! every sixth attends to all tokens), a group is what is called a layer here.
 
 use std::ops::Range;
 
@@ -14,6 +17,9 @@ pub const RUN: usize = 5;
 
 /// Which of them stands for those that are not run.
 pub const TEMPLATE: usize = 2;
+
+/// The most layers after which what they do comes again: Gemma 3's windows are open in every sixth.
+const LONGEST_GROUP: usize = 6;
 
 /// Nothing, among ids.
 const NONE: u32 = u32::MAX;
@@ -38,33 +44,47 @@ pub struct Alike {
 }
 
 impl Alike {
-    /// Finds layers that are alike, enough of them to leave some out.
+    /// Finds layers, or else the smallest groups of layers, that are alike, enough of them to leave
+    /// some out.
     pub fn of(graph: &Graph, checkpointing: Checkpointing) -> Option<Alike> {
-        let segments = segments(graph);
-        if segments.len() <= RUN {
-            return None;
-        }
         // Layers of a stage that is recomputed as a whole run twice in backward.
         if graph.layers.iter().any(|it| it.region == Region::Stage)
             && checkpointing.recomputes(Region::Stage)
         {
             return None;
         }
-        let uses = Uses::of(graph, &segments);
-        let alike = longest(segments.len(), |one, other| {
-            alike(graph, checkpointing, &uses, &segments, (one, other)).is_some()
-        });
-        if alike.len() <= RUN {
+        let layers = segments(graph);
+        (1..=LONGEST_GROUP).find_map(|many| {
+            let group = |layers: &[Range<usize>]| Some(layers.first()?.start..layers.last()?.end);
+            let groups: Vec<_> = layers.chunks_exact(many).filter_map(group).collect();
+            Alike::among(graph, checkpointing, &groups)
+        })
+    }
+
+    /// Finds groups of statements that are alike, enough of them to leave some out.
+    fn among(
+        graph: &Graph,
+        checkpointing: Checkpointing,
+        segments: &[Range<usize>],
+    ) -> Option<Alike> {
+        if segments.len() <= RUN {
             return None;
         }
-        let (first, last) = (alike.start, alike.end - 1);
+        let uses = Uses::of(graph, segments);
+        let range = longest(segments.len(), |one, other| {
+            alike(graph, checkpointing, &uses, segments, (one, other)).is_some()
+        });
+        if range.len() <= RUN {
+            return None;
+        }
+        let (first, last) = (range.start, range.end - 1);
         let template = first + TEMPLATE;
         let run = [first, first + 1, template, last - 1, last];
         let left_out = template + 1..last - 1;
-        let by = |layer| alike_by(graph, checkpointing, &uses, &segments, (template, layer));
-        let own = own_modules(graph, &segments, template)?;
+        let by = |layer| alike(graph, checkpointing, &uses, segments, (template, layer));
+        let own = own_modules(graph, segments, template)?;
         Some(Alike {
-            carried: carried(graph, &uses, &segments, template, left_out.end)?,
+            carried: carried(graph, &uses, segments, template, left_out.end)?,
             parameters: run.map(|layer| uses.parameters[layer].clone()),
             parameters_left_out: left_out.clone().map(|i| uses.parameters[i].clone()).collect(),
             modules: own,
@@ -211,17 +231,6 @@ impl Uses {
             && first.0.1 == first.1.1
             && (&a.sizes, a.dtype, a.trained, a.name) == (&b.sizes, b.dtype, b.trained, b.name)
     }
-}
-
-/// As [`alike`], with a distance of nothing for a layer and itself.
-fn alike_by(
-    graph: &Graph,
-    checkpointing: Checkpointing,
-    uses: &Uses,
-    segments: &[Range<usize>],
-    layers: (usize, usize),
-) -> Option<i64> {
-    alike(graph, checkpointing, uses, segments, layers)
 }
 
 /// Returns how far apart the modules of two layers are, if they are alike.

@@ -691,6 +691,10 @@ mod tests {
             ("bert-base-cased", AmpFp16, Attention::Eager, None),
             ("vit-base-patch16-224", AmpBf16, Attention::Sdpa, Full),
             ("whisper-small", AmpFp16, Attention::Sdpa, None),
+            // Groups of layers: two, three with some left over, two by their windows.
+            ("llama-3.2-3b", AmpBf16, Attention::Sdpa, Checkpointing::Every(2)),
+            ("qwen3-0.6b", AmpFp16, Attention::Eager, Checkpointing::Every(3)),
+            ("gemma-2-2b", AmpBf16, Attention::Eager, Full),
         ] {
             for torch in [Version::new(2, 8), Version::new(2, 15)] {
                 let plain = setup(2, ZeroGrad::None, checkpointing, torch);
