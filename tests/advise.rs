@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
-use std::process::{Command, Output, Stdio};
+mod answers;
 
+use std::collections::BTreeMap;
+use std::process::Output;
+
+use answers::{json, oomph, oomph_in};
 use clap::Parser;
 use oomph::cli::advising::Bench;
 use oomph::cli::args::{Cli, Command as Asked};
@@ -24,18 +27,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 fn run(words: &[&str]) -> Output {
-    let folder = TempDir::new().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-    command.args(words).current_dir(folder.path()).stdin(Stdio::null()).env_clear();
-    command.output().unwrap()
-}
-
-fn oomph(line: &str) -> Output {
-    run(&line.split(' ').collect::<Vec<_>>())
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    oomph_in(TempDir::new().unwrap().path(), words)
 }
 
 /// Runs a command of an answer, which is written for a shell.

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod answers;
 mod random;
 
 use std::convert::Infallible;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
+use answers::{json, oomph_in, words};
 use oomph::plan::schedule::{RampUp, one_micro_batch};
 use oomph::plan::solver::Limits;
 use oomph::plan::together::Fits;
@@ -92,13 +94,7 @@ fn one_micro_batch_for_all_stages_is_the_largest_that_brute_force_finds() {
 }
 
 fn oomph(folder: &TempDir, line: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-    command.args(line.split_whitespace()).current_dir(folder.path()).stdin(Stdio::null());
-    command.env_clear().output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    oomph_in(folder.path(), &words(line))
 }
 
 const PLAN: &str = "plan gpt2 --precision bf16 --gpu sim:t4*4";
@@ -318,10 +314,9 @@ fn the_batch_of_the_last_stage_is_mended_where_it_stands() {
         ["--step-batch-size-schedule", "2B:30 0:16"].as_slice(),
         ["--step-batch-size-schedule=2B:30 0:16"].as_slice(),
     ] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-        command.args(["check", "--only", "batch", "--world-size", "4", "--fix", "--"]);
-        command.args(["--micro-batch-size", "4"]).args(words).current_dir(folder.path());
-        let diff = command.stdin(Stdio::null()).env_clear().output().unwrap();
+        let check = ["check", "--only", "batch", "--world-size", "4", "--fix", "--"];
+        let sizes = ["--micro-batch-size", "4"];
+        let diff = oomph_in(folder.path(), &[&check[..], &sizes, words].concat());
         let diff = String::from_utf8(diff.stdout).unwrap();
         assert!(diff.contains("2B:32 0:16'\n"), "{words:?}: {diff}");
     }

@@ -3,21 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output, Stdio};
+mod answers;
 
+use std::process::Output;
+
+use answers::{command, json, words};
 use oomph::export::format::Format;
 use serde_json::Value;
 use tempfile::TempDir;
 
 fn oomph(line: &str, environment: &[(&str, &str)]) -> Output {
     let folder = TempDir::new().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oomph"));
-    command.args(line.split_whitespace()).current_dir(folder.path()).stdin(Stdio::null());
-    command.env_clear().envs(environment.iter().copied()).output().unwrap()
-}
-
-fn json(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+    let mut command = command(folder.path(), &words(line));
+    command.envs(environment.iter().copied()).output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {
