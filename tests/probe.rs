@@ -15,10 +15,7 @@ use oomph::memory::allocator::{Capacity, replay};
 use oomph::model::config::ModelConfig;
 use oomph::plan::capacity::{KERNELS_ALLOWANCE, NCCL_ALLOWANCE};
 use oomph::step;
-use oomph::step::setup::{
-    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
-    Version, ZeroGrad,
-};
+use oomph::step::setup::{Precision, Setup, Version};
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use probe_command::{FLAGS, SMALL, answer, command, model, probe, side_by_side};
 use probe_support::{assert_as_before, fillings};
@@ -46,20 +43,10 @@ impl BruteForce {
             micro_batch: MicroBatch::new(size).unwrap(),
             accumulation: AccumulationSteps::new(self.accumulation).unwrap(),
             seq_len: 512,
-            label_len: None,
             precision: Precision::Bf16,
-            optimizer: Optimizer::AdamW,
-            clip: None,
-            zero_grad: ZeroGrad::None,
-            checkpointing: Checkpointing::None,
-            attention: Attention::Sdpa,
-            attention_mask: AttentionMask::Ones,
-            loss: Loss::Standard,
             torch: Version::new(2, 8),
             transformers: Version::new(5, 12),
-            allocator: Allocator::Default,
-            gpu: GpuArch::A100,
-            device_total: Bytes::gib(80),
+            ..Setup::PLAIN
         };
         let trace = step::trace(&self.config, &setup).unwrap();
         let Ok(replayed) = replay(&trace, &mut Capacity::in_granules(capacity, granule));

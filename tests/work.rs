@@ -6,11 +6,8 @@ use oomph::ingest::config_json;
 use oomph::model::adapters::{Lora, Targets};
 use oomph::model::tuning::Tuning;
 use oomph::step;
-use oomph::step::setup::{
-    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
-    Version, ZeroGrad,
-};
-use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
+use oomph::step::setup::{Attention, Checkpointing, Setup};
+use oomph::units::MicroBatch;
 
 /// Eight layers, so that not all of the alike ones are run.
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 176,
@@ -22,22 +19,10 @@ fn work(attention: Attention, checkpointing: Checkpointing, lora: bool) -> (u64,
     let model = config_json::from_map(&config).unwrap().config;
     let setup = Setup {
         micro_batch: MicroBatch::new(2).unwrap(),
-        accumulation: AccumulationSteps::ONE,
         seq_len: 64,
-        label_len: None,
-        precision: Precision::Fp32,
-        optimizer: Optimizer::AdamW,
-        clip: None,
-        zero_grad: ZeroGrad::None,
         checkpointing,
         attention,
-        attention_mask: AttentionMask::Ones,
-        loss: Loss::Standard,
-        torch: Version::new(2, 15),
-        transformers: Version::new(5, 23),
-        allocator: Allocator::Default,
-        gpu: GpuArch::A100,
-        device_total: Bytes::gib(80),
+        ..Setup::PLAIN
     };
     let targets = Targets::Named(vec!["q_proj".to_owned(), "v_proj".to_owned()]);
     let lora = lora.then_some(Lora { rank: 8, dropout: 0.0, targets });

@@ -237,6 +237,28 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// One token of one sample with AdamW in float32 on an A100, all else by default: for tests to say
+    /// only what they are about.
+    pub const PLAIN: Setup = Setup {
+        micro_batch: MicroBatch::ONE,
+        accumulation: AccumulationSteps::ONE,
+        seq_len: 1,
+        label_len: None,
+        precision: Precision::Fp32,
+        optimizer: Optimizer::AdamW,
+        clip: None,
+        zero_grad: ZeroGrad::None,
+        checkpointing: Checkpointing::None,
+        attention: Attention::Sdpa,
+        attention_mask: AttentionMask::Ones,
+        loss: Loss::Standard,
+        torch: Version::new(2, 15),
+        transformers: Version::new(5, 23),
+        allocator: Allocator::Default,
+        gpu: GpuArch::A100,
+        device_total: Bytes::gib(80),
+    };
+
     /// Returns how this PyTorch's allocator tells free blocks of one size apart.
     ///
     /// Source: github.com/pytorch/pytorch/pull/178362 (a counter in each block) and 183591 (one for each

@@ -39,32 +39,11 @@ mod tests {
     use crate::model::tuning::Tuning;
     use crate::plan::advise::change::{Change, Departure, Way};
     use crate::plan::advise::cost::Cost;
-    use crate::step::setup::{
-        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision,
-        Setup, Version, ZeroGrad,
-    };
-    use crate::units::{AccumulationSteps, Bytes, MicroBatch};
+    use crate::step::setup::Setup;
+    use crate::units::Bytes;
 
     fn one(departure: Departure, compute: f64, taken: u64) -> Suggestion {
-        let setup = Setup {
-            micro_batch: MicroBatch::ONE,
-            accumulation: AccumulationSteps::ONE,
-            seq_len: 8,
-            label_len: None,
-            precision: Precision::Fp32,
-            optimizer: Optimizer::AdamW,
-            clip: None,
-            zero_grad: ZeroGrad::None,
-            checkpointing: Checkpointing::None,
-            attention: Attention::Sdpa,
-            attention_mask: AttentionMask::Ones,
-            loss: Loss::Standard,
-            torch: Version::new(2, 15),
-            transformers: Version::new(5, 23),
-            allocator: Allocator::Default,
-            gpu: GpuArch::A100,
-            device_total: Bytes::gib(80),
-        };
+        let setup = Setup { seq_len: 8, ..Setup::PLAIN };
         Suggestion {
             changes: vec![Change::SeqLen(8)],
             way: Way { setup, tuning: Tuning::default() },

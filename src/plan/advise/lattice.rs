@@ -365,30 +365,17 @@ mod tests {
     use crate::ingest::config_json;
     use crate::model::tuning::Tuning;
     use crate::profile::model::ModelProfile;
-    use crate::step::setup::{AttentionMask, GpuArch, Setup, Version};
-    use crate::units::Bytes;
+    use crate::step::setup::Setup;
 
     fn lattice(change: impl Fn(&mut Setup)) -> Lattice {
         let profile = ModelProfile::built_in("llama-3.2-1b").unwrap();
         let model = config_json::from_map(&profile.config).unwrap().config;
         let mut setup = Setup {
             micro_batch: MicroBatch::new(6).unwrap(),
-            accumulation: AccumulationSteps::ONE,
             seq_len: 2048,
-            label_len: None,
-            precision: Precision::Fp32,
-            optimizer: Optimizer::AdamW,
-            clip: None,
             zero_grad: ZeroGrad::Zero,
-            checkpointing: Checkpointing::None,
             attention: Attention::Eager,
-            attention_mask: AttentionMask::Ones,
-            loss: Loss::Standard,
-            torch: Version::new(2, 15),
-            transformers: Version::new(5, 23),
-            allocator: Allocator::Default,
-            gpu: GpuArch::A100,
-            device_total: Bytes::gib(80),
+            ..Setup::PLAIN
         };
         change(&mut setup);
         Lattice::of(&model, &Way { setup, tuning: Tuning::default() })

@@ -66,35 +66,13 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::step::setup::{
-        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision,
-        Setup, ZeroGrad,
-    };
+    use crate::step::setup::{Optimizer, Setup};
     use crate::step::tape::Parameter;
     use crate::step::tensor::Recorder;
-    use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
     /// The bytes that clipping asks for, in order.
     fn clipping(torch: Version, grads: &[(u64, DType)]) -> Vec<u64> {
-        let setup = Setup {
-            micro_batch: MicroBatch::ONE,
-            accumulation: AccumulationSteps::ONE,
-            seq_len: 1,
-            label_len: None,
-            precision: Precision::Fp32,
-            optimizer: Optimizer::Sgd,
-            clip: Some(1.0),
-            zero_grad: ZeroGrad::None,
-            checkpointing: Checkpointing::None,
-            attention: Attention::Sdpa,
-            attention_mask: AttentionMask::Ones,
-            loss: Loss::Standard,
-            torch,
-            transformers: Version::new(5, 23),
-            allocator: Allocator::Default,
-            gpu: GpuArch::A100,
-            device_total: Bytes::gib(80),
-        };
+        let setup = Setup { optimizer: Optimizer::Sgd, clip: Some(1.0), torch, ..Setup::PLAIN };
         let recorder = Recorder::new();
         let mut tape = Tape::new(&setup, Rc::clone(&recorder));
         for &(count, dtype) in grads {

@@ -80,36 +80,14 @@ fn by_dtype(tensors: &[Tensor]) -> Vec<Vec<&Tensor>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::step::setup::{
-        Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Precision, Setup,
-        Version,
-    };
+    use crate::step::setup::Setup;
     use crate::step::tape::Parameter;
     use crate::step::tensor::{DType, Dims, Recorder};
     use crate::trace::{Event, Phase, Trace};
-    use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
     /// Two optimizer steps on parameters of these sizes, whose gradients are there.
     fn two_steps(optimizer: Optimizer, parameters: &[(&[u64], DType)]) -> Trace {
-        let setup = Setup {
-            micro_batch: MicroBatch::ONE,
-            accumulation: AccumulationSteps::ONE,
-            seq_len: 1,
-            label_len: None,
-            precision: Precision::Fp32,
-            optimizer,
-            clip: None,
-            zero_grad: ZeroGrad::Zero,
-            checkpointing: Checkpointing::None,
-            attention: Attention::Sdpa,
-            attention_mask: AttentionMask::Ones,
-            loss: Loss::Standard,
-            torch: Version::new(2, 15),
-            transformers: Version::new(5, 23),
-            allocator: Allocator::Default,
-            gpu: GpuArch::A100,
-            device_total: Bytes::gib(80),
-        };
+        let setup = Setup { optimizer, zero_grad: ZeroGrad::Zero, ..Setup::PLAIN };
         let recorder = Recorder::new();
         let mut tape = Tape::new(&setup, Rc::clone(&recorder));
         tape.begin(Phase::Load);
