@@ -364,6 +364,30 @@ fn what_public_configurations_say_is_understood() {
             0,
             "micro-batch 1 x accumulation 8 x 2 devices = 16",
         ),
+        // It steps as soon as a gradient is there: transformers refuses it, and LOMO would not sum.
+        (
+            "layerwise.yaml",
+            "output_dir: x\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 4\n\
+             optim: galore_adamw_layerwise\n",
+            batch,
+            6,
+            "cannot accumulate repair: optim = galore_adamw",
+        ),
+        (
+            "lomo.yaml",
+            "output_dir: x\nper_device_train_batch_size: 1\ngradient_accumulation_steps: 4\n\
+             optim: lomo\n",
+            batch,
+            6,
+            "lomo.yaml:4:8: error [equation] optim = lomo: it steps in the backward pass",
+        ),
+        (
+            "one.yaml",
+            "output_dir: x\nper_device_train_batch_size: 1\noptim: galore_adamw_layerwise\n",
+            batch,
+            0,
+            "passes",
+        ),
         ("comment.json", "{\"_comment\": \"x\", \"train_batch_size\": 8}", batch, 0, "passes"),
         (
             "removed.json",

@@ -72,6 +72,8 @@ pub struct Claims {
     pub accumulation: Option<Claim<Amount>>,
     /// Samples (or tokens) of an optimizer step.
     pub whole: Option<Claim<Amount>>,
+    /// An optimizer that steps in the backward pass, by its name.
+    pub steps_in_backward: Option<Claim<String>>,
     /// How the batch changes while the job runs.
     pub ramp: Option<Claim<Ramp>>,
     /// Devices.
@@ -101,6 +103,7 @@ impl Claims {
             default_micro_batch: None,
             accumulation: None,
             whole: None,
+            steps_in_backward: None,
             ramp: None,
             world: None,
             model_parallel: Vec::new(),

@@ -5,6 +5,7 @@ use crate::ingest::framework::claims::{Amount, Claim};
 use crate::ingest::framework::document::{Document, Span};
 use crate::ingest::framework::edit::{Edit, rename, write_number};
 use crate::ingest::framework::ramp;
+use crate::ingest::framework::training::LAYERWISE;
 use crate::plan::equation::{Broken, Rule, Said, Solved, Which, reach, solve};
 use crate::plan::finding::{Finding, Level, Verdict};
 
@@ -83,6 +84,7 @@ pub fn judge(configuration: &Configuration, world: u64, given: &Given) -> Judged
         ..solved
     };
     judged.batch = Some(batch);
+    judged.in_backward(configuration, &batch);
     if let Some((finding, edit)) = ramp::judge(configuration, &solved, replicas) {
         judged.findings.push(finding);
         judged.edits.extend(edit);
@@ -278,6 +280,26 @@ impl Judged {
             message: broken.what.clone(),
             repairs,
         });
+    }
+
+    /// Notes an optimizer that steps in the backward pass of each micro-step.
+    fn in_backward(&mut self, configuration: &Configuration, batch: &Solved) {
+        let Configuration { document, claims, .. } = configuration;
+        let Some(claim) = claims.steps_in_backward.as_ref().filter(|_| batch.accumulation > 1)
+        else {
+            return;
+        };
+        let what = format!(
+            "it steps in the backward pass of each of the {} micro-steps, and cannot accumulate",
+            batch.accumulation
+        );
+        let mut found = finding(document, Verdict::Equation, Level::Error, claim, what);
+        if let Some(plain) = claim.value.strip_suffix(LAYERWISE) {
+            found.repairs.push((claim.key.clone(), plain.to_owned()));
+            let text = document.slice(claim.at).replacen(LAYERWISE, "", 1);
+            self.edits.push(Edit { at: claim.at, text });
+        }
+        self.findings.push(found);
     }
 
     /// Notes that the numbers go together.

@@ -272,11 +272,19 @@ fn precision(claims: &mut Claims, document: &Document, switches: &[(&str, &str)]
     claims.default("precision", "fp32");
 }
 
+/// How transformers' optimizers end that step as soon as a weight has its gradient.
+pub const LAYERWISE: &str = "_layerwise";
+
 /// Source: `OptimizerNames` of transformers 5.23.0; the default is fused from PyTorch 2.8 on.
 fn optimizer(claims: &mut Claims, document: &Document, key: &str) {
     let Some((name, entry)) = word(document, key) else {
         return claims.default("optimizer", "adamw-fused");
     };
+    // LOMO's steps are fused into the backward; `trainer_optimizer.py` refuses layerwise ones
+    // beside an accumulation.
+    if name.ends_with(LAYERWISE) || ["lomo", "adalomo"].contains(&name.as_str()) {
+        claims.steps_in_backward = Some(said(entry, name.clone()));
+    }
     let known = match name.as_str() {
         "adamw_torch" | "adamw_hf" => "adamw",
         "adamw_torch_fused" => "adamw-fused",
