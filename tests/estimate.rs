@@ -257,6 +257,17 @@ fn a_transformers_older_than_those_compared_is_an_assumption() {
         let output = oomph(&format!("estimate gpt2 --torch 2.8 --transformers {version}"));
         text(&output.stdout).replace("\n    ", " ")
     };
-    assert!(said("4.50").contains("computes as 4.56 does"), "{}", said("4.50"));
-    assert!(!said("4.56").contains("computes as 4.56 does"));
+    assert!(said("4.47").contains("worked out as on 4.48"), "{}", said("4.47"));
+    assert!(!said("4.48").contains("worked out as on"));
+}
+
+#[test]
+fn a_transformers_that_checkpoints_nothing_is_said_to() {
+    let said = |version: &str| {
+        let model = "estimate starcoder2-3b --checkpointing full --torch 2.8 --transformers";
+        let output = oomph(&format!("{model} {version}"));
+        text(&output.stdout).replace("\n    ", " ")
+    };
+    assert!(said("4.51").contains("checkpoints no layer of a starcoder2"), "{}", said("4.51"));
+    assert!(!said("4.52").contains("checkpoints no layer"));
 }

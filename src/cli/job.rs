@@ -81,7 +81,9 @@ impl Job {
         };
         let arch = gpus.first().map_or(GpuArch::A100, |gpu| gpu.arch);
         let mut settings = Settings::resolve(&setup, &model.config, arch, versions)?;
-        settings.assumptions.extend(support::older_transformers(settings.versions.transformers));
+        let transformers = settings.versions.transformers;
+        settings.assumptions.extend(support::older_transformers(&model.config, transformers));
+        settings.assumptions.extend(support::ignored_checkpointing(&model.config, &settings.setup));
         if gpus.is_empty() {
             let assumed = "an A100 (compute capability 8.0, 108 SMs): no --gpu was given";
             settings.assumptions.push(assumed.to_owned());

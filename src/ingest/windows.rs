@@ -40,15 +40,27 @@ fn for_all(size: Option<u64>, layers: u64) -> Option<Window> {
     size.map(|size| Window { size, layers: vec![true; layers as usize] })
 }
 
-/// `sliding_window` (4096 where missing) if `use_sliding_window` is on.
-fn switched(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
-    let window = match fields.optional_size("sliding_window", limit::POSITIONS)? {
+/// Reads the window that Qwen2's and Qwen3's configurations keep whether or not it is used.
+pub fn named(fields: &Fields<'_>, family: Family) -> Result<Option<u64>, ConfigError> {
+    match family {
+        Family::Qwen2 | Family::Qwen3 => of_qwen(fields),
+        _ => Ok(None),
+    }
+}
+
+/// `sliding_window`, 4096 where missing.
+fn of_qwen(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
+    Ok(match fields.optional_size("sliding_window", limit::POSITIONS)? {
         Some(window) => Some(window),
         None if fields.has("sliding_window") => None,
         None => Some(4096),
-    };
+    })
+}
+
+/// The same, if `use_sliding_window` is on.
+fn switched(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
     let on = fields.switch("use_sliding_window", false)?;
-    Ok(window.filter(|_| on))
+    Ok(of_qwen(fields)?.filter(|_| on))
 }
 
 /// `layer_types`, where given, decides; else the layers from `max_window_layers` on slide, if

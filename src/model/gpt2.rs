@@ -3,11 +3,16 @@
 //! Source: transformers `models/gpt2/modeling_gpt2.py` of 4.56 and 5.23.
 
 use crate::model::blocks::activation::activation;
+use crate::model::blocks::attention::contiguous_for_sdpa;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::Gpt2Config;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
+use crate::model::update_causal_mask::{Drawn, Windows, converted_causal_mask, update_causal_mask};
+use crate::model::versions::{
+    GPT2_HAS_CACHE_POSITIONS, GPT2_MASKS_BY_FUNCTION, GPT2_SLICES_FOR_HEAD, TRANSFORMERS_5,
+};
 
 struct Affine<'b> {
     weight: Value<'b>,
@@ -90,7 +95,10 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
         };
         transformer(b, c, o, &x)
     };
-    let hidden = masks::sliced_for_head(b, o, hidden);
+    let hidden = match o.transformers >= GPT2_SLICES_FOR_HEAD {
+        true => masks::sliced_for_head(b, o, hidden),
+        false => hidden,
+    };
     let logits = {
         let _m = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, head.as_ref().unwrap_or(&wte)])
@@ -113,18 +121,20 @@ fn transformer<'b>(
     o: &GraphOptions,
     x: &Inputs<'_, 'b>,
 ) -> Value<'b> {
+    let has_cache = o.transformers >= GPT2_HAS_CACHE_POSITIONS;
+    let before = (!has_cache).then(|| masks::positions(b, o));
     let embedded = {
         let _m = b.enter("wte");
         b.run(Op::Embedding, &[x.wte, x.ids])
     };
-    let positions = masks::positions(b, o);
+    let positions = before.unwrap_or_else(|| masks::positions(b, o));
     let row = b.run(Op::Unsqueeze { dim: 0 }, &[&positions]);
     let position_embedded = {
         let _m = b.enter("wpe");
         b.run(Op::Embedding, &[x.wpe, &row])
     };
     let sum = b.add(&embedded, &position_embedded);
-    let causal = masks::causal_mask(b, o, x.mask, None);
+    let causal = causal_mask(b, o, x.mask);
     let mut hidden = {
         let _m = b.enter("drop");
         b.dropout(&sum, c.embd_pdrop)
@@ -134,7 +144,9 @@ fn transformer<'b>(
         let _m = b.enter(&format!("h.{index}"));
         let mask = causal.as_ref();
         let block = Block { c, o, w: weights, mask, positions: &row };
-        hidden = b.layer(&[&row], || block.forward(b, &hidden));
+        let arguments = [&row];
+        let arguments = if has_cache { &arguments[..] } else { &[] };
+        hidden = b.layer(arguments, || block.forward(b, &hidden));
     }
     let normed = {
         let _m = b.enter("ln_f");
@@ -142,6 +154,34 @@ fn transformer<'b>(
     };
     drop(hidden);
     b.view(&normed, &[-1, o.seq_len as i64, c.n_embd as i64])
+}
+
+/// The mask that attention adds; eager attention has its causal one as a buffer besides.
+fn causal_mask<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    passed: Option<&Value<'b>>,
+) -> Option<Value<'b>> {
+    if o.transformers >= GPT2_MASKS_BY_FUNCTION {
+        return masks::causal_mask(b, o, passed, None);
+    }
+    if o.transformers >= GPT2_HAS_CACHE_POSITIONS {
+        return update_causal_mask(b, o, passed, Drawn::Triangle, Windows::NONE);
+    }
+    match o.attention {
+        Attention::Sdpa => converted_causal_mask(b, o, passed),
+        Attention::Eager | Attention::Flash => passed.map(|_| of_keys_added(b, o)),
+    }
+}
+
+/// `(1.0 - attention_mask.to(dtype)) * minimum`
+fn of_keys_added<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
+    let row = || b.fresh(&[o.batch, 1, 1, o.seq_len], Dtype::Model);
+    let narrow = row();
+    let inverted = row();
+    let mask = row();
+    drop((narrow, inverted));
+    mask
 }
 
 fn norm<'b>(b: &'b Builder, x: &Value<'b>, w: &Affine<'b>) -> Value<'b> {
@@ -222,8 +262,13 @@ impl<'b> Block<'_, 'b> {
         let fused = self.conv1d(b, "c_attn", x, &self.w.c_attn, [c.n_embd, 3 * c.n_embd]);
         let [q, k, v] = b.run_many(Op::Split { dim: 2, parts: 3 }, &[&fused]);
         drop(fused);
-        let (k, v, q) = {
+        let (k, v, q) = if o.transformers >= GPT2_MASKS_BY_FUNCTION {
             let split = (self.heads(b, &k), self.heads(b, &v), self.heads(b, &q));
+            drop((q, k, v));
+            split
+        } else {
+            let first = self.heads(b, &q);
+            let split = (self.heads(b, &k), self.heads(b, &v), first);
             drop((q, k, v));
             split
         };
@@ -231,9 +276,12 @@ impl<'b> Block<'_, 'b> {
             Attention::Sdpa => {
                 let op =
                     Op::Sdpa { dropout: c.attn_pdrop, causal: self.mask.is_none(), grouped: false };
+                let made = [&q, &k, &v].map(|x| contiguous_for_sdpa(b, o, x));
+                let [q, k, v] =
+                    [(&q, 0), (&k, 1), (&v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
                 let out = match self.mask {
-                    Some(mask) => b.run(op, &[&q, &k, &v, mask]),
-                    None => b.run(op, &[&q, &k, &v]),
+                    Some(mask) => b.run(op, &[q, k, v, mask]),
+                    None => b.run(op, &[q, k, v]),
                 };
                 let turned = b.transpose(&out, 1, 2);
                 drop(out);
@@ -254,7 +302,8 @@ impl<'b> Block<'_, 'b> {
         let projected = self.conv1d(b, "c_proj", &flat, &self.w.c_proj, [c.n_embd, c.n_embd]);
         drop(flat);
         let _m = b.enter("resid_dropout");
-        (b.dropout(&projected, c.resid_pdrop), weights)
+        let out = b.dropout(&projected, c.resid_pdrop);
+        (out, weights.filter(|_| o.transformers >= GPT2_HAS_CACHE_POSITIONS))
     }
 
     fn eager(
@@ -264,13 +313,16 @@ impl<'b> Block<'_, 'b> {
         k: &Value<'b>,
         v: &Value<'b>,
     ) -> (Value<'b>, Value<'b>) {
-        let mut scores = {
+        let (mut scores, _minimum) = {
             let turned = b.transpose(k, -1, -2);
             let product = b.run(Op::Matmul, &[q, &turned]);
             drop(turned);
             match &self.w.causal {
-                None => b.mul_number(&product),
-                Some(causal) => self.masked_by_buffer(b, product, causal),
+                None => (b.mul_number(&product), None),
+                Some(causal) => {
+                    let (scores, minimum) = self.masked_by_buffer(b, product, causal);
+                    (scores, Some(minimum))
+                }
             }
         };
         if let Some(mask) = self.mask {
@@ -286,17 +338,18 @@ impl<'b> Block<'_, 'b> {
         (b.transpose(&out, 1, 2), probabilities)
     }
 
-    /// transformers 4: the scores are divided by a tensor, then masked with `torch.where`.
+    /// transformers 4: the scores are divided by a tensor, then masked with `torch.where` by another,
+    /// which stays a name.
     fn masked_by_buffer(
         &self,
         b: &'b Builder,
         product: Value<'b>,
         causal: &Value<'b>,
-    ) -> Value<'b> {
+    ) -> (Value<'b>, Value<'b>) {
         let o = self.o;
         let mut scores = product;
         if self.c.scale_attn_weights {
-            let divisor = b.fresh(&[], Dtype::Model);
+            let divisor = b.run(Op::NumberLike, &[&scores]);
             scores = b.run(Op::Div, &[&scores, &divisor]);
         }
         if self.c.scale_attn_by_inverse_layer_idx {
@@ -305,7 +358,7 @@ impl<'b> Block<'_, 'b> {
         let seq = o.seq_len as i64;
         let rows = b.run(Op::Slice { dim: 2, start: 0, end: seq }, &[causal]);
         let square = b.run(Op::Slice { dim: 3, start: 0, end: seq }, &[&rows]);
-        let minimum = b.fresh(&[], Dtype::Model);
-        b.run(Op::Where, &[&square, &scores, &minimum])
+        let minimum = b.run(Op::NumberLike, &[&scores]);
+        (b.run(Op::Where, &[&square, &scores, &minimum]), minimum)
     }
 }

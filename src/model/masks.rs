@@ -6,14 +6,7 @@
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, AttentionMask, GraphOptions, Version};
-
-/// The first transformers version that builds masks without vmap and keeps no cache positions.
-pub const TRANSFORMERS_5: Version = Version::new(5, 0);
-
-/// The first version known to compute rotary angles by broadcasting, to count a mask's ones by their
-/// sum, and not to slice what goes into the head. Read in 5.12.1 and 5.23.0; where between them each
-/// changed is not known, so that versions between are taken as the newer ones.
-pub const AFTER_5_12: Version = Version::new(5, 13);
+use crate::model::versions::{AFTER_5_12, LOSS_PADS_LABELS, TRANSFORMERS_5};
 
 /// The first PyTorch on which transformers 4 keeps packed sequences apart; before it finds them and makes
 /// no mask of it. What else it does otherwise on older ones is small: masks are made with fewer steps.
@@ -266,6 +259,29 @@ pub fn shifted_labels<'b>(b: &'b Builder, o: &GraphOptions) -> (Value<'b>, Value
     (padded, shifted)
 }
 
+/// The loss before transformers 4.49: logits in float32, all but the last token's copied.
+fn loss_of_all_but_last<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    logits: &Value<'b>,
+    vocab_size: u64,
+) -> Value<'b> {
+    let rows = o.batch * (o.seq_len - 1);
+    let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
+    let shifted = {
+        let cut = b.run(Op::Slice { dim: 1, start: 0, end: o.seq_len as i64 - 1 }, &[&upcast]);
+        let whole = whole(b, &cut, 2);
+        b.contiguous(&whole)
+    };
+    let labels = b.fresh(&[o.batch, o.seq_len - 1], Dtype::I64);
+    let flat = b.view(&shifted, &[rows as i64, vocab_size as i64]);
+    drop(shifted);
+    let flat_labels = b.view(&labels, &[rows as i64]);
+    drop(labels);
+    b.mark_logits(rows, vocab_size);
+    b.run(Op::CrossEntropy, &[&flat, &flat_labels])
+}
+
 /// `ForCausalLMLoss`: logits in float32, labels shifted by padding, mean cross-entropy.
 pub fn causal_lm_loss<'b>(
     b: &'b Builder,
@@ -273,6 +289,9 @@ pub fn causal_lm_loss<'b>(
     logits: &Value<'b>,
     vocab_size: u64,
 ) -> Value<'b> {
+    if o.transformers < LOSS_PADS_LABELS {
+        return loss_of_all_but_last(b, o, logits, vocab_size);
+    }
     let rows = o.batch * o.seq_len;
     let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
     let (_padded, shifted) = shifted_labels(b, o);

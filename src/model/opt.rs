@@ -10,8 +10,9 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::OptConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// Positions in front of the first, which are never used.
 const OFFSET: u64 = 2;

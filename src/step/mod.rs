@@ -106,7 +106,8 @@ pub fn trace_tuned(
     tuning: &Tuning,
     setup: &Setup,
 ) -> Result<Trace, StepError> {
-    Ok(traced(tuned(model, tuning, setup)?, setup))
+    let graph = tuned(model, tuning, setup)?;
+    Ok(traced(graph, &as_run(model, setup)))
 }
 
 /// Returns the arithmetic of one micro-step.
@@ -114,7 +115,17 @@ pub fn trace_tuned(
 /// # Errors
 /// As [`trace_tuned`].
 pub fn work(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Work, StepError> {
-    Ok(work::of(&tuned(model, tuning, setup)?, setup))
+    Ok(work::of(&tuned(model, tuning, setup)?, &as_run(model, setup)))
+}
+
+/// Returns the setup that transformers makes of the one asked for: it checkpoints no layer of a model
+/// whose code does not look whether it should.
+fn as_run(model: &ModelConfig, setup: &Setup) -> Setup {
+    let whole = matches!(setup.checkpointing, Checkpointing::Full | Checkpointing::Every(_));
+    match whole && model.ignores_checkpointing(setup.transformers) {
+        true => Setup { checkpointing: Checkpointing::None, ..*setup },
+        false => *setup,
+    }
 }
 
 /// Returns the graph of a model as it is trained.

@@ -106,7 +106,9 @@ def add(oracle):
 
 
 def layers(model):
-    from transformers.modeling_layers import GradientCheckpointingLayer
+    try: from transformers.modeling_layers import GradientCheckpointingLayer
+    except ImportError:  # before transformers 4.52 a layer is known by its name
+        return [m for m in model.modules() if type(m).__name__.endswith(("DecoderLayer", "GPT2Block", "NeoXLayer"))]
     return [m for m in model.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 

@@ -29,9 +29,13 @@ impl Row {
     }
 }
 
-/// Returns the transformers that a row of the older files was made with: its last ones were made
-/// with 5.12.
-pub fn transformers_of(id: &str, of_file: Version) -> Version {
+/// Returns the transformers that a row was made with, which it says where it is not its file's. Of the
+/// older files the last ones were made with 5.12.
+pub fn transformers_of(case: &Value, of_file: Version) -> Version {
+    if let Some((major, minor)) = case["transformers"].as_str().and_then(|v| v.split_once('.')) {
+        return Version::new(major.parse().unwrap(), minor.parse().unwrap());
+    }
+    let id = case["id"].as_str().unwrap();
     let newer = ["llama-3.2-3b", "tinyllama", "qwen2.5-1.5b", "mistral", "gpt2-large"];
     match newer.iter().any(|name| id.starts_with(name)) {
         true => of_file.max(Version::new(5, 12)),
@@ -58,6 +62,7 @@ pub fn all_rows() -> Vec<Row> {
         let (torch, of_file) = match file.split_once("_torch") {
             Some((_, "2.15.jsonl")) => (Version::new(2, 15), Version::new(5, 23)),
             Some((_, "2.4.jsonl")) => (Version::new(2, 4), Version::new(4, 56)),
+            Some((_, "2.6.jsonl")) => (Version::new(2, 6), Version::new(4, 56)),
             Some((_, "2.12.jsonl")) => (Version::new(2, 12), Version::new(5, 23)),
             Some((_, "2.8.jsonl")) => (Version::new(2, 8), Version::new(4, 56)),
             _ => continue,
@@ -66,7 +71,7 @@ pub fn all_rows() -> Vec<Row> {
         let held_out = file.contains("held_out") || file.starts_with("optimizers");
         for line in std::fs::read_to_string(folder.join(&file)).unwrap().lines() {
             let case: Value = serde_json::from_str(line).unwrap();
-            let transformers = transformers_of(case["id"].as_str().unwrap(), of_file);
+            let transformers = transformers_of(&case, of_file);
             rows.push(Row { file: file.clone(), held_out, torch, transformers, case });
         }
     }

@@ -4,8 +4,9 @@
 
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::{Attention, GraphOptions, Version};
+use crate::model::versions::{SDPA_GROUPS_HEADS, SDPA_KEEPS_STRIDES, TRANSFORMERS_5};
 
 /// How query, key and value meet.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,7 @@ impl<'b> Attend<'_, 'b> {
         self.repeats() > 1
             && self.grouped
             && self.mask.is_none()
+            && self.o.transformers >= SDPA_GROUPS_HEADS
             && self.o.torch >= Version::new(2, 5)
             && (self.o.transformers < TRANSFORMERS_5 || self.head_dim <= 256)
     }
@@ -74,6 +76,8 @@ impl<'b> Attend<'_, 'b> {
         let (wide_k, wide_v) =
             if grouped { (None, None) } else { (self.repeated(b, k), self.repeated(b, v)) };
         let (k, v) = (wide_k.as_ref().unwrap_or(k), wide_v.as_ref().unwrap_or(v));
+        let made = [q, k, v].map(|x| contiguous_for_sdpa(b, self.o, x));
+        let [q, k, v] = [(q, 0), (k, 1), (v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
         let op =
             Op::Sdpa { dropout: self.dropout, causal: self.causal && self.mask.is_none(), grouped };
         let out = match self.mask {
@@ -144,6 +148,15 @@ impl<'b> Attend<'_, 'b> {
         drop((out, turned));
         (flat, probabilities)
     }
+}
+
+/// Query, key or value as `sdpa_attention_forward` lays it out; `None` where it stays as it is.
+pub fn contiguous_for_sdpa<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    x: &Value<'b>,
+) -> Option<Value<'b>> {
+    (o.transformers < SDPA_KEEPS_STRIDES).then(|| b.contiguous(x))
 }
 
 /// `tanh(x / cap) * cap`, each step's input gone after it.

@@ -3,8 +3,8 @@
 use crate::model::builder::{Builder, Value};
 use crate::model::decoder::architecture::Rotation;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::AFTER_5_12;
 use crate::model::options::GraphOptions;
+use crate::model::versions::{AFTER_5_12, ROTARY_SCALES_AT_ONCE};
 
 /// Cosines and sines, (1, seq_len, rotary_dim).
 pub type Table<'b> = (Value<'b>, Value<'b>);
@@ -51,14 +51,18 @@ fn table_cast<'b>(
         (b.transpose(&product, 1, 2), Some(positions))
     };
     let emb = b.run(Op::Cat { dim: -1 }, &[&freqs, &freqs]);
-    let scaled = || {
-        let raw = b.fresh(&[1, seq, dim], Dtype::F32);
-        let scaled = b.fresh(&[1, seq, dim], Dtype::F32);
+    let fresh = || b.fresh(&[1, seq, dim], Dtype::F32);
+    let scaled = |raw| {
+        let scaled = fresh();
         drop(raw);
         scaled
     };
-    let cos = scaled();
-    let sin = scaled();
+    let (cos, sin) = if o.transformers >= ROTARY_SCALES_AT_ONCE {
+        (scaled(fresh()), scaled(fresh()))
+    } else {
+        let (cos, sin) = (fresh(), fresh());
+        (scaled(cos), scaled(sin))
+    };
     drop(off);
     let out = (cast(&cos), cast(&sin));
     drop((freqs, emb, cos, sin));

@@ -3,6 +3,7 @@
 
 use crate::model::config::{Activation, Problem, Task};
 use crate::model::decoder::architecture::{Architecture, Mlp, NormKind, QkNorm, Residuals};
+use crate::model::options::Version;
 
 /// The families: each is one `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +106,8 @@ pub struct DecoderConfig {
     pub experts: Option<ExpertsConfig>,
     /// Attention that looks back on a few tokens only.
     pub window: Option<Window>,
+    /// The window that config.json names, whether or not `use_sliding_window` has it used.
+    pub named_window: Option<u64>,
     /// Dropout after the embedding.
     pub embedding_dropout: f64,
     /// Dropout after attention and MLP.
@@ -189,9 +192,14 @@ impl DecoderConfig {
         }
     }
 
-    /// Returns what is code of the family.
+    /// Returns what is code of the family, in the newest transformers.
     pub fn architecture(&self) -> &'static Architecture {
         Architecture::of(self.family)
+    }
+
+    /// Returns what is code of the family in a version of transformers.
+    pub fn architecture_in(&self, transformers: Version) -> &'static Architecture {
+        Architecture::in_version(self.family, transformers)
     }
 
     /// Whether a layer looks back on a window only.

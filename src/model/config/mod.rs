@@ -31,6 +31,7 @@ pub use vit::VitConfig;
 pub use whisper::WhisperConfig;
 
 use crate::model::options::Version;
+use crate::model::versions::{ATTENTION_INTERFACE, STARCODER2_CHECKPOINTS};
 
 /// A model of a known architecture, with every size that changes its memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -245,6 +246,12 @@ impl ModelConfig {
             ModelConfig::Swin(c) => ModelConfig::Swin(SwinConfig { image_size, ..c }),
             text => text,
         }
+    }
+
+    /// Whether that transformers takes the order to checkpoint the model's layers and does not follow it.
+    pub fn ignores_checkpointing(&self, transformers: Version) -> bool {
+        let between = (ATTENTION_INTERFACE..STARCODER2_CHECKPOINTS).contains(&transformers);
+        matches!(self, ModelConfig::Decoder(c) if c.family == Family::Starcoder2) && between
     }
 
     /// Whether transformers refuses to checkpoint the model's activations.

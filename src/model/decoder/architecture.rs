@@ -3,6 +3,9 @@
 //! Source: `models/*/modeling_*.py` of transformers 4.56.2 and 5.23.0.
 
 use crate::model::config::Family;
+use crate::model::options::Version;
+use crate::model::update_causal_mask::Drawn;
+use crate::model::versions::{OLMO2_IN_F32, PHI3_TURNS_PARTS, QWEN2_DRAWS_WINDOWS};
 
 /// A family's code, as a choice of shared blocks.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub struct Architecture {
     pub norms_first: bool,
     /// Which masks are made.
     pub masks: Masks,
+    /// How they were drawn before transformers 4.53.
+    pub drawn: Drawn,
     /// How the embedding is scaled.
     pub embedding_scale: EmbeddingScale,
 }
@@ -183,10 +188,13 @@ const LLAMA: Architecture = Architecture {
     residuals: Residuals::PreNorm,
     norms_first: false,
     masks: Masks::One,
+    drawn: Drawn::Triangle,
     embedding_scale: EmbeddingScale::None,
 };
 
-const QWEN2: Architecture = Architecture { masks: Masks::AsUsed, ..LLAMA };
+const MISTRAL: Architecture = Architecture { drawn: Drawn::Compared, ..LLAMA };
+
+const QWEN2: Architecture = Architecture { masks: Masks::AsUsed, ..MISTRAL };
 
 const QWEN3: Architecture = Architecture { qk_norm: QkNorm::HeadsLast, ..QWEN2 };
 
@@ -196,6 +204,7 @@ const GEMMA2: Architecture = Architecture {
     norm: NormKind::Gemma,
     residuals: Residuals::Sandwich,
     masks: Masks::Both,
+    drawn: Drawn::Always,
     embedding_scale: EmbeddingScale::BufferFrom5,
     ..LLAMA
 };
@@ -211,7 +220,7 @@ const PHI3: Architecture = Architecture {
     projections: Projections::Fused,
     rotation: Rotation::JoinedEach,
     mlp: Mlp::FusedGated { activation: "activation_fn" },
-    ..LLAMA
+    ..MISTRAL
 };
 
 const GPT_NEOX: Architecture = Architecture {
@@ -242,14 +251,32 @@ const STARCODER2: Architecture = Architecture {
     mlp: Mlp::Plain { up: "c_fc", activation: "act", down: "c_proj" },
     norm: NormKind::Layer,
     own_dropout: true,
-    ..LLAMA
+    ..MISTRAL
 };
 
+const OLMO2_AS_LLAMA: Architecture =
+    Architecture { tables: Tables::One, norm: NormKind::Rms, ..OLMO2 };
+
+const PHI3_TURNED_WHOLE: Architecture = Architecture { rotation: Rotation::Whole, ..PHI3 };
+
+const QWEN2_DRAWN_AS_LLAMA: Architecture = Architecture { drawn: Drawn::Triangle, ..QWEN2 };
+
 impl Architecture {
-    /// Returns a family's declaration.
+    /// Returns a family's declaration as a version of transformers has it.
+    pub fn in_version(family: Family, transformers: Version) -> &'static Architecture {
+        match family {
+            Family::Olmo2 if transformers < OLMO2_IN_F32 => &OLMO2_AS_LLAMA,
+            Family::Phi3 if transformers < PHI3_TURNS_PARTS => &PHI3_TURNED_WHOLE,
+            Family::Qwen2 if transformers < QWEN2_DRAWS_WINDOWS => &QWEN2_DRAWN_AS_LLAMA,
+            family => Architecture::of(family),
+        }
+    }
+
+    /// Returns a family's declaration as the newest transformers has it.
     pub const fn of(family: Family) -> &'static Architecture {
         match family {
-            Family::Llama | Family::Mistral | Family::Mixtral => &LLAMA,
+            Family::Llama => &LLAMA,
+            Family::Mistral | Family::Mixtral => &MISTRAL,
             Family::Qwen2 => &QWEN2,
             Family::Qwen3 => &QWEN3,
             Family::Qwen3Moe => &QWEN3_MOE,

@@ -13,8 +13,9 @@ use crate::model::decoder::architecture::{
     Architecture, NormKind, Projections, QkNorm, Residuals, Tables,
 };
 use crate::model::graph::Op;
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::update_causal_mask::of_sliding_layer;
+use crate::model::versions::{LAYERS_RETURN_ONE, TRANSFORMERS_5};
 
 /// One MLP, or experts.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl<'b> LayerWeights<'b> {
         o: &GraphOptions,
         index: usize,
     ) -> LayerWeights<'b> {
-        let arch = c.architecture();
+        let arch = c.architecture_in(o.transformers);
         let layer = format!("{}.layers.{index}", arch.model);
         let load_norms = || -> Vec<Norm<'b>> {
             let names = arch.residuals.norms().iter();
@@ -80,7 +81,7 @@ fn feed_forward<'b>(
         )),
         None => FeedForward::Mlp(MlpBlock::load(
             b,
-            c.architecture().mlp,
+            c.architecture_in(o.transformers).mlp,
             c.mlp.activation,
             &module,
             [c.hidden_size, c.mlp.intermediate_size],
@@ -148,7 +149,7 @@ fn attention_weights<'b>(
 }
 
 /// A layer about to run.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Layer<'a, 'b> {
     /// Sizes.
     pub c: &'a DecoderConfig,
@@ -160,6 +161,8 @@ pub struct Layer<'a, 'b> {
     pub table: &'a Table<'b>,
     /// Its mask.
     pub mask: Option<&'a Value<'b>>,
+    /// Whether it cuts a window out of its mask as it runs.
+    pub cuts_window: bool,
     /// Positions, which it hands on.
     pub positions: &'a Value<'b>,
 }
@@ -167,7 +170,16 @@ pub struct Layer<'a, 'b> {
 impl<'b> Layer<'_, 'b> {
     /// Runs the layer.
     pub fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
-        match self.c.architecture().residuals {
+        let cut = self.mask.filter(|_| self.cuts_window);
+        let cut = cut.map(|mask| of_sliding_layer(b, self.o, mask));
+        if let Some((mask, _names)) = &cut {
+            return Layer { mask: Some(mask), ..*self }.run(b, input);
+        }
+        self.run(b, input)
+    }
+
+    fn run(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+        match self.c.architecture_in(self.o.transformers).residuals {
             Residuals::PreNorm => self.pre_norm(b, input),
             Residuals::PostNorm => self.post_norm(b, input),
             Residuals::Sandwich => self.sandwich(b, input),
@@ -182,7 +194,9 @@ impl<'b> Layer<'_, 'b> {
     /// `hidden_states, _ = self.self_attn(...)`: the weights stay until the layer returns.
     fn attend(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let arguments = [self.positions];
-        b.attention(self.c.architecture().attention, &arguments, || self.attention(b, x))
+        b.attention(self.c.architecture_in(self.o.transformers).attention, &arguments, || {
+            self.attention(b, x)
+        })
     }
 
     fn feed(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
@@ -209,12 +223,16 @@ impl<'b> Layer<'_, 'b> {
 
     /// Dropout where attention and MLP do it themselves, on a name that is taken again.
     fn own_dropout(&self, b: &'b Builder, x: Value<'b>) -> Value<'b> {
-        if self.c.architecture().own_dropout { self.dropout(b, &x) } else { x }
+        if self.c.architecture_in(self.o.transformers).own_dropout {
+            self.dropout(b, &x)
+        } else {
+            x
+        }
     }
 
     /// Dropout where the layer does it.
     fn layer_dropout(&self, b: &'b Builder, x: &Value<'b>) -> Option<Value<'b>> {
-        (!self.c.architecture().own_dropout).then(|| self.dropout(b, x))
+        (!self.c.architecture_in(self.o.transformers).own_dropout).then(|| self.dropout(b, x))
     }
 
     fn pre_norm(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
@@ -229,10 +247,14 @@ impl<'b> Layer<'_, 'b> {
         let normed = self.norm(b, 1, &residual);
         let (fed, logits) = self.feed_with_logits(b, &normed);
         drop(normed);
-        if logits.is_some() {
+        let _router = match logits {
             // `hidden_states, _ = ...`: the name that held attention's weights.
-            _kept = logits;
-        }
+            Some(logits) if self.o.transformers >= LAYERS_RETURN_ONE => {
+                _kept = Some(logits);
+                None
+            }
+            logits => logits,
+        };
         let dropped = self.layer_dropout(b, &fed);
         b.add(&residual, dropped.as_ref().unwrap_or(&fed))
     }
@@ -293,7 +315,7 @@ impl<'b> Layer<'_, 'b> {
 
     fn attention(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let (c, o) = (self.c, self.o);
-        let (arch, a) = (c.architecture(), &c.attention);
+        let (arch, a) = (c.architecture_in(o.transformers), &c.attention);
         let (q, k, v, _fused) = self.projected(b, x);
         let rotary = Rotary {
             table: self.table,
@@ -334,7 +356,7 @@ impl<'b> Layer<'_, 'b> {
         x: &Value<'b>,
     ) -> (Value<'b>, Value<'b>, Value<'b>, Option<Value<'b>>) {
         let a = &self.c.attention;
-        let arch = self.c.architecture();
+        let arch = self.c.architecture_in(self.o.transformers);
         let split = |x: Value<'b>, heads| attention::split_heads(b, self.o, x, [heads, a.head_dim]);
         let front = |x: Value<'b>| b.transpose(&x, 1, 2);
         let (queries, keys) = (a.heads * a.head_dim, a.key_value_heads * a.head_dim);
@@ -370,7 +392,8 @@ impl<'b> Layer<'_, 'b> {
         let heads = |x: Value<'b>, heads| attention::split_heads(b, self.o, x, [heads, a.head_dim]);
         let front = |x: Value<'b>| b.transpose(&x, 1, 2);
         let project = |index: usize| self.w.projections[index].run(b, x);
-        let (key_heads, qk_norm) = (a.key_value_heads, self.c.architecture().qk_norm);
+        let (key_heads, qk_norm) =
+            (a.key_value_heads, self.c.architecture_in(self.o.transformers).qk_norm);
         match (&self.w.qk_norms, qk_norm) {
             (None, _) | (_, QkNorm::None) => {
                 let q = front(heads(project(0), a.heads));

@@ -13,11 +13,16 @@ use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
 use crate::model::classify;
-use crate::model::config::{DecoderConfig, Task};
+use crate::model::config::{DecoderConfig, Family, Task};
 use crate::model::fused_loss;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions, Loss};
+use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
+use crate::model::versions::{
+    GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX, LAST_TOKEN_IN_I32, MASKS_BY_FUNCTION,
+    TRANSFORMERS_5,
+};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &DecoderConfig, o: &GraphOptions) -> Graph {
@@ -38,7 +43,7 @@ struct Weights<'b> {
 
 impl<'b> Weights<'b> {
     fn load(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) -> Weights<'b> {
-        let arch = c.architecture();
+        let arch = c.architecture_in(o.transformers);
         let embedding_name = format!("{}.{}", arch.model, arch.embedding);
         let embedding = b.parameter(&embedding_name, &[c.vocab_size, c.hidden_size]);
         let embedding_scale =
@@ -62,14 +67,14 @@ fn scaled_by_buffer(arch: &Architecture, o: &GraphOptions) -> bool {
     match arch.embedding_scale {
         EmbeddingScale::None => false,
         EmbeddingScale::BufferFrom5 => o.transformers >= TRANSFORMERS_5,
-        EmbeddingScale::Buffer => true,
+        EmbeddingScale::Buffer => o.transformers >= GEMMA3_SCALES_BY_BUFFER,
     }
 }
 
 /// Of Gemma 3 until transformers 5 both are there, whichever layers are. From 5 on,
 /// `original_inv_freq` is a buffer of its own.
 fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) -> Vec<Value<'b>> {
-    let arch = c.architecture();
+    let arch = c.architecture_in(o.transformers);
     let tables = match arch.tables {
         Tables::One | Tables::InF32 => 1,
         Tables::ByLayerType if o.transformers < TRANSFORMERS_5 => 2,
@@ -105,7 +110,7 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
         false => b.batch(&[o.batch, o.seq_len], Dtype::I64),
     };
     let hidden = {
-        let _model = b.enter(c.architecture().model);
+        let _model = b.enter(c.architecture_in(o.transformers).model);
         decoder(b, c, o, &w, &ids, mask.as_ref())
     };
     if let (true, Some(score)) = (classifies, &w.head) {
@@ -141,24 +146,42 @@ fn classifier_loss<'b>(
         let _m = b.enter("score");
         b.run(Op::Linear, &[hidden, score])
     };
-    let tokens = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
-    let is_token = {
-        let _is_token = tokens(Dtype::Bool);
-        tokens(Dtype::I32)
-    };
-    let indices = b.fresh(&[o.seq_len], Dtype::I32);
-    // (indices * is_token).argmax(-1)
-    let last = {
-        let _places = tokens(Dtype::I32);
-        b.fresh(&[o.batch], Dtype::I64)
-    };
+    let (last, names) = last_tokens(b, o);
     let pooled = {
         let samples = b.fresh(&[o.batch], Dtype::I64);
         b.run(Op::IndexPairs, &[&scores, &samples, &last])
     };
     let loss = classify::loss(b, o, c.problem, [&pooled, labels], c.num_labels);
-    drop((is_token, indices, last, pooled, scores));
+    drop((names, last, pooled, scores));
     loss
+}
+
+/// Where each sample's last token is that is no padding, and what else has a name.
+fn last_tokens<'b>(b: &'b Builder, o: &GraphOptions) -> (Value<'b>, Vec<Value<'b>>) {
+    let tokens = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
+    let is_token = {
+        let _is_token = tokens(Dtype::Bool);
+        tokens(Dtype::I32)
+    };
+    let places = || b.fresh(&[o.batch], Dtype::I64);
+    if o.transformers < LAST_TOKEN_BY_INDEX {
+        // (is_padding.argmax(-1) - 1) % seq_len
+        let first = places();
+        drop(is_token);
+        let before = places();
+        drop(first);
+        let last = places();
+        drop(before);
+        return (last, Vec::new());
+    }
+    let dtype = if o.transformers < LAST_TOKEN_IN_I32 { Dtype::I64 } else { Dtype::I32 };
+    let indices = b.fresh(&[o.seq_len], dtype);
+    // (indices * is_token).argmax(-1)
+    let last = {
+        let _places = tokens(dtype);
+        places()
+    };
+    (last, vec![is_token, indices])
 }
 
 fn decoder<'b>(
@@ -169,11 +192,14 @@ fn decoder<'b>(
     ids: &Value<'b>,
     mask: Option<&Value<'b>>,
 ) -> Value<'b> {
-    let arch = c.architecture();
+    let arch = c.architecture_in(o.transformers);
     let embedded = embed(b, arch, w, ids);
     let positions = masks::positions(b, o);
     let window = c.window.as_ref().map(|window| window.size);
     let (full, sliding) = match arch.masks {
+        _ if o.transformers < MASKS_BY_FUNCTION => {
+            (update_causal_mask(b, o, mask, arch.drawn, Windows::of(c, o)), None)
+        }
         Masks::One => {
             let one = masks::causal_mask(b, o, mask, window);
             if window.is_some() { (None, one) } else { (one, None) }
@@ -194,8 +220,13 @@ fn decoder<'b>(
         let slides = c.slides(index);
         let table = if slides { tables.last() } else { tables.first() };
         let Some(table) = table else { continue };
-        let mask = if slides { sliding.as_ref() } else { full.as_ref() };
-        let layer = Layer { c, o, w: weights, table, mask, positions: &positions };
+        let of_window = slides && o.transformers >= MASKS_BY_FUNCTION;
+        let mask = if of_window { sliding.as_ref() } else { full.as_ref() };
+        // Every second layer of Gemma 2, whatever `layer_types` says, which was not there.
+        let slid = if c.family == Family::Gemma2 { index.is_multiple_of(2) } else { slides };
+        let cuts = o.transformers < MASKS_BY_FUNCTION && arch.drawn == Drawn::Always;
+        let cuts_window = cuts && slid;
+        let layer = Layer { c, o, w: weights, table, mask, cuts_window, positions: &positions };
         // Until transformers 5, Gemma 3's layers are called with both tables.
         let mut arguments = vec![&positions];
         if o.transformers < TRANSFORMERS_5 {
@@ -213,6 +244,7 @@ fn embed<'b>(b: &'b Builder, arch: &Architecture, w: &Weights<'b>, ids: &Value<'
     let rows = b.run(Op::Embedding, &[&w.embedding, ids]);
     match &w.embedding_scale {
         Some(scale) => b.mul(&rows, scale),
+        None if arch.embedding_scale == EmbeddingScale::Buffer => b.mul_number(&rows),
         None => rows,
     }
 }
@@ -225,7 +257,7 @@ fn tables<'b>(
     w: &Weights<'b>,
 ) -> Vec<Table<'b>> {
     let _m = b.enter("rotary_emb");
-    let dtype = match c.architecture().tables {
+    let dtype = match c.architecture_in(o.transformers).tables {
         Tables::InF32 => Dtype::F32,
         Tables::One | Tables::ByLayerType => Dtype::Model,
     };

@@ -5,8 +5,8 @@ use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{EncoderConfig, EncoderFamily};
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// The projections of query, key and value.
 #[derive(Debug)]

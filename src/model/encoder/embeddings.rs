@@ -5,8 +5,8 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::EncoderConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// The tables, the norm and the buffers.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::{EncoderConfig, EncoderFamily};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::encoder::attention::{Attended, Projections, SelfAttention};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// A layer's weights.
 #[derive(Debug)]

@@ -6,9 +6,9 @@
 use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::masks::of_keys;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// What the model's code holds of its mask while the layers run.
 #[derive(Debug)]

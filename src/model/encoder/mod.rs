@@ -19,8 +19,8 @@ use crate::model::builder::{Builder, Value};
 use crate::model::classify;
 use crate::model::config::{EncoderConfig, EncoderFamily, Task};
 use crate::model::graph::{Dtype, Graph, ValueId};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{AttentionMask, GraphOptions};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &EncoderConfig, o: &GraphOptions) -> Graph {

@@ -9,8 +9,8 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::ModernBertConfig;
 use crate::model::decoder::architecture::Rotation;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// A layer's weights.
 #[derive(Debug)]

@@ -4,8 +4,8 @@ use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::builder::{Builder, Value};
 use crate::model::config::ModernBertConfig;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// What each kind of layer gets; `None` where it needs no mask.
 #[derive(Debug)]

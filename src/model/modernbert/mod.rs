@@ -18,8 +18,8 @@ use crate::model::classify;
 use crate::model::config::{ModernBertConfig, Task};
 use crate::model::encoder::look_for_padding;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{AttentionMask, GraphOptions};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &ModernBertConfig, o: &GraphOptions) -> Graph {

@@ -6,9 +6,9 @@
 use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::Op;
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::layer::{LayerSizes, Style};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// An attention's weights.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::Activation;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::Op;
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
 use crate::model::seq2seq::attention::{AttentionWeights, CrossAttention};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// Whose layer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,11 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::{Side, WhisperConfig};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Dtype, Graph, Op, ValueId};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions};
 use crate::model::seq2seq;
 use crate::model::seq2seq::layer::{Layer, LayerSizes, LayerWeights, Source, Style};
+use crate::model::versions::TRANSFORMERS_5;
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &WhisperConfig, o: &GraphOptions) -> Graph {

@@ -10,8 +10,9 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::VitConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 use crate::model::vision::conv::{Convolution, Filters};
 use crate::model::vision::head::{self, Batch};
 

@@ -5,7 +5,7 @@
 //! `ops/fused_linear_cross_entropy.py`. Their Triton kernels take no memory.
 
 use crate::model::fused_loss::chunk_rows;
-use crate::model::masks::TRANSFORMERS_5;
+use crate::model::versions::TRANSFORMERS_5;
 use crate::step::ops::{Backward, Grads};
 use crate::step::setup::Version;
 use crate::step::tape::Tape;

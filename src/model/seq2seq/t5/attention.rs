@@ -7,10 +7,10 @@ use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::T5Config;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::attention::eager;
 use crate::model::seq2seq::t5::bias;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// An attention's weights.
 #[derive(Debug)]

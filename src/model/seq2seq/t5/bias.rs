@@ -2,8 +2,8 @@
 
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// `compute_bias`: a bias for each head and pair of tokens, (1, heads, seq_len, seq_len), out of a
 /// table by bucket of distance.

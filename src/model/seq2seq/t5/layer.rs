@@ -5,10 +5,10 @@ use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::T5Config;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
 use crate::model::seq2seq::t5::attention::{AttentionWeights, T5Attention};
 use crate::model::seq2seq::t5::norm::Norm;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// The MLP's weights.
 #[derive(Debug)]

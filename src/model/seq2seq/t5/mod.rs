@@ -14,9 +14,10 @@ use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{T5Config, T5Family};
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions};
 use crate::model::seq2seq;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &T5Config, o: &GraphOptions) -> Graph {

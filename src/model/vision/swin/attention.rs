@@ -5,8 +5,8 @@ use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::SwinConfig;
 use crate::model::graph::{Dtype, Op};
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 use crate::model::vision::swin::windows::Windows;
 
 /// An attention's weights.

@@ -7,8 +7,9 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::SwinConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Op, Sizes};
-use crate::model::masks::{self, TRANSFORMERS_5};
+use crate::model::masks;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 use crate::model::vision::swin::attention::{AttentionWeights, WindowAttention};
 use crate::model::vision::swin::windows::Windows;
 

@@ -2,8 +2,8 @@
 
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::Dtype;
-use crate::model::masks::TRANSFORMERS_5;
 use crate::model::options::GraphOptions;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// How an image is cut.
 #[derive(Debug, Clone, Copy)]

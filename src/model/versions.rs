@@ -1,0 +1,117 @@
+//! What moved between versions of transformers (and, where transformers asks for it, PyTorch): one
+//! constant for each change that moves memory, named for what holds from that version on.
+//!
+//! Each was read in the sources of the versions on either side, and the traces of both were compared
+//! with the oracle's, allocation by allocation (tests/data/versions_*.jsonl).
+
+use crate::model::options::Version;
+
+/// Masks are built without vmap, caches keep no positions, and much is written anew.
+pub const TRANSFORMERS_5: Version = Version::new(5, 0);
+
+/// The first version known to compute rotary angles by broadcasting, to count a mask's ones by their
+/// sum, and not to slice what goes into the head. Read in 5.12.1 and 5.23.0; where between them each
+/// changed is not known, so that versions between are taken as the newer ones.
+pub const AFTER_5_12: Version = Version::new(5, 13);
+
+/// `sdpa_attention_forward` hands query, key and value on with the strides that they have; before, it
+/// makes each contiguous.
+///
+/// Source: `integrations/sdpa_attention.py` of 4.55.4 and 4.56.2.
+pub const SDPA_KEEPS_STRIDES: Version = Version::new(4, 56);
+
+/// `sdpa_attention_forward` leaves groups of key and value heads to PyTorch where there is no mask
+/// (`use_gqa_in_sdpa`); before, it repeats them always.
+///
+/// Source: `integrations/sdpa_attention.py` of 4.53.3 and 4.54.1.
+pub const SDPA_GROUPS_HEADS: Version = Version::new(4, 54);
+
+/// A decoder's layer returns its hidden states alone and names nothing else (`hidden_states, _ = ...`);
+/// before, what attention and a router give besides have names of their own until it returns.
+///
+/// Source: `models/mixtral/modeling_mixtral.py` of 4.53.3 and 4.54.1.
+pub const LAYERS_RETURN_ONE: Version = Version::new(4, 54);
+
+/// Decoders ask `masking_utils` for their masks (`create_causal_mask`); before, each draws its own
+/// (`_update_causal_mask`), one for all layers.
+///
+/// Source: `models/llama/modeling_llama.py` of 4.52.4 and 4.53.3, and their like.
+pub const MASKS_BY_FUNCTION: Version = Version::new(4, 53);
+
+/// The rotary table's scaling is a part of the block without autocast; before, it follows it, so that
+/// unscaled cosines and sines are both there.
+///
+/// Source: `models/llama/modeling_llama.py` of 4.50.3 and 4.51.3.
+pub const ROTARY_SCALES_AT_ONCE: Version = Version::new(4, 51);
+
+/// `ForCausalLMLoss` shifts labels by padding; before, it cuts the last token's logits off, which copies
+/// them.
+///
+/// Source: `loss/loss_utils.py` of 4.48.3 and 4.49.0.
+pub const LOSS_PADS_LABELS: Version = Version::new(4, 49);
+
+/// OLMo 2 turns query and key in float32 and casts its norms' products; before, it does as Llama.
+///
+/// Source: `models/olmo2/modeling_olmo2.py` of 4.51.3 and 4.52.4.
+pub const OLMO2_IN_F32: Version = Version::new(4, 52);
+
+/// Starcoder 2's layers are checkpointed; from 4.48 on until then `gradient_checkpointing_enable` does
+/// nothing on it.
+///
+/// Source: `models/starcoder2/modeling_starcoder2.py` of 4.51.3 and 4.52.4.
+pub const STARCODER2_CHECKPOINTS: Version = Version::new(4, 52);
+
+/// Phi-3 turns a part of each head (`partial_rotary_factor`); before, all of it.
+///
+/// Source: `models/phi3/modeling_phi3.py` of 4.48.3 and 4.49.0.
+pub const PHI3_TURNS_PARTS: Version = Version::new(4, 49);
+
+/// Qwen2 draws its mask as Mistral does, with the window that config.json names, used or not; before,
+/// as Llama, without one.
+///
+/// Source: `models/qwen2/modeling_qwen2.py` and `configuration_qwen2.py` of 4.48.3 and 4.49.0.
+pub const QWEN2_DRAWS_WINDOWS: Version = Version::new(4, 49);
+
+/// Masks are drawn with the window only where it is used; whether one is drawn still goes by the one
+/// that config.json names. Gemma 2's layers index the mask that they cut their window out of; before,
+/// they slice it.
+///
+/// Source: `models/{qwen2,gemma2}/modeling_*.py` of 4.51.3 and 4.52.4.
+pub const WINDOWS_WHERE_USED: Version = Version::new(4, 52);
+
+/// GPT-2 asks `masking_utils` for its mask, and turns heads of key and value before those of query.
+///
+/// Source: `models/gpt2/modeling_gpt2.py` of 4.53.3 and 4.54.1.
+pub const GPT2_MASKS_BY_FUNCTION: Version = Version::new(4, 54);
+
+/// GPT-2 has a cache's positions and draws its mask as Llama did; before, `AttentionMaskConverter` makes
+/// it, positions come before embeddings, and attention gives its probabilities back to no one.
+///
+/// Source: `models/gpt2/modeling_gpt2.py` of 4.51.3 and 4.52.4.
+pub const GPT2_HAS_CACHE_POSITIONS: Version = Version::new(4, 52);
+
+/// Most decoders take their attention from `ALL_ATTENTION_FUNCTIONS`; before, each has classes of its own.
+///
+/// Source: `models/llama/modeling_llama.py` of 4.47.1 and 4.48.3.
+pub const ATTENTION_INTERFACE: Version = Version::new(4, 48);
+
+/// GPT-2 slices what goes into its head (`logits_to_keep`), as other decoders do.
+///
+/// Source: `models/gpt2/modeling_gpt2.py` of 4.52.4 and 4.53.3.
+pub const GPT2_SLICES_FOR_HEAD: Version = Version::new(4, 53);
+
+/// Gemma 3's embedding is scaled by a buffer; before, by a number.
+///
+/// Source: `models/gemma3/modeling_gemma3.py` of 4.50.3 and 4.51.3.
+pub const GEMMA3_SCALES_BY_BUFFER: Version = Version::new(4, 51);
+
+/// Classifiers of samples look for the last token that is no padding by its index; before, for the first
+/// that is, less one.
+///
+/// Source: `models/llama/modeling_llama.py` of 4.48.3 and 4.49.0.
+pub const LAST_TOKEN_BY_INDEX: Version = Version::new(4, 49);
+
+/// Those indices are int32; before, int64.
+///
+/// Source: `models/llama/modeling_llama.py` of 4.49.0 and 4.50.3.
+pub const LAST_TOKEN_IN_I32: Version = Version::new(4, 50);
