@@ -198,6 +198,31 @@ fn codes_have_names_and_unknown_ones_have_none() {
 }
 
 #[test]
+fn the_drivers_own_tables_are_not_there_and_who_needs_them_is_noted() {
+    let machine = Scenario::new("gpu total=1GiB");
+    child::run(&machine, || {
+        // As NVRTC asks for one.
+        let mut table = 7usize;
+        let code = cuda!(cuGetExportTable(&mut table => *mut usize, 0 => u64));
+        assert_eq!((code, table), (1, 0));
+    });
+    assert!(machine.notes().is_empty());
+    child::run(&machine, || {
+        // As a runtime does that is linked statically.
+        let (mut function, mut status) = (7usize, 9u32);
+        let code = cuda!(cuGetProcAddress_v2(
+            c"cuGetExportTable".as_ptr() => *const c_char, &mut function => *mut usize,
+            13000 => i32, 0 => u64, &mut status => *mut u32
+        ));
+        assert_eq!((code, function, status), (500, 0, 1));
+    });
+    let notes = machine.notes();
+    assert!(
+        notes.iter().any(|note| note.detail.starts_with("cuGetExportTable, of a CUDA runtime"))
+    );
+}
+
+#[test]
 fn functions_are_found_by_their_plain_names() {
     let machine = Scenario::new("gpu total=1GiB");
     child::run(&machine, || {

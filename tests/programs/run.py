@@ -28,6 +28,8 @@ PROGRAMS = [
     ("unet", "diffusers: a conditioned UNet, bf16 autocast, checkpointing", 1, ["unet.py"], {}, ["diffusers"]),
     ("detection", "torchvision: Faster R-CNN", 1, ["detection.py"], {}, ["torchvision"]),
     ("compiled", "torch.compile of a Llama (inductor, Triton)", 1, ["compiled.py"], {}, []),
+    ("compiled-gpt", "torch.compile of a plain GPT: bf16 autocast, accumulation, clipping, fused AdamW", 1, ["compiled_gpt.py"], {}, []),
+    ("jitted", "kernels that PyTorch compiles as it runs (NVRTC)", 1, ["jitted.py"], {}, []),
     ("graphs", "CUDA graphs: `mode=\"reduce-overhead\"`, and a capture by hand", 1, ["graphs.py"], {}, []),
     ("expandable", "the plain loop with `expandable_segments:True`", 1, ["loop.py"], EXPANDABLE, []),
     ("malloc-async", "the plain loop with `backend:cudaMallocAsync`", 1, ["loop.py"], ASYNC, []),

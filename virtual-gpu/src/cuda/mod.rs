@@ -14,6 +14,7 @@ mod operations;
 pub mod pool;
 mod pool_exports;
 pub mod proc_address;
+mod tables;
 mod virtual_memory;
 mod visible;
 mod work;

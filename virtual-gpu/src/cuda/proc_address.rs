@@ -3,6 +3,7 @@
 use super::{error, exports};
 use crate::c::{Out, Text};
 use crate::call::{Call, Outcome};
+use crate::note;
 
 // cuda.h: CUdriverProcAddressQueryResult
 const FOUND: u32 = 0;
@@ -56,6 +57,11 @@ pub fn find_v1(
 
 /// Returns an exported function by its plain name, as a version of CUDA means it.
 pub fn address(symbol: &str, version: i32) -> Option<*const ()> {
+    if symbol == "cuGetExportTable" {
+        note::unanswered(
+            "cuGetExportTable, of a CUDA runtime that an extension carries (error 36)",
+        );
+    }
     let later = SINCE.iter().find(|(name, since, _)| *name == symbol && version >= *since);
     let names = exports();
     let exported = |wanted: &str| names.iter().find(|(name, _)| *name == wanted).map(|(_, at)| *at);
