@@ -51,6 +51,25 @@ fn an_unused_gpu_is_probed_and_its_answer_is_the_probe_commands() {
 }
 
 #[test]
+fn an_answer_that_never_ran_as_a_neighbour_grew_is_a_range_and_an_estimate() {
+    let mut lines = "gpu total=8GiB context=400MiB\n process pid=4190001 bytes=1MiB".to_owned();
+    for after in (20..420).step_by(20) {
+        lines += &format!("\nsteal cuMemAlloc_v2 after={after} pid=4190001 take=160MiB");
+    }
+    let machine = Scenario::new(&lines);
+    let (code, probe) = run(&machine, "probe", &["--accumulation", "2"]);
+    let (gpu, largest) = (&probe["gpus"][0], probe["largest_micro_batch"].as_u64());
+    assert_eq!((code, gpu["contended"]["smallest_micro_batch"].as_u64()), (0, largest), "{probe}");
+    let attempts = gpu["attempts"].as_array().unwrap();
+    assert!(attempts.len() == 6 && attempts.iter().all(|attempt| attempt["fits"] == false));
+    assert_eq!((&probe["method"], &gpu["method"]), (&"estimated".into(), &"estimated".into()));
+    let machine = Scenario::new(&lines);
+    let (code, plan) = run(&machine, "plan", &["--probe", "always", "--effective-batch", "512"]);
+    assert_eq!((code, &plan["method"]), (0, &"estimated".into()), "{plan}");
+    assert!(notes(&plan).contains("contended: memory came and went"), "{plan}");
+}
+
+#[test]
 fn a_batch_that_one_micro_step_takes_is_probed_at_one_micro_step() {
     let machine = Scenario::new("gpu total=4GiB context=100MiB");
     let (code, plan) = run(&machine, "plan", &["--effective-batch", "2"]);

@@ -296,6 +296,17 @@ fn an_nvml_that_hangs_holds_nobody_up() {
 }
 
 #[test]
+fn a_lock_that_cannot_be_made_is_named_with_the_way_out() {
+    let machine = Scenario::new("gpu total=3GiB context=100MiB");
+    std::fs::write(machine.folder().join("oomph"), "a file where the folder is to be").unwrap();
+    let (code, json) = probe(&machine, true, &[]);
+    assert_eq!(code, 5, "{json}");
+    let [error, hint] = ["error", "hint"].map(|key| json["gpus"][0][key].as_str().unwrap());
+    assert!(error.contains("cannot be used") && hint.contains("XDG_RUNTIME_DIR"), "{json}");
+    assert!(machine.calls_of("cuInit").is_empty());
+}
+
+#[test]
 fn the_text_says_the_answer_first_and_what_it_proves() {
     let machine = Scenario::new("gpu total=4GiB context=100MiB");
     let path = model(machine.folder(), true);

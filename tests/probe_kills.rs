@@ -63,10 +63,8 @@ impl Case {
             (false, SIGINT) if self.watched => &[Ended::Code(130)],
             (false, _) if self.watched => &[Ended::Code(143)],
             // A shell calls these 130 and 143 as well.
-            (false, signal) => match signal {
-                SIGINT => &[Ended::Signal(SIGINT)],
-                _ => &[Ended::Signal(SIGTERM)],
-            },
+            (false, SIGINT) => &[Ended::Signal(SIGINT)],
+            (false, _) => &[Ended::Signal(SIGTERM)],
         }
     }
 }

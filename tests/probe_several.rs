@@ -6,6 +6,7 @@ mod probe_command;
 mod support;
 
 use std::collections::BTreeMap;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use probe_command::{answer, command, model, probe};
@@ -54,6 +55,25 @@ fn the_weakest_gpu_rules_and_each_child_sees_its_own() {
     contexts.iter().for_each(|call| *by_pid.entry(call.pid).or_default() += 1);
     assert!(by_pid.len() == 6 && by_pid.values().all(|count| *count == 1), "{by_pid:?}");
     machine.assert_balanced();
+}
+
+#[test]
+fn a_gpu_other_than_the_one_asked_for_is_not_touched() {
+    let machine = Scenario::new("gpu total=3GiB\n gpu total=3GiB");
+    let uuid = |number: u32| format!("GPU-0000000{number}-0000-4000-8000-000000000000");
+    let parent = std::process::id().to_string();
+    let mut child = machine.command(env!("CARGO_BIN_EXE_oomph"));
+    child.args([oomph::device::child::ARGUMENT, &uuid(2), "0", &parent]).stdin(Stdio::null());
+    // As if the driver had not taken the variable as it is meant.
+    let output = child.env("CUDA_VISIBLE_DEVICES", uuid(1)).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.contains("wrong_gpu") && last.contains(&uuid(2)) && last.contains(&uuid(1)),
+        "{said}"
+    );
+    assert!(machine.calls_of("cuDevicePrimaryCtxRetain").is_empty());
+    assert_eq!(machine.calls_of("cuDeviceGetUuid_v2").len(), 1);
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn when_time_is_up_the_holders_are_named_with_what_proc_knows() {
     assert!(holder(me)["command"].as_str().unwrap().contains("wait-"), "{gpu}");
     assert!(holder(me)["user"].is_string() && holder(me)["age_seconds"].is_u64(), "{gpu}");
     assert_eq!(holder(4_190_001)["used_bytes"], 6 * GIB);
-    for unknown in ["user", "command", "age_seconds"] {
+    for unknown in ["user", "command", "container", "age_seconds"] {
         assert_eq!(holder(4_190_001)[unknown], Value::Null);
     }
     assert_eq!(gpu["unattributed_bytes"], 0);

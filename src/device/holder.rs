@@ -1,4 +1,5 @@
-//! What /proc tells of a process that holds GPU memory: whose it is, what it runs, how old it is.
+//! What /proc tells of a process that holds GPU memory: whose it is, what it runs, in which container,
+//! how old it is.
 
 use std::fs;
 use std::time::Duration;
@@ -15,12 +16,20 @@ pub struct Holder {
     pub user: Option<String>,
     /// The command line, control characters dropped, at most [`LONGEST_COMMAND`] characters.
     pub command: Option<String>,
+    /// The container that it runs in, by the first [`CONTAINER_DIGITS`] digits of its number, as
+    /// `docker ps` and `podman ps` show it.
+    pub container: Option<String>,
     /// Since when it runs.
     pub age: Option<Duration>,
 }
 
 /// Characters kept of a command line.
 pub const LONGEST_COMMAND: usize = 256;
+
+/// Digits of a container's number that are shown.
+const CONTAINER_DIGITS: usize = 12;
+/// All digits of a container's number, hexadecimal.
+const ALL_DIGITS: usize = 64;
 
 /// Clock ticks of a second in /proc.
 ///
@@ -30,7 +39,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Looks a process up.
 pub fn look_up(pid: u32) -> Holder {
-    Holder { user: user(pid), command: command(pid), age: age(pid) }
+    Holder { user: user(pid), command: command(pid), container: container(pid), age: age(pid) }
 }
 
 fn user(pid: u32) -> Option<String> {
@@ -64,6 +73,25 @@ fn command(pid: u32) -> Option<String> {
         .collect();
     let line = printable(words.join(" ").trim_end(), LONGEST_COMMAND);
     (!line.is_empty()).then_some(line)
+}
+
+fn container(pid: u32) -> Option<String> {
+    container_of(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
+}
+
+/// Finds a container's number in the text of `/proc/PID/cgroup` (cgroups(7)): it is, or is part of, the
+/// name of one of its control groups; the innermost counts.
+///
+/// Docker and Podman: `docker-NUMBER.scope`, `libpod-NUMBER.scope`, or `docker/NUMBER` without
+/// systemd; Kubernetes: `cri-containerd-NUMBER.scope`, `crio-NUMBER.scope`, or the number alone.
+fn container_of(cgroup: &str) -> Option<String> {
+    let paths = cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut names = paths.flat_map(|path| path.rsplit('/'));
+    names.find_map(|name| {
+        let number = name.trim_end_matches(".scope").rsplit('-').next()?;
+        let is_one = number.len() == ALL_DIGITS && number.bytes().all(|b| b.is_ascii_hexdigit());
+        is_one.then(|| number[..CONTAINER_DIGITS].to_owned())
+    })
 }
 
 /// Works out how long a process runs, from when it started after boot.
@@ -106,6 +134,23 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nann:x:1000:1000::/home/ann:/bin/sh\n";
         assert_eq!(name_of_user(passwd, 1000).as_deref(), Some("ann"));
         assert_eq!(name_of_user(passwd, 100), None);
+    }
+
+    #[test]
+    fn a_container_is_known_by_its_control_group() {
+        let number = "0123456789abcdef".repeat(4);
+        for path in [
+            format!("0::/system.slice/docker-{number}.scope"),
+            format!("12:memory:/docker/{number}\n11:cpu:/docker/{number}"),
+            format!("0::/machine.slice/libpod-{number}.scope/container"),
+            format!("0::/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-{number}.scope"),
+            format!("0::/../crio-{number}.scope"),
+        ] {
+            assert_eq!(container_of(&path).as_deref(), Some("0123456789ab"), "{path}");
+        }
+        for path in ["0::/user.slice/user-1000.slice/session-3.scope", "0::/", "", "0::/x-0123"] {
+            assert_eq!(container_of(path), None, "{path}");
+        }
     }
 
     #[test]

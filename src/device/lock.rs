@@ -36,6 +36,20 @@ pub enum LockError {
     },
 }
 
+impl LockError {
+    /// Returns what to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            LockError::Held { .. } => {
+                "try again once that has ended (`oomph probe --lock-timeout 1m` waits for it)"
+            }
+            LockError::Io { .. } => {
+                "lock files are made where XDG_RUNTIME_DIR points, or else TMPDIR: name a folder of yours"
+            }
+        }
+    }
+}
+
 /// A held lock.
 #[derive(Debug)]
 pub struct GpuLock {

@@ -257,7 +257,8 @@ fn nothing_fits(free: Bytes, request: &ProbeRequest) -> Probed {
 /// Returns what the child's context takes: what NVML says that the child holds, or else how much less
 /// is free with it, to which neighbours and an MPS client's limit add.
 ///
-/// `ask` asks NVML for what a process holds. In a container NVML's process ids are the host's; one that was there before is not the child.
+/// `ask` asks NVML for what a process holds. In a container NVML's process ids are the host's; one
+/// that was there before is not the child.
 fn context_of(
     prober: &CudaProber<'_>,
     before: &Target,

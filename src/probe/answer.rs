@@ -97,8 +97,9 @@ impl ProbeAnswer {
 impl GpuAnswer {
     /// Whether the answer rests on allocations, or would have if there were one.
     pub fn is_probed(&self) -> bool {
-        let untouched = self.outcome.as_ref().is_ok_and(|measured| measured.untouched.is_some());
-        !self.simulated && !untouched
+        let estimated =
+            |measured: &Measured| measured.untouched.is_some() || !measured.found.is_confirmed();
+        !self.simulated && !self.outcome.as_ref().is_ok_and(estimated)
     }
 
     /// Returns how the answer is known.

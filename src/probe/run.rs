@@ -51,6 +51,16 @@ pub struct Found {
     pub tried: Vec<Tried>,
 }
 
+impl Found {
+    /// Whether the answer, or a larger one, ran on the device: where others move for too long it may be
+    /// the simulation's alone.
+    pub fn is_confirmed(&self) -> bool {
+        self.largest.is_none_or(|largest| {
+            self.tried.iter().any(|tried| tried.attempt.fits && tried.micro_batch >= largest)
+        })
+    }
+}
+
 /// What is going on, for whoever watches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {

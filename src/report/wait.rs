@@ -118,7 +118,9 @@ fn held(text: &mut String, gpu: &Gpu, holders: &BTreeMap<u32, Holder>) {
         let name = process.name.as_deref().unwrap_or("command not readable");
         let command: String =
             known.command.as_deref().unwrap_or(name).chars().take(COMMAND_WIDTH).collect();
-        let _ = writeln!(text, "    {used:>10}  pid {}  {user}  {age}  {command}", process.pid);
+        let container = known.container.map_or(String::new(), |id| format!("container {id}  "));
+        let pid = process.pid;
+        let _ = writeln!(text, "    {used:>10}  pid {pid}  {user}  {age}  {container}{command}");
     }
     if let Some(rest) = unattributed(gpu).filter(|rest| *rest > UNATTRIBUTED_NOISE) {
         let rest = rest.to_string();
@@ -176,6 +178,7 @@ fn holder(process: &GpuProcess, known: Option<&Holder>) -> Value {
         "used_bytes": process.used,
         "user": known.and_then(|known| known.user.as_ref()),
         "command": known.and_then(|known| known.command.as_ref()),
+        "container": known.and_then(|known| known.container.as_ref()),
         "age_seconds": known.and_then(|known| known.age).map(|age| age.as_secs()),
     })
 }

@@ -26,8 +26,8 @@ pub fn explain(error: ProbeError<StepError>) -> Result<(String, Option<String>, 
         ProbeError::Failed(ProbeFailure::NoContext { .. }) => {
             (Some(CudaError::NoContext.hint()), exit::DOES_NOT_FIT)
         }
-        ProbeError::Failed(ProbeFailure::Lock(_)) => {
-            (Some("--lock-timeout 1m waits for it".to_owned()), exit::NOT_MEASURED)
+        ProbeError::Failed(ProbeFailure::Lock(error)) => {
+            (Some(error.hint().to_owned()), exit::NOT_MEASURED)
         }
         ProbeError::Failed(ProbeFailure::Hung { .. } | ProbeFailure::Deadline { .. }) => (
             Some("a driver that hangs: see `dmesg | grep -i xid`; --timeout and --call-timeout wait longer".to_owned()),

@@ -29,7 +29,9 @@ pub struct Probing<'a> {
     given_up: Option<String>,
     /// Whether any GPU was probed.
     probed: bool,
-    /// What went wrong after an answer was there.
+    /// Whether one was whose answer did not run on it, as others never held still.
+    unconfirmed: bool,
+    /// What to keep in mind of answers.
     warnings: Vec<String>,
 }
 
@@ -45,14 +47,16 @@ impl<'a> Probing<'a> {
         let interrupt = Interrupt::watch().map_err(|error| {
             CliError::new(exit::BROKEN, "cannot watch for Ctrl-C").cause(error.to_string())
         })?;
-        let (given_up, probed, warnings) = (None, false, Vec::new());
-        Ok(Probing { job, sharing, interrupt, given_up, probed, warnings })
+        let (probed, unconfirmed) = (false, false);
+        let (given_up, warnings) = (None, Vec::new());
+        Ok(Probing { job, sharing, interrupt, given_up, probed, unconfirmed, warnings })
     }
 
     /// Returns how the answers are known, and what to keep in mind.
     pub fn finish(self) -> (Method, Vec<String>) {
-        let Probing { given_up, probed, warnings, .. } = self;
-        let method = if probed && given_up.is_none() { Method::Probed } else { Method::Estimated };
+        let Probing { given_up, probed, unconfirmed, warnings, .. } = self;
+        let known = probed && !unconfirmed && given_up.is_none();
+        let method = if known { Method::Probed } else { Method::Estimated };
         (method, given_up.into_iter().chain(warnings).collect())
     }
 
@@ -97,7 +101,14 @@ impl<'a> Probing<'a> {
         match result {
             Ok(probed) => {
                 self.probed |= probed.untouched.is_none();
-                for said in [&probed.warning, &probed.untouched].into_iter().flatten() {
+                self.unconfirmed |= !probed.found.is_confirmed();
+                let contended = probed.found.contended.map(|(low, high)| {
+                    format!(
+                        "contended: memory came and went while it was probed; answers from {low} to \
+                         {high}, of which the smallest counts"
+                    )
+                });
+                for said in [&contended, &probed.warning, &probed.untouched].into_iter().flatten() {
                     let line = format!("GPU {}: {said}", gpu.index);
                     if !self.warnings.contains(&line) {
                         self.warnings.push(line);

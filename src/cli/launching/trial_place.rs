@@ -231,9 +231,9 @@ fn refused(index: u32, obstacle: &Obstacle) -> Refused {
 fn lock(uuid: &str) -> Result<GpuLock, CliError> {
     GpuLock::take(&lock::default_folder(), uuid, std::time::Duration::ZERO, || false).map_err(
         |error| {
-            CliError::new(exit::NOT_MEASURED, "the GPU is not free for a trial")
+            CliError::new(exit::NOT_MEASURED, "the GPU cannot be had for a trial")
                 .cause(error.to_string())
-                .hint("try again once that has ended")
+                .hint(error.hint())
         },
     )
 }
