@@ -243,14 +243,22 @@ fn an_earlier_plan_is_held_against_the_gpu_of_now() {
     let lora = "plan llama-3.2-1b --lora r=8 --seq-len 256 --effective-batch 8 --gpu sim:l4 --json";
     planned(&folder, lora);
     assert_eq!(check(&folder, "plan.json --gpu sim:l4").status.code(), Some(0));
-    let task = "--task sequence-classification";
-    planned(
-        &folder,
-        &format!("plan bert-base-uncased {task} --effective-batch 8 --gpu sim:l4 --json"),
-    );
+    for line in [
+        "bert-base-uncased --task sequence-classification --seq-len 128",
+        "vit-base-patch16-224 --image-size 384",
+        "resnet-50",
+        "whisper-small --label-len 64",
+        "t5-small --seq-len 128 --label-len 32",
+    ] {
+        planned(&folder, &format!("plan {line} --effective-batch 8 --gpu sim:l4 --json"));
+        let said = check(&folder, "plan.json --gpu sim:l4");
+        assert_eq!(said.status.code(), Some(0), "{line}: {said:?}");
+    }
+    let written = std::fs::read_to_string(folder.path().join("plan.json")).unwrap();
+    let other = written.replace("\"seq_len\": 128", "\"seq_len\": 256");
+    std::fs::write(folder.path().join("plan.json"), other).unwrap();
     let other = check(&folder, "plan.json --gpu sim:l4");
-    assert_eq!(other.status.code(), Some(2), "another task is another setup: {other:?}");
-    assert_eq!(check(&folder, &format!("plan.json --gpu sim:l4 {task}")).status.code(), Some(0));
+    assert_eq!(other.status.code(), Some(2), "its estimate is of another setup: {other:?}");
 }
 
 #[test]

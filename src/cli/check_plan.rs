@@ -18,7 +18,9 @@ use crate::step::setup::{GpuArch, Setup};
 use crate::units::{AccumulationSteps, Bytes};
 
 /// Keys of a plan's setup that are flags by the same name, but for their hyphens.
-const SETUP: [&str; 13] = [
+const SETUP: [&str; 15] = [
+    "task",
+    "image_size",
     "seq_len",
     "label_len",
     "precision",
@@ -135,13 +137,15 @@ fn setup(plan: &Value, name: &str) -> Result<SetupArgs, CliError> {
         CliError::usage(format!("`{name}` is a plan without `estimate.setup`"))
             .hint("make it anew: oomph plan ... --json")
     })?;
+    let images = setup.get("image_size").is_some_and(Value::is_u64);
+    let own_length = images || setup.get("task").is_some_and(|task| task == "speech-seq2seq");
     let mut text = String::new();
     for (key, value) in setup {
         if key == "gpu" || value.is_null() {
             continue;
         }
-        // A model of images has a length of one, and no flag for it.
-        if key == "seq_len" && value == 1 {
+        // A model of images or of audio has its own length and no mask, and no flags for them.
+        if own_length && ["seq_len", "attention_mask"].contains(&key.as_str()) {
             continue;
         }
         if let ("lora", Some(lora)) = (key.as_str(), value.as_object()) {
@@ -161,10 +165,6 @@ fn setup(plan: &Value, name: &str) -> Result<SetupArgs, CliError> {
                 .cause("this oomph cannot check that in a plan")
                 .hint("check it as a job: oomph check MODEL with the same flags"));
         }
-        let images = setup.get("seq_len").is_some_and(|tokens| tokens == 1);
-        if images && key == "attention_mask" {
-            continue;
-        }
         text.push_str(&format!("{} = {value}\n", key.replace('_', "-")));
     }
     let versions = &plan["estimate"]["versions"];
@@ -176,8 +176,8 @@ fn setup(plan: &Value, name: &str) -> Result<SetupArgs, CliError> {
     config_file::parse(&text, name).map(|loaded| loaded.setup)
 }
 
-/// Finds a plan whose own estimate is not that of its setup on the GPU that it was made for: what its
-/// JSON does not say (a task, the size of images) was another.
+/// Finds a plan whose own estimate is not that of its setup on the GPU that it was made for: the model
+/// of its name, or this oomph, is another by now.
 fn another_setup(plan: &Value, estimate: &Estimate, job: &Job) -> Option<Finding> {
     let then = plan["estimate"]["peak_allocated_bytes"].as_u64()?;
     let now = peak_on(gpu(plan), estimate, job).get();
@@ -190,7 +190,7 @@ fn another_setup(plan: &Value, estimate: &Estimate, job: &Job) -> Option<Finding
         level: Level::Error,
         message: format!(
             "the plan's estimate is {then} allocated and its setup's {now}: it was made for \
-             another task, image size or version of oomph; make it anew, or say so by flags"
+             another model of that name, or by another version of oomph; make it anew"
         ),
         ..note("")
     })

@@ -186,6 +186,8 @@ impl<'a> OnDevice<'a> {
         Estimate {
             model: self.job.model.name.clone(),
             setup: self.setup(micro_batch, accumulation),
+            task: self.job.model.config.task(),
+            image_size: self.job.model.config.image_size(),
             tuning: settings.tuning.clone(),
             footprint,
             outside: self.outside.clone(),

@@ -1,6 +1,7 @@
 //! The answers, as plain data: what `report` renders and programs read.
 
 use crate::memory::footprint::Footprint;
+use crate::model::config::Task;
 use crate::model::tuning::Tuning;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::schedule::Scheduled;
@@ -51,6 +52,10 @@ pub struct Estimate {
     pub model: String,
     /// The setup that the footprint belongs to.
     pub setup: Setup,
+    /// What it is trained for.
+    pub task: Task,
+    /// Pixels of an image's side, of a model of images.
+    pub image_size: Option<u64>,
     /// What of the model is trained.
     pub tuning: Tuning,
     /// What it needs inside the caching allocator.

@@ -109,6 +109,8 @@ fn setup(estimate: &Estimate) -> Value {
     let setup = &estimate.setup;
     let (major, minor) = setup.gpu.compute_capability;
     json!({
+        "task": estimate.task.name(),
+        "image_size": estimate.image_size,
         "seq_len": setup.seq_len,
         "label_len": setup.label_len,
         "precision": setup.precision.name(),
