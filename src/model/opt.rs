@@ -312,6 +312,7 @@ impl<'b> Layer<'_, 'b> {
             grouped: false,
             causal: true,
             mask: self.mask,
+            calls_pytorch: false,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);
         let flat = attention::joined_heads(b, o, attended, width);

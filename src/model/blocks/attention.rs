@@ -29,6 +29,8 @@ pub struct Attend<'a, 'b> {
     pub causal: bool,
     /// What is added to the scores, or chooses among them.
     pub mask: Option<&'a Value<'b>>,
+    /// Whether the model calls PyTorch itself, and not by transformers' `sdpa_attention_forward`.
+    pub calls_pytorch: bool,
 }
 
 impl<'b> Attend<'_, 'b> {
@@ -76,7 +78,10 @@ impl<'b> Attend<'_, 'b> {
         let (wide_k, wide_v) =
             if grouped { (None, None) } else { (self.repeated(b, k), self.repeated(b, v)) };
         let (k, v) = (wide_k.as_ref().unwrap_or(k), wide_v.as_ref().unwrap_or(v));
-        let made = [q, k, v].map(|x| contiguous_for_sdpa(b, self.o, x));
+        let made = [q, k, v].map(|x| match self.calls_pytorch {
+            true => None,
+            false => contiguous_for_sdpa(b, self.o, x),
+        });
         let [q, k, v] = [(q, 0), (k, 1), (v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
         let op =
             Op::Sdpa { dropout: self.dropout, causal: self.causal && self.mask.is_none(), grouped };

@@ -340,6 +340,7 @@ impl<'b> Layer<'_, 'b> {
             grouped: arch.grouped,
             causal: true,
             mask: self.mask,
+            calls_pytorch: false,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);
         let flat = attention::joined_heads(b, o, attended, a.heads * a.head_dim);

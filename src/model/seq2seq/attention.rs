@@ -3,6 +3,7 @@
 //! Source: transformers `modeling_bart.py` (`BartAttention`), `modeling_whisper.py`
 //! (`WhisperAttention`), `integrations/sdpa_attention.py`.
 
+use crate::model::blocks::attention::contiguous_for_sdpa;
 use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::Op;
@@ -115,6 +116,8 @@ impl<'b> CrossAttention<'_, 'b> {
     fn sdpa(&self, b: &'b Builder, [q, k, v]: [&Value<'b>; 3]) -> Value<'b> {
         let causal = self.causal && self.mask.is_none() && self.o.seq_len > 1;
         let op = Op::Sdpa { dropout: self.sizes.attention_dropout, causal, grouped: false };
+        let made = [q, k, v].map(|x| contiguous_for_sdpa(b, self.o, x));
+        let [q, k, v] = [(q, 0), (k, 1), (v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
         let attended = match self.mask {
             Some(mask) => b.run(op, &[q, k, v, mask]),
             None => b.run(op, &[q, k, v]),

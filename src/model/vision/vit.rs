@@ -256,6 +256,7 @@ impl<'b> Layer<'_, 'b> {
             grouped: false,
             causal: false,
             mask: None,
+            calls_pytorch: false,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);
         let sizes = [o.batch, c.tokens(), c.hidden_size].map(|n| n as i64);
