@@ -2,7 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
-use super::pool::FreeBlock;
+use super::pool::{FreeBlock, PoolKind};
 use crate::trace::Ties;
 
 /// Names a block that [`CachingAllocator::allocate`](super::CachingAllocator::allocate) handed out,
@@ -22,15 +22,6 @@ impl BlockHandle {
 
 /// No block: the end of a segment.
 pub(super) const NONE: u32 = u32::MAX;
-
-/// Which of PyTorch's two pools a block belongs to, for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PoolKind {
-    /// Requests of up to 1 MiB, in segments of 2 MiB.
-    Small,
-    /// All others.
-    Large,
-}
 
 /// What a block is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

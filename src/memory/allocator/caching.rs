@@ -1,9 +1,9 @@
 //! The allocator itself: best fit, split, join. How it grows and gives back is in `segments` and
 //! `expandable`.
 
-use super::blocks::{Block, BlockHandle, Blocks, PoolKind, State};
+use super::blocks::{Block, BlockHandle, Blocks, State};
 use super::expandable::Ranges;
-use super::pool::{FreeBlock, Pool};
+use super::pool::{FreeBlock, Pool, PoolKind, Pools};
 use super::{BEYOND_ANY_DEVICE, MIN_BLOCK, PageSource, Refusal, SMALL_REQUEST, round_request};
 use crate::trace::{AllocatorMode, Ties};
 use crate::units::Bytes;
@@ -53,8 +53,7 @@ impl Statistics {
 pub struct CachingAllocator<S> {
     pub(super) source: S,
     pub(super) blocks: Blocks,
-    pub(super) small: Pool,
-    pub(super) large: Pool,
+    pub(super) pools: Pools<Pool>,
     /// The address ranges of expandable segments; nothing without them.
     pub(super) ranges: Option<Ranges>,
     pub(super) ties: Ties,
@@ -71,8 +70,7 @@ impl<S: PageSource> CachingAllocator<S> {
         CachingAllocator {
             source,
             blocks: Blocks::default(),
-            small: Pool::default(),
-            large: Pool::default(),
+            pools: Pools::default(),
             ranges,
             ties,
             statistics: Statistics::default(),
@@ -140,13 +138,13 @@ impl<S: PageSource> CachingAllocator<S> {
         for neighbour in [before, after] {
             if let Some(neighbour) = self.blocks.neighbour(neighbour, State::Free) {
                 let joined = self.blocks.as_free(neighbour, self.ties);
-                self.pool(pool).remove(joined);
+                self.pools[pool].remove(joined);
                 self.blocks.join(index, neighbour);
             }
         }
         self.blocks[index].state = State::Free;
         let free = self.blocks.as_free(index, self.ties);
-        self.pool(pool).insert(free);
+        self.pools[pool].insert(free);
     }
 
     /// Returns a live block's address and size.
@@ -210,20 +208,19 @@ impl<S: PageSource> CachingAllocator<S> {
     }
 
     fn take_best_fit(&mut self, kind: PoolKind, size: u64) -> Option<FreeBlock> {
-        if self.ranges.is_none() {
-            return self.pool(kind).take_best_fit(size);
+        let CachingAllocator { blocks, pools, ranges, .. } = self;
+        match ranges {
+            // Nothing is unmapped: one closure that asked would be 6% of a replay.
+            None => pools[kind].take_best_fit(size, |_| 0),
+            Some(_) => pools[kind].take_best_fit(size, |index| room_behind(blocks, index)),
         }
-        let CachingAllocator { blocks, small, large, .. } = self;
-        let pool = if kind == PoolKind::Small { small } else { large };
-        pool.take_best_fit_with(size, |index| room_behind(blocks, index))
     }
 
     /// Returns the size of the block that [`take_best_fit`](Self::take_best_fit) takes.
     fn best_fit(&self, kind: PoolKind, size: u64) -> Option<u64> {
-        let pool = if kind == PoolKind::Small { &self.small } else { &self.large };
         match self.ranges {
-            None => pool.best_fit(size),
-            Some(_) => pool.best_fit_with(size, |index| room_behind(&self.blocks, index)),
+            None => self.pools[kind].best_fit(size, |_| 0),
+            Some(_) => self.pools[kind].best_fit(size, |index| room_behind(&self.blocks, index)),
         }
     }
 
@@ -241,7 +238,7 @@ impl<S: PageSource> CachingAllocator<S> {
         rest.state = State::Free;
         let taken = self.blocks.insert(Block { size, after: index, state: State::Live, ..whole });
         let free = self.blocks.as_free(index, self.ties);
-        self.pool(kind).insert(free);
+        self.pools[kind].insert(free);
         taken
     }
 
@@ -250,13 +247,6 @@ impl<S: PageSource> CachingAllocator<S> {
         match kind {
             PoolKind::Large if self.ranges.is_none() => rest > SMALL_REQUEST.get(),
             PoolKind::Large | PoolKind::Small => rest >= MIN_BLOCK.get(),
-        }
-    }
-
-    pub(super) fn pool(&mut self, kind: PoolKind) -> &mut Pool {
-        match kind {
-            PoolKind::Small => &mut self.small,
-            PoolKind::Large => &mut self.large,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! A range belongs to a pool and takes all of its blocks: live, free, and unmapped, with no memory
 //! behind them yet or any more. A pool has one as a rule, and another where no place in it is left.
 
-use super::blocks::{Block, Blocks, NONE, PoolKind, State};
+use super::blocks::{Block, Blocks, NONE, State};
+use super::pool::{PoolKind, Pools};
 use super::{
     BEYOND_ANY_DEVICE, CachingAllocator, LARGE_SEGMENT, PageSource, Refusal, SMALL_SEGMENT,
 };
@@ -15,8 +16,7 @@ use crate::units::Bytes;
 pub(super) struct Ranges {
     /// The device's memory.
     total: Bytes,
-    small: Side,
-    large: Side,
+    sides: Pools<Side>,
 }
 
 /// The ranges of one pool.
@@ -32,7 +32,7 @@ impl Ranges {
     /// Returns no ranges yet, of a device with `total` bytes of memory.
     pub fn new(total: Bytes) -> Ranges {
         let total = total.min(BEYOND_ANY_DEVICE);
-        Ranges { total, small: Side::default(), large: Side::default() }
+        Ranges { total, sides: Pools::default() }
     }
 
     /// Returns the bytes of a range: nine eighths of the device's memory, in whole pages, or what
@@ -41,13 +41,6 @@ impl Ranges {
     /// Source: `ExpandableSegment`'s constructor.
     fn bytes(&self, page: Bytes, size: Bytes) -> Bytes {
         (self.total + Bytes::new(self.total.get() / 8)).max(size).round_up(page)
-    }
-
-    fn side(&mut self, kind: PoolKind) -> &mut Side {
-        match kind {
-            PoolKind::Small => &mut self.small,
-            PoolKind::Large => &mut self.large,
-        }
     }
 }
 
@@ -116,7 +109,7 @@ impl<S: PageSource> CachingAllocator<S> {
             block = after;
         }
         let taken = self.blocks.as_free(block, self.ties);
-        self.pool(kind).remove(taken);
+        self.pools[kind].remove(taken);
         Ok(block)
     }
 
@@ -126,7 +119,7 @@ impl<S: PageSource> CachingAllocator<S> {
     /// Source: `find_expandable_block`.
     fn roomy(&mut self, kind: PoolKind, size: u64) -> Option<u32> {
         let CachingAllocator { blocks, ranges, .. } = self;
-        let unmapped = &ranges.as_mut()?.side(kind).unmapped;
+        let unmapped = &ranges.as_ref()?.sides[kind].unmapped;
         let first = |&(_, block): &(u64, u32)| {
             blocks.neighbour(blocks[block].before, State::Free).unwrap_or(block)
         };
@@ -160,7 +153,7 @@ impl<S: PageSource> CachingAllocator<S> {
             state: State::Unmapped,
             age: 0,
         });
-        let side = ranges.side(kind);
+        let side = &mut ranges.sides[kind];
         side.reserved.push((address, bytes));
         side.insert(address, block);
         Ok(block)
@@ -179,7 +172,7 @@ impl<S: PageSource> CachingAllocator<S> {
         let whole = blocks[index];
         source.map(whole.address, mapped, page)?;
         statistics.grew(mapped);
-        let side = ranges.side(kind);
+        let side = &mut ranges.sides[kind];
         side.remove(index);
         if mapped.get() < whole.size {
             blocks[index].size = mapped.get();
@@ -197,8 +190,8 @@ impl<S: PageSource> CachingAllocator<S> {
     ///
     /// Source: `release_blocks`.
     pub(super) fn release_pages(&mut self) -> Result<(), S::Error> {
-        for kind in [PoolKind::Large, PoolKind::Small] {
-            for block in self.pool(kind).in_order() {
+        for kind in PoolKind::AS_RELEASED {
+            for block in self.pools[kind].in_order() {
                 self.unmap(kind, block)?;
             }
         }
@@ -212,16 +205,11 @@ impl<S: PageSource> CachingAllocator<S> {
         let page = page_of(kind);
         let whole = self.blocks[index];
         let (free, ties) = (self.blocks.as_free(index, self.ties), self.ties);
-        let CachingAllocator {
-            source, blocks, ranges: Some(ranges), small, large, statistics, ..
-        } = self
+        let CachingAllocator { source, blocks, ranges: Some(ranges), pools, statistics, .. } = self
         else {
             unreachable!("pages are mapped into ranges only");
         };
-        let (side, pool) = match kind {
-            PoolKind::Small => (&mut ranges.small, small),
-            PoolKind::Large => (&mut ranges.large, large),
-        };
+        let (side, pool) = (&mut ranges.sides[kind], &mut pools[kind]);
         let start = side.start_of(whole.address);
         let first = start + Bytes::new(whole.address - start).round_up(page).get();
         let end = whole.address + whole.size;
@@ -265,7 +253,8 @@ impl<S: PageSource> CachingAllocator<S> {
     /// Unmaps every page, whatever lives in it, and gives every range back.
     pub(super) fn give_back_ranges(&mut self, ranges: &Ranges) -> Result<(), S::Error> {
         let mut result = Ok(());
-        for (side, kind) in [(&ranges.large, PoolKind::Large), (&ranges.small, PoolKind::Small)] {
+        for kind in PoolKind::AS_RELEASED {
+            let side = &ranges.sides[kind];
             for &range in &side.reserved {
                 for (address, bytes) in side.mapped(range, &self.blocks) {
                     result = result.and(self.source.unmap(address, bytes, page_of(kind)));

@@ -1,4 +1,47 @@
-//! The free blocks of one pool, ordered by size and then by address or age.
+//! The free blocks of each pool, ordered by size and then by address or age.
+
+use std::ops::{Index, IndexMut};
+
+/// Which of PyTorch's two pools a block belongs to, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PoolKind {
+    /// Requests of up to 1 MiB, in segments of 2 MiB.
+    Small,
+    /// All others.
+    Large,
+}
+
+impl PoolKind {
+    /// Both, in the order in which PyTorch gives back what they hold.
+    pub const AS_RELEASED: [PoolKind; 2] = [PoolKind::Large, PoolKind::Small];
+}
+
+/// What there is once for each pool.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Pools<T> {
+    small: T,
+    large: T,
+}
+
+impl<T> Index<PoolKind> for Pools<T> {
+    type Output = T;
+
+    fn index(&self, kind: PoolKind) -> &T {
+        match kind {
+            PoolKind::Small => &self.small,
+            PoolKind::Large => &self.large,
+        }
+    }
+}
+
+impl<T> IndexMut<PoolKind> for Pools<T> {
+    fn index_mut(&mut self, kind: PoolKind) -> &mut T {
+        match kind {
+            PoolKind::Small => &mut self.small,
+            PoolKind::Large => &mut self.large,
+        }
+    }
+}
 
 /// A free block: what best fit compares, and which block it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,43 +76,27 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Takes out the smallest block of at least `size`, lowest rank first.
-    pub fn take_best_fit(&mut self, size: u64) -> Option<FreeBlock> {
-        let class = self.class(size);
-        let found = *self.sizes.get(class)?;
-        let (rank, block) = self.blocks[class].pop()?;
+    /// Takes out the smallest block of at least `size`, lowest rank first, where blocks can grow by
+    /// `room`.
+    pub fn take_best_fit(&mut self, size: u64, room: impl Fn(u32) -> u64) -> Option<FreeBlock> {
+        let (class, place) = self.find(size, room)?;
+        let (found, list) = (self.sizes[class], &mut self.blocks[class]);
+        // The last as a rule, and nothing behind it to move.
+        let (rank, block) = if place + 1 == list.len() { list.pop()? } else { list.remove(place) };
         self.drop_if_empty(class);
         Some(FreeBlock { size: found, rank, block })
     }
 
-    /// Returns the size of the smallest block of at least `size`.
-    pub fn best_fit(&self, size: u64) -> Option<u64> {
-        self.sizes.get(self.class(size)).copied()
-    }
-
-    /// As [`take_best_fit`](Self::take_best_fit), with blocks that can grow by `room`.
-    pub fn take_best_fit_with(
-        &mut self,
-        size: u64,
-        room: impl Fn(u32) -> u64,
-    ) -> Option<FreeBlock> {
-        let (class, place) = self.find_with(size, room)?;
-        let found = self.sizes[class];
-        let (rank, block) = self.blocks[class].remove(place);
-        self.drop_if_empty(class);
-        Some(FreeBlock { size: found, rank, block })
-    }
-
-    /// As [`best_fit`](Self::best_fit), with blocks that can grow by `room`.
-    pub fn best_fit_with(&self, size: u64, room: impl Fn(u32) -> u64) -> Option<u64> {
-        self.find_with(size, room).map(|(class, _)| self.sizes[class])
+    /// Returns the size of the block that [`take_best_fit`](Self::take_best_fit) takes.
+    pub fn best_fit(&self, size: u64, room: impl Fn(u32) -> u64) -> Option<u64> {
+        self.find(size, room).map(|(class, _)| self.sizes[class])
     }
 
     /// Returns the place of the first block of at least `size`, in the pool's order, after which
     /// none is smaller: a block counts as large as it can grow by the `room` behind it.
     ///
     /// Source: `get_free_block`, which goes on only while the next one counts for less.
-    fn find_with(&self, size: u64, room: impl Fn(u32) -> u64) -> Option<(usize, usize)> {
+    fn find(&self, size: u64, room: impl Fn(u32) -> u64) -> Option<(usize, usize)> {
         let mut class = self.class(size);
         let mut place = self.blocks.get(class)?.len() - 1;
         let mut beyond = room(self.blocks[class][place].1);
@@ -177,17 +204,19 @@ mod tests {
     }
 
     fn drained(mut pool: Pool) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| pool.take_best_fit(0)).map(|free| (free.size, free.rank)).collect()
+        std::iter::from_fn(|| pool.take_best_fit(0, |_| 0))
+            .map(|free| (free.size, free.rank))
+            .collect()
     }
 
     #[test]
     fn the_smallest_block_that_fits_is_taken_lowest_address_first() {
         let mut pool = pool(&[(1024, 4096), (2048, 0), (1024, 512), (1024, 8192)]);
         let free = |size, address, block| Some(FreeBlock { size, rank: address, block });
-        assert_eq!(pool.take_best_fit(512), free(1024, 512, 2));
-        assert_eq!(pool.take_best_fit(1024), free(1024, 4096, 0));
-        assert_eq!(pool.take_best_fit(1536), free(2048, 0, 1));
-        assert_eq!(pool.take_best_fit(1536), None);
+        assert_eq!(pool.take_best_fit(512, |_| 0), free(1024, 512, 2));
+        assert_eq!(pool.take_best_fit(1024, |_| 0), free(1024, 4096, 0));
+        assert_eq!(pool.take_best_fit(1536, |_| 0), free(2048, 0, 1));
+        assert_eq!(pool.take_best_fit(1536, |_| 0), None);
         assert_eq!(drained(pool), [(1024, 8192)]);
     }
 

@@ -1,6 +1,7 @@
 //! How the allocator grows and gives back by default: a segment at a time, by cudaMalloc.
 
-use super::blocks::{Block, NONE, PoolKind, State};
+use super::blocks::{Block, NONE, State};
+use super::pool::PoolKind;
 use super::{CachingAllocator, PageSource, Refusal, Segment, segment_size};
 use crate::units::Bytes;
 
@@ -28,10 +29,10 @@ impl<S: PageSource> CachingAllocator<S> {
     /// Gives back every segment that is one free block: the large pool's, then the small one's,
     /// each from its smallest to its largest.
     pub(super) fn release_segments(&mut self) -> Result<(), S::Error> {
-        let CachingAllocator { source, blocks, small, large, statistics, .. } = self;
+        let CachingAllocator { source, blocks, pools, statistics, .. } = self;
         let mut result = Ok(());
-        for pool in [large, small] {
-            pool.retain(|index| {
+        for kind in PoolKind::AS_RELEASED {
+            pools[kind].retain(|index| {
                 let block = blocks[index];
                 if result.is_err() || block.before != NONE || block.after != NONE {
                     return true;
