@@ -196,7 +196,7 @@ fn mended(args: &Args, file: &FrameworkFile, check: &Check) -> Result<String, Cl
 }
 
 fn check_given(args: &Args) -> Result<Given, CliError> {
-    crate::cli::check_memory::given(&args.setup)
+    crate::cli::check_framework::given(&args.setup)
 }
 
 /// Reads a mended text as the first was read.

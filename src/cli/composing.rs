@@ -2,8 +2,9 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{Detail, OnDevice, weakest};
+use crate::cli::fits::{Detail, OnDevice};
 use crate::cli::job::Job;
+use crate::cli::on_all::weakest;
 use crate::cli::settings::Target;
 use crate::cli::target::ChosenGpu;
 use crate::memory::trace::Category;

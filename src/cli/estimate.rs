@@ -4,8 +4,8 @@ use clap::builder::PossibleValue;
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{OnAll, weakest};
 use crate::cli::job::{Job, WithoutGpu};
+use crate::cli::on_all::{OnAll, weakest};
 use crate::cli::output::{Answer, Style};
 use crate::cli::setup::ModelArgs;
 use crate::memory::explain::{self, By};

@@ -7,17 +7,13 @@ use std::rc::Rc;
 use crate::cli::error::CliError;
 use crate::cli::job::Job;
 use crate::cli::target::ChosenGpu;
-use crate::memory::fit::{Need, need_on};
 use crate::memory::footprint::Footprint;
 use crate::memory::largest::{largest_beside_headroom, runs_beside_headroom};
 use crate::memory::trace::{Category, Event, Trace};
-use crate::parallel::both;
-use crate::plan::advise::change::{Change, Way};
-use crate::plan::advise::lattice::Lattice;
 use crate::plan::capacity::{Capacity, OutsideAllocator};
 use crate::plan::result::Estimate;
 use crate::plan::together::Fits;
-use crate::step::setup::{Allocator, Setup};
+use crate::step::setup::Setup;
 use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 /// From this many micro-steps on, more of them change nothing.
@@ -200,88 +196,6 @@ impl<'a> OnDevice<'a> {
         }
     }
 
-    /// Returns the memory of a step that does not fit, with what to try instead.
-    ///
-    /// # Errors
-    /// When the setup is not modelled yet, or asks for more than any device has.
-    pub fn refused(
-        &self,
-        micro_batch: MicroBatch,
-        accumulation: AccumulationSteps,
-    ) -> Result<Estimate, CliError> {
-        let sizes = (micro_batch, accumulation);
-        let (estimate, hints) =
-            self.hints_beside(sizes, || self.estimate(micro_batch, accumulation));
-        Ok(Estimate { hints: hints?, ..estimate? })
-    }
-
-    /// Returns what to try when a step of these sizes does not fit, with what it would need.
-    ///
-    /// # Errors
-    /// When the setup is not modelled yet.
-    pub fn hints(
-        &self,
-        micro_batch: MicroBatch,
-        accumulation: AccumulationSteps,
-    ) -> Result<Vec<String>, CliError> {
-        self.hints_beside((micro_batch, accumulation), || ()).1
-    }
-
-    /// Does something that takes about as long as one hint, while hints are worked out.
-    fn hints_beside<T>(
-        &self,
-        (micro_batch, accumulation): (MicroBatch, AccumulationSteps),
-        first: impl FnOnce() -> T,
-    ) -> (T, Result<Vec<String>, CliError>) {
-        let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
-        let remedies = self.remedies(self.setup(micro_batch, accumulation.min(settled)));
-        let (job, capacity) = (self.job, self.capacity_bytes());
-        let hint = |(flag, setup): &(String, Setup)| -> Result<(bool, String), CliError> {
-            Ok(match need_on(&job.trace(setup)?, capacity)? {
-                Need::Takes(bytes) => (true, format!("{flag}: takes {bytes}, fits")),
-                Need::AtLeast(bytes) => {
-                    (false, format!("{flag}: needs over {bytes}, too much as well"))
-                }
-                Need::From(bytes) => (false, format!("{flag}: needs {bytes}, too much as well")),
-            })
-        };
-        let asked = self.job.settings.setup.allocator;
-        // Fragments are seldom what is too much: another allocator is named where it helps.
-        let is_worth_naming = |(_, setup): &&(String, Setup), (fits, _): &(bool, String)| {
-            *fits || setup.allocator == asked
-        };
-        let (some, others) = remedies.split_at(remedies.len() / 2);
-        let all = |remedies: &[_]| remedies.iter().map(hint).collect::<Vec<Result<_, _>>>();
-        let ((first, mut hints), more) = both(|| (first(), all(some)), || all(others));
-        hints.extend(more);
-        let hints = hints.into_iter().collect::<Result<Vec<_>, _>>().map(|hints| {
-            let none = !hints.iter().any(|(fits, _)| *fits);
-            let together = none.then(|| "oomph advise: several changes together".to_owned());
-            let named =
-                remedies.iter().zip(hints).filter(|(remedy, hint)| is_worth_naming(remedy, hint));
-            named.map(|(_, (_, hint))| hint).chain(together).collect()
-        });
-        (first, hints)
-    }
-
-    /// Returns what takes less memory than a setup, with the flag that asks for it: what `oomph advise`
-    /// would look at first.
-    fn remedies(&self, setup: Setup) -> Vec<(String, Setup)> {
-        let base = Way { setup, tuning: self.job.settings.tuning.clone() };
-        let first = Lattice::of(&self.job.model.config, &base).first_aid();
-        let remedy = |change: Change| match change {
-            Change::MicroBatch(micro_batch, _) => {
-                (format!("--micro-batch {micro_batch}"), Setup { micro_batch, ..setup })
-            }
-            Change::Allocator(allocator) => {
-                let flag = format!("{} ({})", change.typed(), Allocator::IN_ENVIRONMENT);
-                (flag, Setup { allocator, ..setup })
-            }
-            _ => (change.typed(), change.applied(&base).setup),
-        };
-        first.into_iter().map(remedy).collect()
-    }
-
     /// Returns what is left free on purpose; nothing where no capacity is known.
     fn headroom(&self) -> Bytes {
         self.capacity.map_or(Bytes::ZERO, |capacity| capacity.headroom)
@@ -335,72 +249,6 @@ impl Fits for OnDevice<'_> {
         }
         Ok(self.runs_beside_headroom(&*self.trace(micro_batch, accumulation)?))
     }
-}
-
-/// Several kinds of GPU: what runs is what runs on all of them.
-#[derive(Debug)]
-pub struct OnAll<F> {
-    /// One of each kind.
-    pub kinds: Vec<F>,
-}
-
-impl<'a> OnAll<OnDevice<'a>> {
-    /// Takes the kinds of a job's GPUs, or its capacity alone.
-    ///
-    /// # Errors
-    /// When the step cannot be traced.
-    pub fn of(job: &'a Job) -> Result<OnAll<OnDevice<'a>>, CliError> {
-        let kinds = match job.gpus.as_slice() {
-            [] => vec![OnDevice::new(job, None)?],
-            gpus => kinds(gpus)
-                .into_iter()
-                .map(|gpu| OnDevice::new(job, Some(gpu)))
-                .collect::<Result<_, _>>()?,
-        };
-        Ok(OnAll { kinds })
-    }
-}
-
-impl<F: Fits> Fits for OnAll<F> {
-    type Error = F::Error;
-
-    fn largest(&mut self, accumulation: AccumulationSteps) -> Result<u64, F::Error> {
-        let mut smallest = None;
-        for kind in &mut self.kinds {
-            let largest = kind.largest(accumulation)?;
-            smallest = Some(smallest.map_or(largest, |smallest: u64| smallest.min(largest)));
-        }
-        Ok(smallest.unwrap_or(0))
-    }
-
-    fn runs(
-        &mut self,
-        micro_batch: MicroBatch,
-        accumulation: AccumulationSteps,
-    ) -> Result<bool, F::Error> {
-        for kind in &mut self.kinds {
-            if !kind.runs(micro_batch, accumulation)? {
-                return Ok(false);
-            }
-        }
-        Ok(!self.kinds.is_empty())
-    }
-}
-
-/// Returns one of each kind of GPU: what differs in no respect that memory depends on is one kind.
-pub fn kinds(gpus: &[ChosenGpu]) -> Vec<&ChosenGpu> {
-    let mut kinds: Vec<&ChosenGpu> = Vec::new();
-    for gpu in gpus {
-        if !kinds.iter().any(|other| other.is_alike(gpu)) {
-            kinds.push(gpu);
-        }
-    }
-    kinds
-}
-
-/// Returns the device with the least capacity, the first of equals.
-pub fn weakest<'a, 'b>(devices: &'b [OnDevice<'a>]) -> Option<&'b OnDevice<'a>> {
-    devices.iter().min_by_key(|device| device.capacity_bytes())
 }
 
 /// Returns what a micro-batch takes at least, judged by the trace of one sample: one tensor of the

@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 
 use crate::cli;
 use crate::cli::error::CliError;
-use crate::cli::fits::{OnAll, OnDevice};
+use crate::cli::fits::OnDevice;
 use crate::cli::job::Job;
+use crate::cli::on_all::OnAll;
 use crate::cli::output::{Answer, Style};
 use crate::plan::result::Method;
 use crate::probe::target::Sharing;

@@ -2,8 +2,9 @@
 
 use crate::cli::composing::{Solved, compose};
 use crate::cli::error::CliError;
-use crate::cli::fits::{Detail, OnAll, SETTLED};
+use crate::cli::fits::{Detail, SETTLED};
 use crate::cli::job::Job;
+use crate::cli::on_all::OnAll;
 use crate::cli::plan::{Judge, ProbeWhen};
 use crate::cli::settings::{Target, samples};
 use crate::plan::result::Plan;

@@ -2,10 +2,11 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
-use crate::cli::fits::{OnAll, OnDevice};
+use crate::cli::fits::OnDevice;
 use crate::cli::job::Job;
 use crate::cli::launching::probe::Watch;
 use crate::cli::launching::probe_failure::explain;
+use crate::cli::on_all::OnAll;
 use crate::cli::target::ChosenGpu;
 use crate::cli::values::Headroom;
 use crate::device::failure::{Limits, ProbeFailure};
