@@ -52,6 +52,11 @@ impl From<StepError> for CliError {
             StepError::NothingOnQuantized(_) => {
                 CliError::usage(error.to_string()).hint("--lora r=16, or leave --quantize out")
             }
+            StepError::AdapterOnHead(_) => CliError::usage(error.to_string())
+                .hint("--lora targets without it, or targets=all-linear"),
+            StepError::PatchesWantNoGradient => {
+                CliError::usage(error.to_string()).hint("--checkpointing none")
+            }
             StepError::HeadIsFused => CliError::usage(error.to_string())
                 .hint("--loss standard, or --lora targets without lm_head"),
             StepError::NoBfloat16(_) => {

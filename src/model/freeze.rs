@@ -63,9 +63,15 @@ pub fn freeze(graph: &mut Graph, frozen: &Frozen) {
     });
 }
 
-/// Asks for a gradient of what the embeddings return, as `enable_input_require_grads` does.
+/// Asks for a gradient of what the embeddings return, as `enable_input_require_grads` of transformers 5 does.
 pub fn require_input_gradient(graph: &mut Graph) {
-    let Some((embedded, leave)) = graph.embedded() else { return };
+    // From the last on, so that where the others end stays where it is.
+    for (embedded, leave) in graph.embedded(true).into_iter().rev() {
+        require_gradient(graph, embedded, leave);
+    }
+}
+
+fn require_gradient(graph: &mut Graph, embedded: ValueId, leave: usize) {
     let frozen = ValueId(graph.value_count);
     graph.value_count += 1;
     for statement in &mut graph.statements[..leave] {

@@ -443,27 +443,57 @@ pub struct Graph {
 
 impl Graph {
     /// Whether the first table that is read is not trained.
-    pub fn first_embedding_is_frozen(&self) -> bool {
-        let table = self.statements.iter().find_map(|statement| match statement {
-            Statement::Run { op: Op::Embedding, inputs, .. } => inputs.first(),
-            _ => None,
-        });
-        table.is_some_and(|table| !self.weights[table.0 as usize].trained)
+    pub fn input_table_is_frozen(&self) -> bool {
+        self.input_table().is_some_and(|table| !self.weights[table.0 as usize].trained)
     }
 
-    /// Returns the output of the module that holds the first embedding, and the statement that ends it.
-    pub fn embedded(&self) -> Option<(ValueId, usize)> {
-        let is_embedding = |s: &Statement| matches!(s, Statement::Run { op: Op::Embedding, .. });
-        let first = self.statements.iter().position(is_embedding)?;
-        let mut last = None;
-        for (index, statement) in self.statements.iter().enumerate().skip(first) {
+    /// Returns the outputs of the input embeddings, and the statements that end them: of each module that looks up the
+    /// table of tokens (of encoder-decoders both halves do), or of that which makes an image's patches; of `every` part
+    /// of the model, which an encoder of sounds is, its own too.
+    pub fn embedded(&self, every: bool) -> Vec<(ValueId, usize)> {
+        let mut found = Vec::new();
+        let (mut module, mut last) = (ModuleId(0), None);
+        let table = self.input_table();
+        let mut looks_up = false;
+        for (index, statement) in self.statements.iter().enumerate() {
             match statement {
-                Statement::Run { outputs, .. } => last = outputs.first().copied(),
-                Statement::Leave(_) => return Some((last?, index)),
+                Statement::Enter(entered) => module = *entered,
+                Statement::Run { op, inputs, outputs } => {
+                    looks_up |= *op == Op::Embedding && Some(inputs[0]) == table;
+                    last = outputs.first().copied();
+                }
+                Statement::Leave(outer) => {
+                    let name = self.name(module);
+                    let patches = table.is_none() && name.ends_with("patch_embeddings");
+                    let sounds = every && name.ends_with("encoder.conv1");
+                    if std::mem::take(&mut looks_up) || patches || sounds {
+                        found.extend(last.map(|output| (output, index)));
+                    }
+                    module = *outer;
+                }
                 _ => {}
             }
         }
-        None
+        found
+    }
+
+    /// Returns the table of the input embeddings, which is the first that is not one of positions.
+    fn input_table(&self) -> Option<ValueId> {
+        let mut module = ModuleId(0);
+        self.statements.iter().find_map(|statement| match statement {
+            Statement::Enter(id) | Statement::Leave(id) => {
+                module = *id;
+                None
+            }
+            Statement::Run { op: Op::Embedding, inputs, .. } => {
+                (!self.name(module).ends_with("positions")).then(|| inputs[0])
+            }
+            _ => None,
+        })
+    }
+
+    fn name(&self, module: ModuleId) -> &str {
+        &self.modules[module.0 as usize]
     }
 
     /// Returns the names of the trained parameters in the optimizer's order, as `named_parameters()`

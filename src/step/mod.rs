@@ -20,7 +20,7 @@ mod tape;
 mod tensor;
 pub mod work;
 
-use crate::model::adapters::{self, Lora, Targets};
+use crate::model::adapters::{self, InputGradients, Lora, Targets};
 use crate::model::config::{ModelConfig, Task};
 use crate::model::freeze::{Frozen, freeze, freeze_named, require_input_gradient};
 use crate::model::graph::Graph;
@@ -80,6 +80,12 @@ pub enum StepError {
         "the fused loss reads the weight of lm_head alone: adapters on it would not be trained"
     )]
     HeadIsFused,
+    /// Adapters on a layer that is trained whole, which peft refuses.
+    #[error("peft puts no adapter on {0}, of which a copy is trained (modules_to_save)")]
+    AdapterOnHead(String),
+    /// Adapters on a Swin whose layers are checkpointed.
+    #[error("transformers fails at adapters on swin with checkpointing: it asks a tuple for a gradient")]
+    PatchesWantNoGradient,
     /// A regression of a model in 16 bits, at whose gradient PyTorch fails.
     #[error("PyTorch before 2.15 fails at a regression in 16 bits: its labels are in float32")]
     HalfRegression,
@@ -138,17 +144,11 @@ fn tuned(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Graph, S
     }
     match (&tuning.lora, &tuning.frozen) {
         (None, None) => Ok(graph),
-        (None, Some(_)) if !is_causal_decoder(model) => {
-            Err(StepError::NotYet(format!("freezing parameters of {}", model.model_type())))
-        }
         (None, Some(frozen)) => {
             frozen_graph(&mut graph, frozen, setup)?;
             Ok(graph)
         }
         (Some(lora), None) => adapted(model, &graph, lora, setup),
-        (Some(_), Some(_)) if !is_causal_decoder(model) => {
-            Err(StepError::NotYet("lora on a classifier beside frozen parameters".to_owned()))
-        }
         (Some(lora), Some(frozen)) => {
             let mut graph = adapted(model, &graph, lora, setup)?;
             let names = adapters::parameter_names(&graph);
@@ -170,7 +170,7 @@ fn frozen_graph(graph: &mut Graph, frozen: &Frozen, setup: &Setup) -> Result<(),
     // return, whoever trains what.
     if setup.checkpointing.recomputes_layers()
         && setup.transformers >= Version::new(5, 0)
-        && graph.first_embedding_is_frozen()
+        && graph.input_table_is_frozen()
     {
         require_input_gradient(graph);
     }
@@ -195,26 +195,36 @@ fn adapted(
     lora: &Lora,
     setup: &Setup,
 ) -> Result<Graph, StepError> {
-    let classifies = matches!(model, ModelConfig::Decoder(_)) && !is_causal_decoder(model);
-    if !classifies && !is_causal_decoder(model) {
-        return Err(StepError::NotYet(format!("lora on {}", model.model_type())));
-    }
     if model.has_experts() && setup.transformers >= Version::new(5, 0) {
         experts_left_alone(lora)?;
     }
     if setup.loss == Loss::Fused && lora.is_target(adapters::HEAD) {
         return Err(StepError::HeadIsFused);
     }
+    let linears = adapters::linears(graph);
+    if let Some(head) = linears.iter().find(|name| lora.names_a_head(name)) {
+        return Err(StepError::AdapterOnHead((*head).to_owned()));
+    }
     // Layers that are checkpointed want an input that needs a gradient: recipes of peft ask for it
     // with all of them, and from transformers 5 on `gradient_checkpointing_enable` always does.
-    let input_gradients = match setup.checkpointing {
+    let of_5 = setup.transformers >= Version::new(5, 0);
+    let asks = match setup.checkpointing {
         Checkpointing::Full => true,
-        Checkpointing::Every(_) => setup.transformers >= Version::new(5, 0),
+        Checkpointing::Every(_) => of_5,
         Checkpointing::None | Checkpointing::Attention => false,
+    };
+    if asks && matches!(model, ModelConfig::Swin(_)) {
+        return Err(StepError::PatchesWantNoGradient);
+    }
+    let input_gradients = match asks {
+        true if of_5 => InputGradients::OfEveryPart,
+        // BART's halves look up by modules of their own, which the model's is not.
+        true if !matches!(model, ModelConfig::Bart(_)) => InputGradients::OfModel,
+        _ => InputGradients::No,
     };
     let autocast = matches!(setup.precision, Precision::AmpBf16 | Precision::AmpFp16);
     adapters::adapt(graph, lora, input_gradients, autocast).ok_or_else(|| {
-        StepError::NoTarget(adapters::linears(graph).into_iter().map(str::to_owned).collect())
+        StepError::NoTarget(linears.into_iter().map(str::to_owned).collect())
     })
 }
 

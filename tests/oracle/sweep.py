@@ -33,7 +33,7 @@ def flags(case, torch, transformers, gpu):
         out += ["--label-len", case["seq_len"]]
     elif case["task"] != "image-classification":
         out += ["--seq-len", case["seq_len"]]
-    if case.get("label_len"): out += ["--label-len", case["label_len"]]
+    if case.get("label_len") and case["task"] != "speech-seq2seq": out += ["--label-len", case["label_len"]]
     if case.get("set_to_none") is False: out += ["--zero-grad", "zero"]
     if case.get("clip"): out += ["--clip", case["clip"]]
     if case.get("loss", "standard") != "standard": out += ["--loss", case["loss"]]

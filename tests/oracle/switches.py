@@ -2,8 +2,8 @@
 
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the first layer
-and every N-th after it: transformers' `every_n_layers`, set by hand where it is older than 5.23). Adapters on a classifier of samples are made with
-`task_type="SEQ_CLS"`, which trains a copy of its head. `task`: also `token-classification`; labels of a regression or of several labels
+and every N-th after it: transformers' `every_n_layers`, set by hand where it is older than 5.23). Adapters on a classifier of samples or of tokens are made with
+`task_type="SEQ_CLS"` or `"TOKEN_CLS"`, those on one of images with `modules_to_save=["classifier"]`: a copy of its head is trained. `task`: also `token-classification`; labels of a regression or of several labels
 are float32. DeBERTa's
 classifier of samples asks which labels are none below zero: all are, as on a card. `label_len`: the labels' length where it is
 not that of the inputs. A gradient scaler never leaves a step out. `attention`: also `flash`, with flash_attn_standin.py for the package.
@@ -23,8 +23,8 @@ def add(oracle):
             case = dict(case, attention="flash_attention_2")
         if case["config"]["model_type"] == "deberta-v2" and case["task"] == "sequence-classification":
             all_are_labelled()
-        if case["lora"] and case["task"] == "sequence-classification":
-            as_classifier()
+        if case["lora"] and case["task"].endswith("classification"):
+            as_classifier(case)
         model, cfg = plain(case)
         for name, parameter in model.named_parameters():
             if any(fnmatch.fnmatchcase(name, p.strip()) for p in (case.get("freeze") or "").split(",")):
@@ -43,10 +43,14 @@ def add(oracle):
                 wrap(next(m for _, m in layer.named_children() if "Attention" in type(m).__name__))
         return model, cfg
 
-    def as_classifier():
+    def as_classifier(case):
         import peft
         config = peft.LoraConfig
-        peft.LoraConfig = lambda **k: config(task_type="SEQ_CLS", **k)
+        trained = {"sequence-classification": dict(task_type="SEQ_CLS"), "token-classification": dict(task_type="TOKEN_CLS"),
+                   "image-classification": dict(modules_to_save=["classifier"])}[case["task"]]
+        if case["lora"]["target_modules"] == "all-linear":
+            trained["exclude_modules"] = ["classifier", "pre_classifier", "score"]
+        peft.LoraConfig = lambda **k: config(**trained, **k)
 
     def all_are_labelled():
         """`(labels >= 0).nonzero()` depends on values; its scratch of some hundred bytes is left out."""

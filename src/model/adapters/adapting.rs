@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CLASSIFIER, HEAD, Lora, Site};
+use super::{HEAD, Lora, Site, copied_head};
 use crate::model::graph::{Dtype, Graph, ModuleId, Op, Statement, ValueId, Weight};
 use crate::model::quantize::Quantize;
 
@@ -19,7 +19,7 @@ pub(super) struct Adapting<'g> {
     /// Whether autocast is on.
     pub(super) autocast: bool,
     sites: Vec<Site>,
-    embedded: Option<(ValueId, usize)>,
+    embedded: Vec<(ValueId, usize)>,
     /// New ids by old ones; one more than there are values.
     ids: Vec<u32>,
     /// A's and B's value by module; a layer that runs twice has one adapter.
@@ -32,7 +32,7 @@ impl<'g> Adapting<'g> {
         old: &'g Graph,
         lora: &'g Lora,
         sites: Vec<Site>,
-        embedded: Option<(ValueId, usize)>,
+        embedded: Vec<(ValueId, usize)>,
     ) -> Adapting<'g> {
         let new = Graph {
             weights: Vec::with_capacity(old.weights.len() + 2 * sites.len()),
@@ -77,7 +77,8 @@ impl<'g> Adapting<'g> {
         ValueId(self.ids[old.0 as usize])
     }
 
-    /// Frozen weights, and behind each target's own its A and B, which are trained in float32.
+    /// Frozen weights, and behind each target's own its A and B, which are trained in float32; behind a classifier's
+    /// head the copy of it that is trained.
     fn weights(&mut self) {
         let mut sizes = BTreeMap::new();
         let rank = self.lora.rank as i64;
@@ -85,19 +86,24 @@ impl<'g> Adapting<'g> {
             sizes.insert(site.module.clone(), [[rank, site.inputs], [site.outputs, rank]]);
         }
         let old = self.old;
+        let module = |weight: &Weight| old.modules[weight.module.0 as usize].as_str();
+        let head = |weight: &Weight| copied_head(module(weight));
+        let mut head_starts = 0;
         for (index, weight) in old.weights.iter().enumerate() {
             let value = ValueId(self.new.weights.len() as u32);
             self.ids.push(value.0);
             self.new.weights.push(Weight { value, trained: false, ..weight.clone() });
-            let module = &old.modules[weight.module.0 as usize];
-            if *module == CLASSIFIER {
-                self.trained_copy(weight);
+            if index > 0 && head(weight) != head(&old.weights[index - 1]) {
+                head_starts = index;
             }
-            let next = old.weights.get(index + 1).map(|next| &old.modules[next.module.0 as usize]);
-            if next != Some(module)
-                && let Some(pair) = sizes.remove(module)
+            let next = old.weights.get(index + 1);
+            if head(weight).is_some() && next.and_then(head) != head(weight) {
+                old.weights[head_starts..=index].iter().for_each(|weight| self.trained_copy(weight));
+            }
+            if next.map(module) != Some(module(weight))
+                && let Some(pair) = sizes.remove(module(weight))
             {
-                self.add_pair(module, pair);
+                self.add_pair(module(weight), pair);
             }
         }
         // A head that is tied has no weight of its own.
@@ -106,7 +112,7 @@ impl<'g> Adapting<'g> {
         }
     }
 
-    /// The copy of a classifier that is trained: the forward reads it in place of the original.
+    /// The copy of a classifier's weight that is trained: the forward reads it in place of the original.
     fn trained_copy(&mut self, weight: &Weight) {
         let index = self.new.weights.len() as u32;
         let value = ValueId(index);
@@ -158,14 +164,14 @@ impl<'g> Adapting<'g> {
         let renamed: BTreeSet<u32> = sites
             .iter()
             .map(|site| site.output.0)
-            .chain(self.embedded.map(|(output, _)| output.0))
+            .chain(self.embedded.iter().map(|(output, _)| output.0))
             .collect();
         for (index, statement) in old.statements.iter().enumerate() {
             starts.push(self.new.statements.len());
             if let Some(site) = ends.remove(&index) {
                 self.adapter(site);
             }
-            if let Some((output, _)) = self.embedded.filter(|(_, leave)| *leave == index) {
+            if let Some(&(output, _)) = self.embedded.iter().find(|(_, leave)| *leave == index) {
                 let output = self.id(output);
                 let frozen = ValueId(output.0 + 1);
                 self.push(Op::RequireGrad, &[frozen], output);

@@ -15,7 +15,8 @@ use crate::model::graph::{Graph, ModuleId, Op, Statement, ValueId, Weight};
 /// Which linear layers get an adapter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
-    /// Every one but the output embeddings (`target_modules="all-linear"`).
+    /// Every one but the output embeddings (`target_modules="all-linear"`) and a classifier's head, of which a copy is
+    /// trained (`exclude_modules`, where peft does not leave it out by itself).
     AllLinear,
     /// Those whose name, or the end of it after a dot, is one of these.
     Named(Vec<String>),
@@ -46,23 +47,49 @@ impl Lora {
     /// Whether the linear layer of that name gets an adapter.
     pub fn is_target(&self, module: &str) -> bool {
         match &self.targets {
-            Targets::AllLinear => module != HEAD && module != CLASSIFIER,
-            Targets::Named(names) => names.iter().any(|name| {
-                let rest = module.strip_suffix(name.as_str());
-                rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            }),
+            Targets::AllLinear => {
+                !OUTPUT_EMBEDDINGS.contains(&module) && copied_head(module).is_none()
+            }
+            Targets::Named(_) => self.names(module) && copied_head(module).is_none(),
         }
+    }
+
+    /// Whether a layer is named that is itself what a copy is trained of, where peft refuses an adapter.
+    ///
+    /// Source: peft `utils/other.py` (`ModulesToSaveWrapper.check_module`).
+    pub fn names_a_head(&self, module: &str) -> bool {
+        copied_head(module) == Some(module) && self.names(module)
+    }
+
+    fn names(&self, module: &str) -> bool {
+        let Targets::Named(names) = &self.targets else { return false };
+        names.iter().any(|name| {
+            let rest = module.strip_suffix(name.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
     }
 }
 
 /// The output embeddings of every causal decoder that is built in.
 pub const HEAD: &str = "lm_head";
 
-/// The head of every classifier of samples that is built in: `task_type=SEQ_CLS` trains a copy of it.
+/// What `get_output_embeddings()` returns, by its name in the models that are built in.
+const OUTPUT_EMBEDDINGS: [&str; 6] =
+    [HEAD, "cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "decoder", "proj_out"];
+
+/// Returns the part of a classifier's head that a module is or lies in: the module of which a copy is trained in place
+/// of it (`task_type=SEQ_CLS` or `TOKEN_CLS`, or `modules_to_save=["classifier"]`).
 ///
-/// Source: peft `peft_model.py` (`PeftModelForSequenceClassification`), `utils/other.py`
-/// (`ModulesToSaveWrapper`).
-const CLASSIFIER: &str = "score";
+/// Source: peft `peft_model.py` (`PeftModelForSequenceClassification`, `PeftModelForTokenClassification`),
+/// `utils/other.py` (`_set_trainable`, `ModulesToSaveWrapper`): every module whose name ends so, the outermost ones.
+fn copied_head(module: &str) -> Option<&str> {
+    let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
+    let mut modules = ends.map(|end| &module[..end]);
+    modules.find(|module| COPIED_HEADS.iter().any(|name| module.ends_with(name)))
+}
+
+/// How the names of classifiers' heads end.
+const COPIED_HEADS: [&str; 2] = ["classifier", "score"];
 
 /// Returns the name of each weight as `named_parameters()` of the model with adapters has it, in the
 /// order of loading; "" for buffers.
@@ -75,13 +102,19 @@ pub fn parameter_names(graph: &Graph) -> Vec<String> {
             _ if weight.name.is_empty() => return String::new(),
             _ if module.ends_with(".lora_A") || module.ends_with(".lora_B") => ".default",
             _ if adapted.contains(module) => ".base_layer",
-            CLASSIFIER if weight.trained => ".modules_to_save.default",
-            CLASSIFIER => ".original_module",
             _ => "",
+        };
+        let (head, rest) = match copied_head(module) {
+            Some(head) => {
+                let copy =
+                    if weight.trained { ".modules_to_save.default" } else { ".original_module" };
+                (format!("{head}{copy}"), &module[head.len()..])
+            }
+            None => (String::new(), module),
         };
         match module {
             "" => format!("base_model.model.{}", weight.name),
-            _ => format!("base_model.model.{module}{own}.{}", weight.name),
+            _ => format!("base_model.model.{head}{rest}{own}.{}", weight.name),
         }
     };
     graph.weights.iter().map(name).collect()
@@ -103,6 +136,17 @@ struct Site {
     outputs: i64,
 }
 
+/// Whose input embeddings are asked for a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputGradients {
+    /// Nobody's.
+    No,
+    /// The model's: before transformers 5.
+    OfModel,
+    /// Those of every part that is a model of its own, such as an encoder: from transformers 5 on.
+    OfEveryPart,
+}
+
 /// Returns the names of the linear layers of a graph, in order.
 pub fn linears(graph: &Graph) -> Vec<&str> {
     let name = |site: Site| graph.modules[site.entered.0 as usize].as_str();
@@ -113,16 +157,25 @@ pub fn linears(graph: &Graph) -> Vec<&str> {
 ///
 /// `autocast` is whether autocast is on, which adapters on quantized layers ask.
 ///
-/// `input_gradients` is `enable_input_require_grads`: what the input embeddings return needs a
+/// Where `input_gradients` are asked for (`enable_input_require_grads`), what the input embeddings return needs a
 /// gradient though their weight is frozen, as checkpointed layers want it.
 ///
 /// Returns `None` where no layer is a target.
-pub fn adapt(graph: &Graph, lora: &Lora, input_gradients: bool, autocast: bool) -> Option<Graph> {
+pub fn adapt(
+    graph: &Graph,
+    lora: &Lora,
+    input_gradients: InputGradients,
+    autocast: bool,
+) -> Option<Graph> {
     let sites = sites(graph, |module| lora.is_target(module));
     if sites.is_empty() {
         return None;
     }
-    let embedded = if input_gradients { graph.embedded() } else { None };
+    let embedded = match input_gradients {
+        InputGradients::No => Vec::new(),
+        InputGradients::OfModel => graph.embedded(false),
+        InputGradients::OfEveryPart => graph.embedded(true),
+    };
     let mut adapting = Adapting::new(graph, lora, sites, embedded);
     adapting.autocast = autocast;
     Some(adapting.run())

@@ -66,6 +66,8 @@ impl<'b> Head<'b> {
                     let mut x = dense.run(b, hidden);
                     x = activation(b, c.hidden_act, &x);
                     x = norm.run(b, &x);
+                    let _predictions = b.enter("predictions");
+                    let _decoder = b.enter("decoder");
                     b.run(Op::Linear, &[&x, tokens, bias])
                 };
                 cross_entropy(b, &logits, labels, [rows, c.vocab_size])

@@ -107,7 +107,10 @@ fn embed<'b>(
     [ids, mask, segment_ids]: [&Value<'b>; 3],
 ) -> Value<'b> {
     let _m = b.enter("embeddings");
-    let rows = b.run(Op::Embedding, &[&w.tokens, ids]);
+    let rows = {
+        let _m = b.enter("word_embeddings");
+        b.run(Op::Embedding, &[&w.tokens, ids])
+    };
     let positions = match &w.positions {
         Some(table) => {
             let end = o.seq_len as i64;

@@ -101,7 +101,10 @@ fn encoder<'b>(
     drop(ones);
     let embedded = {
         let _m = b.enter("embeddings");
-        let rows = b.run(Op::Embedding, &[&w.tokens, ids]);
+        let rows = {
+            let _m = b.enter("tok_embeddings");
+            b.run(Op::Embedding, &[&w.tokens, ids])
+        };
         let normed = w.norm.run(b, &rows);
         drop(rows);
         b.dropout(&normed, c.embedding_dropout)
