@@ -316,6 +316,21 @@ fn mixtures_trained_in_part_need_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// Adapters on encoders, encoder-decoders and models of images, and parameters of theirs frozen; cases drawn by
+/// chance, `held_out` after the code was finished.
+#[test]
+fn adapters_elsewhere_than_in_decoders_need_what_pytorch_needs() {
+    let new = include_str!("data/adapters_elsewhere_torch2.15.jsonl");
+    let old = include_str!("data/adapters_elsewhere_torch2.8.jsonl");
+    let mut out = errors("adapters elsewhere, torch 2.15", new, NEW.0, NEW.1);
+    out.extend(errors("adapters elsewhere, torch 2.8", old, OLD.0, OLD.1));
+    let new = include_str!("data/adapters_elsewhere_held_out_torch2.15.jsonl");
+    let old = include_str!("data/adapters_elsewhere_held_out_torch2.8.jsonl");
+    out.extend(errors("the same, held out, torch 2.15", new, NEW.0, NEW.1));
+    out.extend(errors("the same, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Sizes that were not looked at while the code was written; reported, not worked on. On torch 2.15
 /// PyTorch itself fails at one of them: a bias in 8 bits is cast once, which recomputing finds out.
 #[test]

@@ -71,9 +71,14 @@ pub const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
     ("estimate gpt2 --task sequence-classification", 2, &["--task causal-lm"]),
     (
-        "estimate llama-3.2-1b --task sequence-classification --lora r=8 --freeze *layers.0.*",
+        "estimate bert-base-uncased --task sequence-classification --lora r=8,targets=classifier",
         2,
-        &["not yet", "lora on a classifier", "leave --lora out"],
+        &["no adapter on classifier", "targets=all-linear"],
+    ),
+    (
+        "estimate swin-tiny-patch4-window7-224 --lora r=8,targets=all-linear --checkpointing full",
+        2,
+        &["fails at adapters on swin", "--checkpointing none"],
     ),
     (
         "estimate qwen3-30b-a3b --lora r=8,targets=all-linear",
