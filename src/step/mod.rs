@@ -84,7 +84,9 @@ pub enum StepError {
     #[error("peft puts no adapter on {0}, of which a copy is trained (modules_to_save)")]
     AdapterOnHead(String),
     /// Adapters on a Swin whose layers are checkpointed.
-    #[error("transformers fails at adapters on swin with checkpointing: it asks a tuple for a gradient")]
+    #[error(
+        "transformers fails at adapters on swin with checkpointing: it asks a tuple for a gradient"
+    )]
     PatchesWantNoGradient,
     /// A regression of a model in 16 bits, at whose gradient PyTorch fails.
     #[error("PyTorch before 2.15 fails at a regression in 16 bits: its labels are in float32")]
@@ -223,9 +225,8 @@ fn adapted(
         _ => InputGradients::No,
     };
     let autocast = matches!(setup.precision, Precision::AmpBf16 | Precision::AmpFp16);
-    adapters::adapt(graph, lora, input_gradients, autocast).ok_or_else(|| {
-        StepError::NoTarget(linears.into_iter().map(str::to_owned).collect())
-    })
+    adapters::adapt(graph, lora, input_gradients, autocast)
+        .ok_or_else(|| StepError::NoTarget(linears.into_iter().map(str::to_owned).collect()))
 }
 
 /// Refuses adapters on experts that are one tensor for all, which peft takes every linear layer of

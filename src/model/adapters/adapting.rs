@@ -98,7 +98,9 @@ impl<'g> Adapting<'g> {
             }
             let next = old.weights.get(index + 1);
             if head(weight).is_some() && next.and_then(head) != head(weight) {
-                old.weights[head_starts..=index].iter().for_each(|weight| self.trained_copy(weight));
+                old.weights[head_starts..=index]
+                    .iter()
+                    .for_each(|weight| self.trained_copy(weight));
             }
             if next.map(module) != Some(module(weight))
                 && let Some(pair) = sizes.remove(module(weight))
