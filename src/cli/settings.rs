@@ -75,6 +75,9 @@ const NF4: &str = "linear weights but the head's are Linear4bit of bitsandbytes 
 const MADE_ANEW: &str = "each product makes its weight of 4 bits anew, also where bitsandbytes may \
                          read it as it is (up to 1,536 tokens in a micro-batch)";
 
+const COPIED_HEAD: &str = "beside the adapters a copy of the classifier is trained (peft's task_type SEQ_CLS or \
+                           TOKEN_CLS, or modules_to_save=[\"classifier\"])";
+
 /// The same in 8 bits.
 const INT8: &str = "linear weights but the head's are Linear8bitLt of bitsandbytes 0.50, all else is \
                     float32 (prepare_model_for_kbit_training); columns of outliers are not counted";
@@ -207,6 +210,16 @@ impl Settings {
             && args.lora.as_ref().is_some_and(LoraArg::leaves_targets)
         {
             assumed.lines.push(format!("--lora targets={} (default)", names.join("+")));
+        }
+        if lora.is_some()
+            && matches!(
+                model.task(),
+                Task::SequenceClassification
+                    | Task::TokenClassification
+                    | Task::ImageClassification
+            )
+        {
+            assumed.lines.push(COPIED_HEAD.to_owned());
         }
         let allocator = allocator::choose(args.allocator, versions.torch, |name| {
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
