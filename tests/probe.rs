@@ -199,6 +199,26 @@ fn what_stands_in_the_way_has_its_reason_and_exit_code() {
 }
 
 #[test]
+fn no_more_is_allocated_than_the_capacity_that_is_given() {
+    let machine = Scenario::new("gpu total=24GiB");
+    let (code, json) = probe(&machine, true, &["--gpu", "all", "--capacity", "2GiB"]);
+    let expected = BruteForce::new(&machine, true, 1).largest(Bytes::gib(2), Bytes::mib(2));
+    assert_eq!((code, &json["largest_micro_batch"]), (0, &expected.into()), "{json}");
+    assert_eq!(json["gpus"][0]["cap_bytes"], Bytes::gib(2).get());
+    let peak = machine.peak_bytes();
+    assert!(peak > Bytes::gib(1).get() && peak <= Bytes::gib(2).get(), "{peak}");
+    assert_eq!(machine.held(0), 0);
+    let tight = Scenario::new("gpu total=24GiB");
+    let (code, json) = probe(&tight, true, &["--gpu", "all", "--capacity", "20MiB"]);
+    assert_eq!(code, 3, "{json}");
+    assert!(json.to_string().contains("20.0 MiB may be taken at most"), "{json}");
+    assert!(tight.calls_of("cuMemAlloc_v2").is_empty(), "nothing was touched");
+    let (code, json) = probe(&tight, true, &["--capacity", "2GiB"]);
+    assert_eq!(code, 2, "{json}");
+    assert!(json.to_string().contains("--gpu all --capacity SIZE"), "{json}");
+}
+
+#[test]
 fn attempts_before_a_failure_are_kept() {
     let clean = Scenario::new("gpu total=3GiB");
     let (_, json) = probe(&clean, true, &[]);

@@ -76,7 +76,7 @@ impl Prober for Device {
 
 fn search(device: &mut Device, granule: Bytes) -> Found {
     let limit = MicroBatch::new(10_000).unwrap();
-    let terms = Terms { kept_free: Bytes::mib(100), granule, limit };
+    let terms = Terms { kept_free: Bytes::mib(100), cap: None, granule, limit };
     let traces = |size| Ok::<_, Infallible>(step(size));
     let Ok(found) = largest_micro_batch(device, &terms, &traces, &mut |_| {});
     found
@@ -168,7 +168,7 @@ fn neighbours_that_never_hold_still_give_a_range_that_says_so() {
 fn the_limit_ends_the_search() {
     let mut device = Device::steady(Bytes::gib(80));
     let limit = MicroBatch::new(3).unwrap();
-    let terms = Terms { kept_free: Bytes::ZERO, granule: GRANULE, limit };
+    let terms = Terms { kept_free: Bytes::ZERO, cap: None, granule: GRANULE, limit };
     let traces = |size| Ok::<_, Infallible>(step(size));
     let Ok(found) = largest_micro_batch(&mut device, &terms, &traces, &mut |_| {});
     assert_eq!((answer(&found), found.at_limit, device.replays), (3, true, 1));

@@ -135,7 +135,7 @@ setup_args! {
     /// Choose GPUs: all, 0,2, a UUID, or a simulated one: sim:h100-80gb, sim:a100-40gb*8, sim:24GiB
     #[arg(long, value_name = "GPU", help_heading = "Device")]
     gpu: GpuSelector,
-    /// Give the caching allocator this much, instead of asking a GPU
+    /// Give the caching allocator this much, instead of asking a GPU; `probe` takes no more of one
     #[arg(long, value_name = "SIZE", help_heading = "Device", allow_hyphen_values = true)]
     capacity: Bytes,
 }

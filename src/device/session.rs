@@ -29,6 +29,8 @@ pub struct ProbeRequest {
     /// PyTorch's kernels loaded, NCCL and the like. The probe's own context counts towards the
     /// context's part; what is missing is left free on top of the headroom.
     pub outside: OutsideAllocator,
+    /// What the caching allocator may take at most, where that is less than what is free.
+    pub cap: Option<Bytes>,
     /// No larger micro-batch is tried.
     pub limit: MicroBatch,
     /// Whether others may be using the GPU.
@@ -112,6 +114,7 @@ fn because(reasons: &[String]) -> String {
 /// let request = ProbeRequest {
 ///     headroom: Bytes::gib(2),
 ///     outside: OutsideAllocator::new(Bytes::mib(600), DataParallelSize::ONE, Bytes::ZERO),
+///     cap: None,
 ///     limit: MicroBatch::new(4096).expect("not zero"),
 ///     sharing: Sharing::Refused,
 ///     limits: Limits::default(),
@@ -183,7 +186,8 @@ pub fn probe_gpu<T>(
     let context = context_of(&prober, &target, idle_free, ask);
     let outside = request.outside.clone().with_bare_context(context);
     let kept_free = request.headroom + outside.total().saturating_sub(context);
-    let terms = Terms { kept_free, granule: ready.granule, limit: request.limit };
+    let (cap, granule, limit) = (request.cap, ready.granule, request.limit);
+    let terms = Terms { kept_free, cap, granule, limit };
     // What CUDA itself says of the device's size, as PyTorch would ask it.
     let of_device = |micro_batch| {
         let trace = traces(micro_batch)?;
@@ -217,7 +221,8 @@ fn too_little<T>(
 ) -> Result<Option<String>, T> {
     let trace = traces(MicroBatch::ONE)?;
     let (headroom, outside) = (request.headroom, request.outside.total());
-    let capacity = free.saturating_sub(headroom + outside);
+    let left = free.saturating_sub(headroom + outside);
+    let capacity = request.cap.map_or(left, |cap| cap.min(left));
     if runs(&trace, capacity) {
         return Ok(None);
     }
@@ -225,6 +230,9 @@ fn too_little<T>(
         Ok(least) => least.to_string(),
         Err(error) => error.to_string(),
     };
+    if let Some(cap) = request.cap.filter(|cap| *cap < left) {
+        return Ok(Some(format!("one sample needs {needs}, and {cap} may be taken at most")));
+    }
     Ok(Some(format!(
         "one sample needs {needs} beside {outside} outside the allocator and {headroom} headroom, and \
          {free} is free"
@@ -287,7 +295,7 @@ pub fn probe_simulated<T>(
     let context = request.outside.context();
     let mut prober = SimProber::new(free, context);
     let kept_free = request.headroom + request.outside.total().saturating_sub(context);
-    let terms = Terms { kept_free, granule: GRANULE, limit: request.limit };
+    let terms = Terms { kept_free, cap: request.cap, granule: GRANULE, limit: request.limit };
     let found = match largest_micro_batch(&mut prober, &terms, traces, progress) {
         Ok(found) => found,
         Err(RunError::Trace(error)) => return Err(error),

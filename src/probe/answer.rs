@@ -39,6 +39,8 @@ pub struct GpuAnswer {
     pub total: Bytes,
     /// Left free on purpose.
     pub headroom: Bytes,
+    /// What was allowed to be allocated at most, where a limit was given.
+    pub cap: Option<Bytes>,
     /// The answer, or why there is none.
     pub outcome: Result<Measured, NotMeasured>,
 }

@@ -74,7 +74,8 @@ fn found(text: &mut String, gpu: &GpuAnswer, measured: &Measured) {
     for tried in &found.tried {
         attempt(text, tried);
     }
-    let capacity = found.free_before.saturating_sub(*kept_free);
+    let left = found.free_before.saturating_sub(*kept_free);
+    let capacity = gpu.cap.map_or(left, |cap| cap.min(left));
     let kernels = kept_free.saturating_sub(gpu.headroom);
     let _ = write!(
         text,
@@ -83,6 +84,9 @@ fn found(text: &mut String, gpu: &GpuAnswer, measured: &Measured) {
     );
     if kernels > Bytes::ZERO {
         let _ = write!(text, " and {kernels} for kernels and communication");
+    }
+    if let Some(cap) = gpu.cap.filter(|cap| *cap < left) {
+        let _ = write!(text, ",\n    and {cap} at most (--capacity)");
     }
     text.push('\n');
     if let Some(why) = &measured.untouched {
@@ -166,6 +170,7 @@ fn gpu(gpu: &GpuAnswer) -> Value {
         "free_before_bytes": found.map(|found| found.free_before),
         "free_after_bytes": found.map(|found| found.free_after),
         "headroom_bytes": gpu.headroom,
+        "cap_bytes": gpu.cap,
         "kept_free_bytes": measured.map(|measured| measured.kept_free),
         "context_bytes": measured.map(|measured| measured.context),
         "granule_bytes": measured.map(|measured| measured.granule),

@@ -123,6 +123,7 @@ pub fn probing_process() {
     let request = ProbeRequest {
         headroom: HEADROOM,
         outside: OutsideAllocator::new(CONTEXT, DataParallelSize::ONE, Bytes::ZERO),
+        cap: None,
         limit: MicroBatch::new(10_000).unwrap(),
         sharing: if shared == "true" { Sharing::Allowed } else { Sharing::Refused },
         limits: Limits { call: millis(call), total: millis(total) },

@@ -33,9 +33,11 @@ use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 /// answer is a row that says why.
 pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let mut job = Job::prepare(&args.model, WithoutGpu::AskDriver)?;
-    if job.gpus.is_empty() || job.capacity.is_some() {
-        return Err(CliError::usage("a probe allocates on a GPU: --capacity has none")
-            .hint("`oomph estimate MODEL --micro-batch auto --capacity SIZE` works without one"));
+    if job.gpus.is_empty() {
+        return Err(CliError::usage("a probe allocates on a GPU: --capacity alone has none").hint(
+            "`--gpu all --capacity SIZE` takes no more than that of each; \
+                   `oomph estimate MODEL --micro-batch auto --capacity SIZE` works without a GPU",
+        ));
     }
     job.check_kernels()?;
     let accumulation = accumulation(&mut job)?;
@@ -144,6 +146,7 @@ fn one(
     let request = ProbeRequest {
         headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
         outside: job.outside(Some(gpu), gradients),
+        cap: job.capacity,
         limit: settings.micro_batch.unwrap_or_else(|| settings.search_limit()),
         sharing: if args.shared { Sharing::Allowed } else { Sharing::Refused },
         limits: Limits {
@@ -176,6 +179,7 @@ fn one(
         simulated: gpu.simulated,
         total: gpu.total,
         headroom: request.headroom,
+        cap: request.cap,
         outcome,
     };
     Ok((answer, code))

@@ -183,6 +183,7 @@ fn request(job: &Job, sharing: Sharing, gpu: &ChosenGpu, gradients: Bytes) -> Pr
     ProbeRequest {
         headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
         outside: job.outside(Some(gpu), gradients),
+        cap: None,
         limit: settings.search_limit(),
         sharing,
         limits: Limits::default(),
