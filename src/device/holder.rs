@@ -16,7 +16,7 @@ pub struct Holder {
     pub user: Option<String>,
     /// The command line, control characters dropped, at most [`LONGEST_COMMAND`] characters.
     pub command: Option<String>,
-    /// The container that it runs in, by the first [`CONTAINER_DIGITS`] digits of its number, as
+    /// The container that it runs in, by the first twelve digits of its number, as
     /// `docker ps` and `podman ps` show it.
     pub container: Option<String>,
     /// Since when it runs.
