@@ -18,34 +18,13 @@ use oomph::memory::largest::largest_micro_batch;
 use oomph::memory::trace::Trace;
 use oomph::model::config::ModelConfig;
 use oomph::profile::model::ModelProfile;
-use oomph::step::setup::{
-    Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
-    Version, ZeroGrad,
-};
+use oomph::step::setup::{Precision, Setup};
 use oomph::units::{AccumulationSteps, Bytes, MicroBatch};
 use rustix::time::{ClockId, clock_gettime};
 
 const ROUNDS: usize = 31;
 
-const SETUP: Setup = Setup {
-    micro_batch: MicroBatch::ONE,
-    accumulation: AccumulationSteps::ONE,
-    seq_len: 2048,
-    label_len: None,
-    precision: Precision::Bf16,
-    optimizer: Optimizer::AdamW,
-    clip: None,
-    zero_grad: ZeroGrad::None,
-    checkpointing: Checkpointing::None,
-    attention: Attention::Sdpa,
-    attention_mask: AttentionMask::Ones,
-    loss: Loss::Standard,
-    torch: Version::new(2, 15),
-    transformers: Version::new(5, 23),
-    allocator: Allocator::Default,
-    gpu: GpuArch::A100,
-    device_total: Bytes::gib(80),
-};
+const SETUP: Setup = Setup { seq_len: 2048, precision: Precision::Bf16, ..Setup::PLAIN };
 
 fn main() {
     println!(

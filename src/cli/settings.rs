@@ -11,7 +11,7 @@ use crate::cli::values::{
     OptimizerArg, ZeroGradArg,
 };
 use crate::memory::allocator::Capacity as Endless;
-use crate::model::adapters::{Lora, Targets};
+use crate::model::adapters::{self, Lora, Targets};
 use crate::model::config::{ModelConfig, Task, WhisperConfig};
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
@@ -74,9 +74,6 @@ const NF4: &str = "linear weights but the head's are Linear4bit of bitsandbytes 
 /// Source: bitsandbytes 0.50.2 `backends/cuda/ops.py` (`_gemm_4bit_use_custom_cuda`).
 const MADE_ANEW: &str = "each product makes its weight of 4 bits anew, also where bitsandbytes may \
                          read it as it is (up to 1,536 tokens in a micro-batch)";
-
-const COPIED_HEAD: &str = "beside the adapters a copy of the classifier is trained (peft's task_type SEQ_CLS or \
-                           TOKEN_CLS, or modules_to_save=[\"classifier\"])";
 
 /// The same in 8 bits.
 const INT8: &str = "linear weights but the head's are Linear8bitLt of bitsandbytes 0.50, all else is \
@@ -211,15 +208,10 @@ impl Settings {
         {
             assumed.lines.push(format!("--lora targets={} (default)", names.join("+")));
         }
-        if lora.is_some()
-            && matches!(
-                model.task(),
-                Task::SequenceClassification
-                    | Task::TokenClassification
-                    | Task::ImageClassification
-            )
-        {
-            assumed.lines.push(COPIED_HEAD.to_owned());
+        if let Some(how) = lora.as_ref().and_then(|_| adapters::copies_head(model.task())) {
+            assumed.lines.push(format!(
+                "beside the adapters a copy of the classifier is trained (peft's {how})"
+            ));
         }
         let allocator = allocator::choose(args.allocator, versions.torch, |name| {
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())

@@ -292,7 +292,11 @@ fn meanings(advice: &Advice, shown: &[&Suggestion]) -> Vec<String> {
             continue;
         }
         explained.push(kind);
-        let there = in_transformers::written(change, advice.estimate.setup.transformers);
+        let there = in_transformers::written(
+            change,
+            advice.estimate.task,
+            advice.estimate.setup.transformers,
+        );
         let there = there.map_or(String::new(), |there| format!("; in transformers {there}"));
         lines.push(format!("{}: {meaning}{there}", change.typed()));
     }

@@ -50,7 +50,11 @@ fn suggestion(advice: &Advice, one: &Suggestion, pasted: &Pasted, gpu: Option<&s
         json!({
             "flags": change.typed(),
             "meaning": change.meaning(&advice.estimate.setup),
-            "transformers": in_transformers::written(change, advice.estimate.setup.transformers),
+            "transformers": in_transformers::written(
+                change,
+                advice.estimate.task,
+                advice.estimate.setup.transformers,
+            ),
         })
     };
     json!({

@@ -10,6 +10,7 @@ use std::fmt;
 
 use adapting::Adapting;
 
+use crate::model::config::Task;
 use crate::model::graph::{Graph, ModuleId, Op, Statement, ValueId, Weight};
 
 /// Which linear layers get an adapter.
@@ -86,6 +87,18 @@ fn copied_head(module: &str) -> Option<&str> {
     let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
     let mut modules = ends.map(|end| &module[..end]);
     modules.find(|module| COPIED_HEADS.iter().any(|name| module.ends_with(name)))
+}
+
+/// Returns what peft is told to train such a copy, of a task that has a classifier.
+///
+/// Source: peft `peft_model.py`; for images its guide of image classification.
+pub fn copies_head(task: Task) -> Option<&'static str> {
+    match task {
+        Task::SequenceClassification => Some("task_type=\"SEQ_CLS\""),
+        Task::TokenClassification => Some("task_type=\"TOKEN_CLS\""),
+        Task::ImageClassification => Some("modules_to_save=[\"classifier\"]"),
+        Task::CausalLm | Task::MaskedLm | Task::Seq2SeqLm | Task::SpeechSeq2Seq => None,
+    }
 }
 
 /// How the names of classifiers' heads end.

@@ -5,7 +5,8 @@
 //! `integrations/liger.py`, peft `LoraConfig`, trl `SFTConfig`; tests/frameworks/advise_keys.py asks
 //! the classes themselves.
 
-use crate::model::adapters::{Lora, Targets};
+use crate::model::adapters::{Lora, Targets, copies_head};
+use crate::model::config::Task;
 use crate::model::quantize::Quantize;
 use crate::plan::advise::change::Change;
 use crate::step::setup::{Attention, Checkpointing, Loss, Optimizer, Precision, Version};
@@ -16,7 +17,7 @@ const FUSED_LOSS: &str = "use_liger_kernel=True, liger_kernel_config={\"fused_li
                           \"layer_norm\": False, \"swiglu\": False, \"geglu\": False}";
 
 /// Returns a change as it is written in Python; `None` where there is no such argument.
-pub fn written(change: &Change, transformers: Version) -> Option<String> {
+pub fn written(change: &Change, task: Task, transformers: Version) -> Option<String> {
     Some(match change {
         Change::MicroBatch(size, steps) => {
             format!("per_device_train_batch_size={size}, gradient_accumulation_steps={steps}")
@@ -52,7 +53,7 @@ pub fn written(change: &Change, transformers: Version) -> Option<String> {
             format!("from_pretrained(..., attn_implementation=\"{name}\")")
         }
         Change::Lora(None) | Change::Quantize(None) => return None,
-        Change::Lora(Some(lora)) => adapters(lora),
+        Change::Lora(Some(lora)) => lora_config(lora, task),
         Change::Quantize(Some(value)) => {
             let how = match value {
                 Quantize::Int8 => "load_in_8bit=True",
@@ -96,16 +97,24 @@ fn precision(value: Precision, transformers: Version) -> String {
     format!("from_pretrained(..., {dtype}=torch.{weights}), {arguments}")
 }
 
-fn adapters(lora: &Lora) -> String {
-    let targets = match &lora.targets {
-        Targets::AllLinear => "\"all-linear\"".to_owned(),
-        Targets::Named(names) => format!("{names:?}"),
-    };
-    let dropout = match lora.dropout {
-        0.0 => String::new(),
-        probability => format!(", lora_dropout={probability}"),
-    };
-    format!("peft.LoraConfig(r={}, target_modules={targets}{dropout})", lora.rank)
+fn lora_config(lora: &Lora, task: Task) -> String {
+    let mut arguments = vec![format!("r={}", lora.rank)];
+    let head = copies_head(task);
+    match &lora.targets {
+        Targets::AllLinear => {
+            arguments.push("target_modules=\"all-linear\"".to_owned());
+            // Of a classifier of samples peft leaves the head out by itself.
+            if head.is_some() && task != Task::SequenceClassification {
+                arguments.push("exclude_modules=[\"classifier\"]".to_owned());
+            }
+        }
+        Targets::Named(names) => arguments.push(format!("target_modules={names:?}")),
+    }
+    if lora.dropout > 0.0 {
+        arguments.push(format!("lora_dropout={}", lora.dropout));
+    }
+    arguments.extend(head.map(str::to_owned));
+    format!("peft.LoraConfig({})", arguments.join(", "))
 }
 
 #[cfg(test)]
@@ -117,6 +126,7 @@ mod tests {
         let full = Change::Checkpointing(Checkpointing::Full);
         let every = Change::Checkpointing(Checkpointing::Every(2));
         let (old, new) = (Version::new(4, 46), Version::new(5, 23));
+        let written = |change, transformers| written(change, Task::CausalLm, transformers);
         assert_eq!(written(&full, old).as_deref(), Some("gradient_checkpointing=True"));
         assert_eq!(written(&full, new).as_deref(), Some("activation_checkpointing=True"));
         assert_eq!(written(&every, old), None);
@@ -125,5 +135,26 @@ mod tests {
             written(&bf16, old).as_deref(),
             Some("from_pretrained(..., torch_dtype=torch.bfloat16), bf16=False")
         );
+    }
+
+    #[test]
+    fn adapters_on_a_classifier_train_a_copy_of_its_head() {
+        let lora = Lora { rank: 16, dropout: 0.0, targets: Targets::AllLinear };
+        let written = |task| written(&Change::Lora(Some(lora.clone())), task, Version::new(5, 23));
+        let plain = "peft.LoraConfig(r=16, target_modules=\"all-linear\"";
+        for (task, rest) in [
+            (Task::CausalLm, ")"),
+            (Task::SequenceClassification, ", task_type=\"SEQ_CLS\")"),
+            (
+                Task::TokenClassification,
+                ", exclude_modules=[\"classifier\"], task_type=\"TOKEN_CLS\")",
+            ),
+            (
+                Task::ImageClassification,
+                ", exclude_modules=[\"classifier\"], modules_to_save=[\"classifier\"])",
+            ),
+        ] {
+            assert_eq!(written(task), Some(format!("{plain}{rest}")));
+        }
     }
 }
