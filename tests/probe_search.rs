@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use oomph::memory::allocator::{Capacity, replay};
 use oomph::memory::trace::{Block, BlockId, Category, Event, Phase, Trace};
 use oomph::probe::run::{Found, Terms, largest_micro_batch};
-use oomph::probe::{Attempt, Capacities, Prober};
+use oomph::probe::{Attempt, Capacities, Prober, Room};
 use oomph::units::{Bytes, MicroBatch};
 
 const GRANULE: Bytes = Bytes::mib(2);
@@ -58,10 +58,10 @@ impl Prober for Device {
         Ok(self.look())
     }
 
-    fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, Infallible> {
+    fn attempt(&mut self, trace: &Trace, room: Room) -> Result<Attempt, Infallible> {
         self.replays += 1;
         let free = self.look();
-        let mut device = Capacity::in_granules(free.saturating_sub(headroom), self.granule);
+        let mut device = Capacity::in_granules(room.of(free), self.granule);
         let Ok(replayed) = replay(trace, &mut device);
         let peak = device.largest_granted();
         Ok(Attempt {
@@ -76,7 +76,7 @@ impl Prober for Device {
 
 fn search(device: &mut Device, granule: Bytes) -> Found {
     let limit = MicroBatch::new(10_000).unwrap();
-    let terms = Terms { kept_free: Bytes::mib(100), cap: None, granule, limit };
+    let terms = Terms { room: Room { kept_free: Bytes::mib(100), cap: None }, granule, limit };
     let traces = |size| Ok::<_, Infallible>(step(size));
     let Ok(found) = largest_micro_batch(device, &terms, &traces, &mut |_| {});
     found
@@ -168,7 +168,7 @@ fn neighbours_that_never_hold_still_give_a_range_that_says_so() {
 fn the_limit_ends_the_search() {
     let mut device = Device::steady(Bytes::gib(80));
     let limit = MicroBatch::new(3).unwrap();
-    let terms = Terms { kept_free: Bytes::ZERO, cap: None, granule: GRANULE, limit };
+    let terms = Terms { room: Room { kept_free: Bytes::ZERO, cap: None }, granule: GRANULE, limit };
     let traces = |size| Ok::<_, Infallible>(step(size));
     let Ok(found) = largest_micro_batch(&mut device, &terms, &traces, &mut |_| {});
     assert_eq!((answer(&found), found.at_limit, device.replays), (3, true, 1));

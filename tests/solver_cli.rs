@@ -65,6 +65,16 @@ fn what_is_near_says_how_far_and_what_becomes_of_the_learning_rate() {
     assert_eq!(other["learning_rate_factor"]["linear"], ratio, "{other}");
 }
 
+/// Two micro-steps take more than one: what fits once may not be named for twice.
+#[test]
+fn what_a_fixed_number_rules_out_fits() {
+    let setup = "gpt2 --precision fp32 --seq-len 256 --capacity 12GiB";
+    let said = stdout(&oomph(&format!("plan {setup} --micro-batch 25 --effective-batch 48"), &[]));
+    let free = stdout(&oomph(&format!("plan {setup} --effective-batch 48"), &[]));
+    assert!(free.starts_with("micro-batch 16 x accumulation 3 "), "{free}");
+    assert!(said.contains("micro-batch 16 x accumulation 3 would be 48, exactly"), "{said}");
+}
+
 #[test]
 fn tokens_that_are_no_whole_samples_are_not_exact() {
     let line = "plan gpt2 --precision bf16 --seq-len 256 --gpu sim:t4 --exact --effective-tokens";

@@ -40,11 +40,10 @@ fn default_targets(model_type: &str) -> &'static [&'static str] {
     match model_type {
         "gpt2" => &["c_attn"],
         "gpt_neox" => &["query_key_value"],
-        "llama" | "mistral" | "qwen2" | "qwen3" | "gemma2" | "gemma3_text" | "opt" => {
+        "llama" | "mistral" | "qwen2" | "qwen3" | "gemma2" | "gemma3_text" | "opt" | "bart" => {
             &["q_proj", "v_proj"]
         }
         "t5" | "mt5" => &["q", "v"],
-        "bart" => &["q_proj", "v_proj"],
         "bert" | "roberta" | "xlm-roberta" => &["query", "value"],
         "deberta-v2" => &["query_proj", "value_proj"],
         _ => &[],

@@ -181,8 +181,15 @@ fn answer(
     }
     let mut all = OnAll::of(job)?;
     let mut judge = Judge::new(job, &mut all, probe)?;
-    let batches = solve_with(&wish, &mut judge)?;
+    let mut batches = solve_with(&wish, &mut judge)?;
     let (method, notes) = judge.finish();
+    if let Ok(solution) = &mut batches
+        && !solution.exact
+        && let Some(wish) = wish.unless_fixed()
+    {
+        let unfixed = solve_with(&wish, &mut all)?.ok().filter(|unfixed| unfixed.exact);
+        solution.unless_fixed = unfixed.map(|unfixed| unfixed.best);
+    }
     let solved = Solved { batches, schedule: None, method };
     let mut plan = compose(job, &wish, &mut all.kinds, solved, detail)?;
     plan.estimate.notes.extend(notes);

@@ -23,20 +23,23 @@ pub const NEWEST_TRANSFORMERS: Version = Version::new(5, 23);
 
 /// Returns the oldest transformers whose code for that model was read and compared.
 ///
-/// Source: tests/data/transformers_torch2.8.jsonl for the decoders; for the others that are named before
-/// 4.56, small cases whose peaks were equal (docs/design.md).
+/// Source: tests/data/transformers_torch2.8.jsonl has rows of it.
 fn oldest_compared(model: &ModelConfig) -> Version {
     match model {
-        ModelConfig::Decoder(c) if c.family == Family::GptNeoX => Version::new(4, 49),
-        ModelConfig::Decoder(_) | ModelConfig::Gpt2(_) => Version::new(4, 48),
-        ModelConfig::Opt(_) => Version::new(4, 52),
-        ModelConfig::Encoder(_) | ModelConfig::Vit(_) | ModelConfig::Swin(_) => Version::new(4, 54),
-        ModelConfig::Deberta(_)
-        | ModelConfig::T5(_)
-        | ModelConfig::ResNet(_)
-        | ModelConfig::ModernBert(_)
-        | ModelConfig::Bart(_) => Version::new(4, 53),
-        ModelConfig::Whisper(_) | ModelConfig::ConvNext(_) => Version::new(4, 56),
+        ModelConfig::Decoder(c) => match c.family {
+            Family::Llama
+            | Family::Mistral
+            | Family::Gemma2
+            | Family::Starcoder2
+            | Family::Mixtral => Version::new(4, 48),
+            Family::Qwen2 | Family::Phi3 | Family::Olmo2 => Version::new(4, 49),
+            Family::GptNeoX => Version::new(4, 50),
+            Family::Qwen3 | Family::Qwen3Moe => Version::new(4, 51),
+            Family::Gemma3 => Version::new(4, 56),
+        },
+        ModelConfig::Gpt2(_) => Version::new(4, 48),
+        ModelConfig::ModernBert(_) | ModelConfig::Bart(_) => Version::new(4, 53),
+        _ => Version::new(4, 56),
     }
 }
 
@@ -54,8 +57,8 @@ pub fn older_transformers(model: &ModelConfig, version: Version) -> Option<Strin
         _ => "80 %",
     };
     Some(format!(
-        "a {} on transformers {}.{} is worked out as on {}.{}, the oldest that was compared for it: up to \
-         {error} off in the cases tried",
+        "a {} on transformers {}.{} was not compared, on {}.{} it was: what was tried of any model so old \
+         was up to {error} off",
         model.model_type(),
         version.major,
         version.minor,
@@ -66,8 +69,7 @@ pub fn older_transformers(model: &ModelConfig, version: Version) -> Option<Strin
 
 /// Says so where transformers does not do what `--checkpointing` asks of it.
 pub fn ignored_checkpointing(model: &ModelConfig, setup: &Setup) -> Option<String> {
-    let asked = matches!(setup.checkpointing, Checkpointing::Full | Checkpointing::Every(_));
-    (asked && model.ignores_checkpointing(setup.transformers)).then(|| {
+    (setup.checkpointing.recomputes_layers() && model.ignores_checkpointing(setup.transformers)).then(|| {
         format!(
             "transformers {}.{} checkpoints no layer of a {}: --checkpointing {} changes nothing",
             setup.transformers.major,
@@ -316,4 +318,35 @@ const UNSHARDED: &str = "what each device holds of a sharded model is not worked
 
 fn refused(flag: &str, value: &str) -> CliError {
     CliError::not_yet(format!("{flag} {value}")).hint(format!("leave {flag} out"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::ingest::config_json;
+
+    #[test]
+    fn the_oldest_that_was_compared_has_a_row_and_none_is_older() {
+        let mut oldest = BTreeMap::new();
+        for row in include_str!("../../tests/data/transformers_torch2.8.jsonl").lines() {
+            let row: serde_json::Value = serde_json::from_str(row).expect("a row");
+            let (major, minor) = row["transformers"]
+                .as_str()
+                .and_then(|version| version.split_once('.'))
+                .expect("a version");
+            let numbers = (major.parse().expect("a number"), minor.parse().expect("a number"));
+            let version = Version::new(numbers.0, numbers.1);
+            let config = row["config"].as_object().expect("an object");
+            let model = config_json::from_map(config).expect("a model").config;
+            let kind = row["config"]["model_type"].to_string();
+            let (_, known) = oldest.entry(kind).or_insert((model, version));
+            *known = version.min(*known);
+        }
+        assert!(oldest.len() > 10);
+        for (kind, (model, version)) in oldest {
+            assert_eq!(oldest_compared(&model), version, "{kind}");
+        }
+    }
 }

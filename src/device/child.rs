@@ -114,12 +114,16 @@ fn serve(uuid: &str, headroom: u64, told_to_stop: &AtomicBool) -> Result<(), Hal
         }
         match request {
             Ok(Received::Free) => say(&Reply::Free(Bytes::new(context.mem_info()?.free))),
-            Ok(Received::Attempt(trace, headroom)) => {
+            Ok(Received::Attempt(trace, room)) => {
                 if trace.allocator != AllocatorMode::Default && mapping.is_none() {
                     mapping = Some(Mapping::load(&driver, device, SMALL_SEGMENT.get())?);
                 }
-                let (headroom, granule) = (headroom.get(), granule.get());
-                let terms = Terms { headroom, granule, told_to_stop };
+                let terms = Terms {
+                    headroom: room.kept_free.get(),
+                    cap: room.cap.map_or(u64::MAX, Bytes::get),
+                    granule: granule.get(),
+                    told_to_stop,
+                };
                 let free = context.mem_info()?.free;
                 let memory = DeviceMemory::new(&context, mapping.as_ref(), terms, free);
                 say(&attempt(memory, &trace)?);

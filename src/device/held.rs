@@ -15,6 +15,8 @@ use crate::units::Bytes;
 pub(super) struct Terms<'a> {
     /// Bytes to leave free at all times.
     pub headroom: u64,
+    /// Bytes to take at most.
+    pub cap: u64,
     /// What the driver takes multiples of for a segment.
     pub granule: u64,
     /// Set once nothing more is to be taken.
@@ -90,6 +92,9 @@ impl<'a> DeviceMemory<'a> {
     /// (WSL 2) an allocation past the card's memory succeeds, and elsewhere a refused one costs more
     /// than reading what is free.
     fn has_room(&mut self, taken: u64) -> Result<bool, CudaError> {
+        if self.taken.saturating_add(taken) > self.terms.cap {
+            return Ok(false);
+        }
         let leaves =
             |free: u64| free.checked_sub(taken).is_some_and(|left| left >= self.terms.headroom);
         if leaves(self.free) {

@@ -18,7 +18,7 @@ use super::interrupt::Interrupt;
 use super::lock::GpuLock;
 use super::wire::{Reply, attempt_request, free_request};
 use crate::memory::trace::Trace;
-use crate::probe::{Attempt, Prober};
+use crate::probe::{Attempt, Prober, Room};
 use crate::units::Bytes;
 
 /// How long the child may take to give everything back before it is killed.
@@ -330,8 +330,8 @@ impl Prober for CudaProber<'_> {
         }
     }
 
-    fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, ProbeFailure> {
-        match self.exchange(attempt_request(trace, headroom))? {
+    fn attempt(&mut self, trace: &Trace, room: Room) -> Result<Attempt, ProbeFailure> {
+        match self.exchange(attempt_request(trace, room))? {
             Reply::Attempted(attempt) => Ok(attempt),
             other => Err(ProbeFailure::Protocol(format!("{other:?}"))),
         }

@@ -16,6 +16,7 @@ use crate::memory::allocator::GRANULE;
 use crate::memory::fit::{min_capacity, runs};
 use crate::memory::trace::Trace;
 use crate::plan::capacity::OutsideAllocator;
+use crate::probe::Room;
 use crate::probe::run::{Found, Progress, RunError, Terms, Traces, largest_micro_batch};
 use crate::probe::target::{Obstacle, Sharing, Target};
 use crate::units::{Bytes, MicroBatch};
@@ -186,8 +187,8 @@ pub fn probe_gpu<T>(
     let context = context_of(&prober, &target, idle_free, ask);
     let outside = request.outside.clone().with_bare_context(context);
     let kept_free = request.headroom + outside.total().saturating_sub(context);
-    let (cap, granule, limit) = (request.cap, ready.granule, request.limit);
-    let terms = Terms { kept_free, cap, granule, limit };
+    let room = Room { kept_free, cap: request.cap };
+    let terms = Terms { room, granule: ready.granule, limit: request.limit };
     // What CUDA itself says of the device's size, as PyTorch would ask it.
     let of_device = |micro_batch| {
         let trace = traces(micro_batch)?;
@@ -221,8 +222,8 @@ fn too_little<T>(
 ) -> Result<Option<String>, T> {
     let trace = traces(MicroBatch::ONE)?;
     let (headroom, outside) = (request.headroom, request.outside.total());
-    let left = free.saturating_sub(headroom + outside);
-    let capacity = request.cap.map_or(left, |cap| cap.min(left));
+    let room = Room { kept_free: headroom + outside, cap: request.cap };
+    let capacity = room.of(free);
     if runs(&trace, capacity) {
         return Ok(None);
     }
@@ -230,7 +231,7 @@ fn too_little<T>(
         Ok(least) => least.to_string(),
         Err(error) => error.to_string(),
     };
-    if let Some(cap) = request.cap.filter(|cap| *cap < left) {
+    if let Some(cap) = request.cap.filter(|cap| *cap == capacity) {
         return Ok(Some(format!("one sample needs {needs}, and {cap} may be taken at most")));
     }
     Ok(Some(format!(
@@ -295,7 +296,8 @@ pub fn probe_simulated<T>(
     let context = request.outside.context();
     let mut prober = SimProber::new(free, context);
     let kept_free = request.headroom + request.outside.total().saturating_sub(context);
-    let terms = Terms { kept_free, cap: request.cap, granule: GRANULE, limit: request.limit };
+    let room = Room { kept_free, cap: request.cap };
+    let terms = Terms { room, granule: GRANULE, limit: request.limit };
     let found = match largest_micro_batch(&mut prober, &terms, traces, progress) {
         Ok(found) => found,
         Err(RunError::Trace(error)) => return Err(error),

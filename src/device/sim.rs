@@ -6,7 +6,7 @@ use crate::memory::allocator::Capacity;
 use crate::memory::fit::replay_in;
 use crate::memory::trace::Trace;
 use crate::probe::{
-    Attempt, Capacities, ComputeMode, DeviceMemory, Gpu, GpuList, GpuRow, Inventory, Prober,
+    Attempt, Capacities, ComputeMode, DeviceMemory, Gpu, GpuList, GpuRow, Inventory, Prober, Room,
 };
 use crate::profile::simulated::SimulatedGpus;
 use crate::units::Bytes;
@@ -73,8 +73,8 @@ impl Prober for SimProber {
         Ok(self.free)
     }
 
-    fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, Infallible> {
-        let mut device = Capacity::new(self.free.saturating_sub(headroom));
+    fn attempt(&mut self, trace: &Trace, room: Room) -> Result<Attempt, Infallible> {
+        let mut device = Capacity::new(room.of(self.free));
         let replayed = replay_in(trace, &mut device);
         let peak = device.largest_granted();
         Ok(Attempt {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cuda::CudaError;
 use crate::memory::trace::{AllocatorMode, Block, BlockId, Category, Event, Phase, Ties, Trace};
-use crate::probe::Attempt;
+use crate::probe::{Attempt, Room};
 use crate::units::Bytes;
 
 /// What the probe asks of its child. The end of the input means: give everything back and leave.
@@ -21,8 +21,8 @@ pub enum Request {
     Free,
     /// Replay the trace that follows this line.
     Attempt {
-        /// Bytes to leave free at all times.
-        headroom: Bytes,
+        /// How much may be taken.
+        room: Room,
         /// Blocks that follow, 8 bytes each.
         blocks: usize,
         /// Events that follow, 4 bytes each.
@@ -70,14 +70,14 @@ pub fn free_request() -> Vec<u8> {
 }
 
 /// Returns the bytes of an attempt: its line, then the trace.
-pub fn attempt_request(trace: &Trace, headroom: Bytes) -> Vec<u8> {
+pub fn attempt_request(trace: &Trace, room: Room) -> Vec<u8> {
     let (blocks, events) = (trace.blocks.len(), trace.events.len());
     let expandable = match trace.allocator {
         AllocatorMode::Default => None,
         AllocatorMode::Expandable { total } => Some(total),
     };
     let ties = trace.ties;
-    let mut bytes = line(&Request::Attempt { headroom, blocks, events, expandable, ties });
+    let mut bytes = line(&Request::Attempt { room, blocks, events, expandable, ties });
     bytes.reserve(blocks * 8 + events * 4);
     for block in &trace.blocks {
         bytes.extend_from_slice(&block.bytes.get().to_le_bytes());
@@ -105,7 +105,7 @@ pub enum Received {
     /// [`Request::Free`].
     Free,
     /// [`Request::Attempt`], with its trace.
-    Attempt(Trace, Bytes),
+    Attempt(Trace, Room),
     /// The input ended.
     End,
 }
@@ -122,12 +122,12 @@ pub fn read_request(input: &mut impl BufRead) -> io::Result<Received> {
     }
     match serde_json::from_str(&text)? {
         Request::Free => Ok(Received::Free),
-        Request::Attempt { headroom, blocks, events, expandable, ties } => {
+        Request::Attempt { room, blocks, events, expandable, ties } => {
             let mut trace = Trace { ties, ..read_trace(input, blocks, events)? };
             if let Some(total) = expandable {
                 trace.allocator = AllocatorMode::Expandable { total };
             }
-            Ok(Received::Attempt(trace, headroom))
+            Ok(Received::Attempt(trace, room))
         }
     }
 }
@@ -186,13 +186,14 @@ mod tests {
     #[test]
     fn a_trace_arrives_as_it_was_sent() {
         let sent = small_trace();
-        let mut bytes = attempt_request(&sent, Bytes::mib(3));
+        let asked = Room { kept_free: Bytes::mib(3), cap: Some(Bytes::mib(7)) };
+        let mut bytes = attempt_request(&sent, asked);
         bytes.extend(free_request());
         let mut input = bytes.as_slice();
-        let Received::Attempt(trace, headroom) = read_request(&mut input).unwrap() else {
+        let Received::Attempt(trace, room) = read_request(&mut input).unwrap() else {
             panic!("an attempt was sent");
         };
-        assert_eq!(headroom, Bytes::mib(3));
+        assert_eq!(room, asked);
         assert_eq!(trace.blocks, sent.blocks);
         assert_eq!(trace.events, sent.events);
         assert_eq!((trace.allocator, trace.ties), (sent.allocator, sent.ties));
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_request_that_breaks_off_is_an_error_and_not_a_shorter_trace() {
-        let bytes = attempt_request(&small_trace(), Bytes::ZERO);
+        let bytes = attempt_request(&small_trace(), Room { kept_free: Bytes::ZERO, cap: None });
         for cut in 1..bytes.len() {
             assert!(read_request(&mut &bytes[..cut]).is_err(), "cut at {cut}");
         }

@@ -71,8 +71,8 @@ pub fn runs(trace: &Trace, capacity: Bytes) -> bool {
     replay_on(trace, capacity).ran()
 }
 
-/// Returns the smallest capacity from which on every 2 MiB step runs; exact but for very many small
-/// segments (`EVENTS_ONE_BY_ONE`).
+/// Returns the smallest capacity from which on every 2 MiB step runs; exact but for very many layers
+/// or small segments (`EVENTS_ONE_BY_ONE`).
 ///
 /// # Errors
 ///
@@ -99,9 +99,10 @@ pub enum Need {
 ///
 /// [`BeyondAnyDevice`]
 pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> {
-    if let Some(taken) = taken_of(trace, capacity) {
-        return Ok(Need::Takes(taken));
-    }
+    let again = match taken_looking(trace, capacity, one_by_one(trace)) {
+        Ok(taken) => return Ok(Need::Takes(taken.bytes)),
+        Err(again) => again,
+    };
     let endless = replay_on(trace, Capacity::UNLIMITED);
     match endless.outcome {
         Outcome::OutOfMemory { requested, .. } => Err(BeyondAnyDevice { requested }),
@@ -109,17 +110,17 @@ pub fn need_on(trace: &Trace, capacity: Bytes) -> Result<Need, BeyondAnyDevice> 
             Ok(Need::AtLeast(endless.peak_allocated))
         }
         // Intervals that only one of the two looks at may fail.
-        Outcome::Ran => min_capacity(trace).map(|least| Need::From(least.max(capacity + GRANULE))),
+        Outcome::Ran => min_capacity(trace).map(|least| Need::From(least.max(again))),
     }
 }
 
 /// Returns what a step takes of `capacity` where it runs on it and on every 2 MiB step above (but for
-/// very many small segments, `EVENTS_ONE_BY_ONE`); in one replay where that is refused nothing, or runs out.
+/// very many layers or small segments, `EVENTS_ONE_BY_ONE`); in one replay where that is refused nothing, or runs out.
 ///
 /// Goes up from the capacity, interval by interval as `scan_down` goes down: where a larger one fails,
 /// it is mostly not far.
 pub fn taken_of(trace: &Trace, capacity: Bytes) -> Option<Bytes> {
-    taken_looking(trace, capacity, one_by_one(trace)).map(|taken| taken.bytes)
+    taken_looking(trace, capacity, one_by_one(trace)).ok().map(|taken| taken.bytes)
 }
 
 /// What a step takes of a capacity that it runs on.
@@ -134,25 +135,26 @@ pub struct Taken {
 /// As [`taken_of`], but looks at `NEAR` intervals above the capacity only: for a search, whose finds
 /// are then looked at in full.
 pub fn taken_near(trace: &Trace, capacity: Bytes) -> Option<Taken> {
-    taken_looking(trace, capacity, NEAR)
+    taken_looking(trace, capacity, NEAR).ok()
 }
 
-fn taken_looking(trace: &Trace, capacity: Bytes, intervals: usize) -> Option<Taken> {
+/// Fails with a capacity below which some, from the one asked for on, do not run.
+fn taken_looking(trace: &Trace, capacity: Bytes, intervals: usize) -> Result<Taken, Bytes> {
     // Most are refused nothing, or fail: only what lies above is worth copies on the way.
     let mut device = Capacity::new(capacity);
     let here = replay_in(trace, &mut device);
     if !here.ran() {
-        return None;
+        return Err(capacity + GRANULE);
     }
     let (mut above, mut copies) = (device.smallest_refused(), Vec::new());
     for _ in 0..intervals {
         let Some(next) = above else { break };
         match look(trace, next, &mut copies) {
             Looked::Ran { below, .. } => above = below,
-            Looked::Failed { .. } => return None,
+            Looked::Failed { below } => return Err(below),
         }
     }
-    Some(Taken { bytes: here.peak_reserved, sure: above.is_none() })
+    Ok(Taken { bytes: here.peak_reserved, sure: above.is_none() })
 }
 
 /// Returns the replay on an endless device, and the smallest capacity from which on all run; tells
@@ -211,10 +213,11 @@ fn far_below<'t>(
 ) -> Bytes {
     let granules = |bytes: Bytes| bytes.get().div_ceil(GRANULE.get());
     let capacity = |granules: u64| Bytes::new(granules * GRANULE.get());
-    let (mut fails, mut runs, mut step) = (0, granules(near), granules(first_step).max(1));
+    let (mut fails, mut runs, mut step) = (0, granules(near), granules(first_step));
     while runs - fails > 1 {
-        step = if fails == 0 { 2 * step } else { (runs - fails) / 2 };
-        let next = runs.saturating_sub(step).max(fails + 1);
+        let by = if fails == 0 { step } else { (runs - fails) / 2 };
+        step = step.saturating_mul(2);
+        let next = runs.saturating_sub(by).max(fails + 1);
         match look(trace, capacity(next), copies) {
             Looked::Ran { from, .. } => runs = granules(from).max(fails + 1),
             Looked::Failed { below } => fails = granules(below).min(runs) - 1,

@@ -20,8 +20,8 @@ pub mod options;
 pub mod quantize;
 mod seq2seq;
 pub mod tuning;
-pub mod update_causal_mask;
-pub mod versions;
+pub(crate) mod update_causal_mask;
+pub(crate) mod versions;
 mod vision;
 
 use config::ModelConfig;

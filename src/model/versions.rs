@@ -1,8 +1,8 @@
 //! What moved between versions of transformers (and, where transformers asks for it, PyTorch): one
 //! constant for each change that moves memory, named for what holds from that version on.
 //!
-//! Each was read in the sources of the versions on either side, and the traces of both were compared
-//! with the oracle's, allocation by allocation (tests/data/versions_*.jsonl).
+//! Each was read in the sources of the versions on either side. Which models' peaks were compared with
+//! which versions': tests/data/transformers_torch2.8.jsonl.
 
 use crate::model::options::Version;
 

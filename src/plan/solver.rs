@@ -103,6 +103,8 @@ pub struct Solution {
     pub bound_by: BoundBy,
     /// Other exact plans with more micro-steps; near and uneven ones when no exact plan is good.
     pub alternatives: Vec<Alternative>,
+    /// The exact plan that only a number of the user's own rules out, where it was looked for.
+    pub unless_fixed: Option<Batches>,
 }
 
 /// Why there is no plan.
@@ -203,6 +205,7 @@ pub fn solve(request: &Request) -> Result<Solution, Unsolvable> {
         largest_micro_batch: limits.at(best.accumulation.get()),
         bound_by: bound_by(request, &best),
         alternatives,
+        unless_fixed: None,
     })
 }
 
@@ -258,6 +261,7 @@ fn without_target(request: &Request) -> Result<Solution, Unsolvable> {
         largest_micro_batch: largest,
         bound_by: if request.micro_batch.is_some() { BoundBy::MicroBatch } else { BoundBy::Memory },
         alternatives: Vec::new(),
+        unless_fixed: None,
     })
 }
 

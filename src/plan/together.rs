@@ -135,6 +135,15 @@ fn rests_on_accumulation(solution: &Solution) -> bool {
 }
 
 impl Wish {
+    /// Returns the same with no number fixed but the target; `None` where none is.
+    pub fn unless_fixed(&self) -> Option<Wish> {
+        (self.micro_batch.is_some() || self.accumulation.is_some()).then_some(Wish {
+            micro_batch: None,
+            accumulation: None,
+            ..*self
+        })
+    }
+
     fn with(&self, limits: Limits) -> Request {
         Request {
             limits,

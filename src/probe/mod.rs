@@ -144,6 +144,23 @@ impl Capacities {
     }
 }
 
+/// How much of what is free a replay may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Room {
+    /// Bytes to leave free at all times.
+    pub kept_free: Bytes,
+    /// What may be taken at most, however much is free.
+    pub cap: Option<Bytes>,
+}
+
+impl Room {
+    /// Returns what may be taken where so much is free.
+    pub fn of(self, free: Bytes) -> Bytes {
+        let left = free.saturating_sub(self.kept_free);
+        self.cap.map_or(left, |cap| cap.min(left))
+    }
+}
+
 /// Makes a step's allocations on one device and gives all of them back.
 pub trait Prober {
     /// What can go wrong, other than running out of memory.
@@ -152,6 +169,7 @@ pub trait Prober {
     /// Returns what the caching allocator could take now: free memory once the context is there.
     fn free(&mut self) -> Result<Bytes, Self::Error>;
 
-    /// Replays the trace by the caching allocator's rules, leaving `headroom` free at all times.
-    fn attempt(&mut self, trace: &Trace, headroom: Bytes) -> Result<Attempt, Self::Error>;
+    /// Replays the trace by the caching allocator's rules, taking no more at any time than there is
+    /// room for.
+    fn attempt(&mut self, trace: &Trace, room: Room) -> Result<Attempt, Self::Error>;
 }

@@ -1,7 +1,7 @@
 //! The run that finds the largest micro-batch of a device: simulate, try, confirm.
 
 use super::search::{Next, Search};
-use super::{Attempt, Prober};
+use super::{Attempt, Prober, Room};
 use crate::memory::allocator::Capacity;
 use crate::memory::largest::largest_on;
 use crate::memory::trace::Trace;
@@ -14,26 +14,12 @@ const MOST_REPLAYS: usize = 6;
 /// Under which terms to search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// Bytes to leave free at all times.
-    pub kept_free: Bytes,
-    /// What may be allocated at most, where that is less than what is free.
-    pub cap: Option<Bytes>,
+    /// How much of the device may be taken.
+    pub room: Room,
     /// What the device takes for a segment of 2 MiB; every segment takes a multiple of it.
     pub granule: Bytes,
     /// Nothing larger is tried.
     pub limit: MicroBatch,
-}
-
-impl Terms {
-    /// Returns what may be allocated where so much is free.
-    pub fn capacity_of(&self, free: Bytes) -> Bytes {
-        free.saturating_sub(self.kept_of(free))
-    }
-
-    /// Returns what is to be left of so much that is free.
-    fn kept_of(&self, free: Bytes) -> Bytes {
-        self.cap.map_or(self.kept_free, |cap| self.kept_free.max(free.saturating_sub(cap)))
-    }
 }
 
 /// One replay on the device.
@@ -101,8 +87,7 @@ pub enum RunError<P, T> {
     Trace(T),
 }
 
-/// Finds the largest micro-batch whose step runs on the device, leaving `kept_free` bytes free
-/// and taking `cap` at most.
+/// Finds the largest micro-batch whose step runs on the device, in the room there is.
 ///
 /// `traces` makes the step of a micro-batch. The search starts at the answer of a simulation
 /// against what is free, so two replays usually settle it: the answer runs, the next size does not.
@@ -192,15 +177,14 @@ impl<P: Prober, T> Run<'_, P, T> {
             (other.micro_batch, other.attempt.fits) == (tried.micro_batch, tried.attempt.fits)
                 && other.attempt.free_before == self.free
         };
-        let capacity = self.terms.capacity_of(self.free);
+        let capacity = self.terms.room.of(self.free);
         tried.attempt.same_on.contains(capacity) || self.tried.iter().filter(same).count() > 1
     }
 
     fn attempt(&mut self, micro_batch: MicroBatch) -> Result<(), RunError<P::Error, T>> {
         (self.progress)(Progress::Trying { micro_batch, replay: self.tried.len() + 1 });
         let trace = (self.traces)(micro_batch).map_err(RunError::Trace)?;
-        let kept_free = self.terms.kept_of(self.free);
-        let attempt = self.prober.attempt(&trace, kept_free).map_err(RunError::Prober)?;
+        let attempt = self.prober.attempt(&trace, self.terms.room).map_err(RunError::Prober)?;
         let tried = Tried { micro_batch, attempt };
         (self.progress)(Progress::Tried(tried.clone()));
         self.tried.push(tried);
@@ -232,6 +216,6 @@ impl<P: Prober, T> Run<'_, P, T> {
 
 /// Finds the answer on a simulated device; the search on the real one starts there.
 fn simulate<T>(free: Bytes, terms: &Terms, traces: &Traces<T>) -> Result<Option<MicroBatch>, T> {
-    let device = Capacity::in_granules(terms.capacity_of(free), terms.granule);
+    let device = Capacity::in_granules(terms.room.of(free), terms.granule);
     Ok(largest_on(&device, terms.limit, traces)?.micro_batch)
 }

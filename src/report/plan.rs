@@ -207,7 +207,7 @@ fn near_lines(goal: Option<Goal>, solution: &Solution) -> Vec<String> {
     let mut lines = Vec::new();
     let Some(asked) = goal.map(|goal| goal.effective_batch.get()) else { return lines };
     lines.extend(other_devices(&solution.best, asked));
-    lines.extend(if_nothing_were_fixed(solution, asked));
+    lines.extend(solution.unless_fixed.as_ref().map(unless_fixed));
     let near = solution
         .alternatives
         .iter()
@@ -255,21 +255,13 @@ fn other_devices(best: &Batches, asked: u64) -> Option<String> {
 }
 
 /// Names the exact plan that only a number of the user's own rules out.
-fn if_nothing_were_fixed(solution: &Solution, asked: u64) -> Option<String> {
-    let Batches { micro_batch, accumulation, effective_batch, .. } = solution.best;
-    let devices = (effective_batch.get() / micro_batch.get() / accumulation.get()).max(1);
-    if solution.exact || !asked.is_multiple_of(devices) {
-        return None;
-    }
-    let samples = asked / devices;
-    let most = solution.largest_micro_batch.min(samples);
-    let size = (1..=most).rev().find(|size| samples.is_multiple_of(*size))?;
-    Some(format!(
+fn unless_fixed(batches: &Batches) -> String {
+    format!(
         "micro-batch {} x accumulation {} would be {}, exactly",
-        grouped(size),
-        grouped(samples / size),
-        grouped(asked)
-    ))
+        grouped(batches.micro_batch.get()),
+        grouped(batches.accumulation.get()),
+        grouped(batches.effective_batch.get())
+    )
 }
 
 fn row(goal: Option<Goal>, other: &Alternative) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::probe::Room;
 use crate::probe::answer::{GpuAnswer, Measured, NotMeasured, ProbeAnswer};
 use crate::probe::run::Tried;
 use crate::report::text::{Paint, labelled, section};
@@ -74,8 +75,7 @@ fn found(text: &mut String, gpu: &GpuAnswer, measured: &Measured) {
     for tried in &found.tried {
         attempt(text, tried);
     }
-    let left = found.free_before.saturating_sub(*kept_free);
-    let capacity = gpu.cap.map_or(left, |cap| cap.min(left));
+    let capacity = Room { kept_free: *kept_free, cap: gpu.cap }.of(found.free_before);
     let kernels = kept_free.saturating_sub(gpu.headroom);
     let _ = write!(
         text,
@@ -85,7 +85,7 @@ fn found(text: &mut String, gpu: &GpuAnswer, measured: &Measured) {
     if kernels > Bytes::ZERO {
         let _ = write!(text, " and {kernels} for kernels and communication");
     }
-    if let Some(cap) = gpu.cap.filter(|cap| *cap < left) {
+    if let Some(cap) = gpu.cap.filter(|cap| *cap == capacity) {
         let _ = write!(text, ",\n    and {cap} at most (--capacity)");
     }
     text.push('\n');

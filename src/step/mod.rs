@@ -147,7 +147,7 @@ fn tuned(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Graph, S
     match (&tuning.lora, &tuning.frozen) {
         (None, None) => Ok(graph),
         (None, Some(frozen)) => {
-            frozen_graph(&mut graph, frozen, setup)?;
+            frozen_graph(model, &mut graph, frozen, setup)?;
             Ok(graph)
         }
         (Some(lora), None) => adapted(model, &graph, lora, setup),
@@ -161,22 +161,31 @@ fn tuned(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Graph, S
 }
 
 /// Freezes what matches.
-fn frozen_graph(graph: &mut Graph, frozen: &Frozen, setup: &Setup) -> Result<(), StepError> {
+fn frozen_graph(
+    model: &ModelConfig,
+    graph: &mut Graph,
+    frozen: &Frozen,
+    setup: &Setup,
+) -> Result<(), StepError> {
     let names = graph.parameter_names();
     if let Some(pattern) = frozen.idle_pattern(&names) {
         let pattern = pattern.to_owned();
         return Err(StepError::NothingFrozen { pattern, names });
     }
     freeze(graph, frozen);
-    // From transformers 5 on `gradient_checkpointing_enable` asks for a gradient of what the embeddings
-    // return, whoever trains what.
-    if setup.checkpointing.recomputes_layers()
-        && setup.transformers >= Version::new(5, 0)
-        && graph.input_table_is_frozen()
-    {
+    if checkpointing_asks_inputs(model, setup) && graph.input_table_is_frozen() {
         require_input_gradient(graph);
     }
     if graph.trained.is_empty() { Err(StepError::NothingTrained) } else { Ok(()) }
+}
+
+/// Whether `gradient_checkpointing_enable` asks for a gradient of what the input embeddings return, whoever trains
+/// what: from transformers 5 on, of a model whose `main_input_name` is `input_ids`.
+///
+/// Source: transformers 5.23 `modeling_utils.py` (`_set_gradient_checkpointing`).
+fn checkpointing_asks_inputs(model: &ModelConfig, setup: &Setup) -> bool {
+    let reads_ids = !matches!(model.task(), Task::ImageClassification | Task::SpeechSeq2Seq);
+    setup.checkpointing.recomputes_layers() && setup.transformers >= Version::new(5, 0) && reads_ids
 }
 
 /// Freezes adapters that match; all else is frozen already, but a pattern may name it.
@@ -210,11 +219,8 @@ fn adapted(
     // Layers that are checkpointed want an input that needs a gradient: recipes of peft ask for it
     // with all of them, and from transformers 5 on `gradient_checkpointing_enable` always does.
     let of_5 = setup.transformers >= Version::new(5, 0);
-    let asks = match setup.checkpointing {
-        Checkpointing::Full => true,
-        Checkpointing::Every(_) => of_5,
-        Checkpointing::None | Checkpointing::Attention => false,
-    };
+    let asks =
+        setup.checkpointing == Checkpointing::Full || checkpointing_asks_inputs(model, setup);
     if asks && matches!(model, ModelConfig::Swin(_)) {
         return Err(StepError::PatchesWantNoGradient);
     }

@@ -36,6 +36,11 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
         let warnings = caught(seen, ooms).into_iter().collect();
         return Judged { warnings, ..judged(Verdict::Ran, reason) };
     }
+    let died = how_it_died(ended);
+    if let Some(why) = out_of_memory(ended, reports, ooms) {
+        let refused = refused(reports, processes).map_or(String::new(), |it| format!("; {it}"));
+        return judged(Verdict::OutOfMemory, format!("{why}{refused}; {died}"));
+    }
     if aborted_after_its_end(ended, reports, processes) {
         let warning = format!(
             "after the program's end a thread of PyTorch's aborted the process (`{TERMINATE}`; \
@@ -43,11 +48,6 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
         );
         let reason = "came to its end, and was then aborted by PyTorch".to_owned();
         return Judged { warnings: vec![warning], ..judged(Verdict::Ran, reason) };
-    }
-    let died = how_it_died(ended);
-    if let Some(why) = out_of_memory(ended, reports, ooms) {
-        let refused = refused(reports, processes).map_or(String::new(), |it| format!("; {it}"));
-        return judged(Verdict::OutOfMemory, format!("{why}{refused}; {died}"));
     }
     if ended.how == How::TimedOut {
         return judged(Verdict::TimedOut, "time was up before it ended".to_owned());

@@ -1,6 +1,6 @@
 //! What tells the processes of a run that nobody is left who would end them.
 //!
-//! A FIFO that oomph and the guard hold open, and nobody else: when both have died, however, the
+//! A FIFO that oomph and the guard hold open for writing, and nobody else: when both have died, however, the
 //! kernel ends the processes that read it (virtual-gpu/src/lifeline.rs).
 
 use std::fs::{File, OpenOptions};

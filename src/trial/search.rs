@@ -29,6 +29,8 @@ const APART: f64 = 0.25;
 /// How far off a line a peak is taken to be, in bytes: by granules of memory, or by what a look at it
 /// missed.
 const NOISE: f64 = (16 << 20) as f64;
+/// The part of a sample by which samples may differ, where the line alone speaks against one more.
+const VARIES: f64 = 0.02;
 
 /// How well the peak of a run is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +140,8 @@ impl Search {
         }
         let (line, peak) = (self.line()?, self.at(runs)?.peak?);
         let next = peak.get() as f64 + line.slope;
-        (line.slope > 0.0 && next - doubt(&line) > self.capacity.get() as f64)
+        let doubt = doubt(&line).max(VARIES * line.slope);
+        (line.slope > 0.0 && next - doubt > self.capacity.get() as f64)
             .then(|| Bytes::new(next as u64))
     }
 
@@ -223,6 +226,7 @@ impl Search {
         let sure = self.sure(runs, peak);
         self.peaks == Peaks::Sampled
             && runs > 1
+            && self.at(1).is_none()
             && refused < u64::MAX
             && self.line().is_none()
             && (sure >= refused || sure - runs < runs - 1)

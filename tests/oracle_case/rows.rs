@@ -29,18 +29,11 @@ impl Row {
     }
 }
 
-/// Returns the transformers that a row was made with, which it says where it is not its file's. Of the
-/// older files the last ones were made with 5.12.
+/// Returns the transformers that a row was made with, which it says where it is not its file's.
 pub fn transformers_of(case: &Value, of_file: Version) -> Version {
-    if let Some((major, minor)) = case["transformers"].as_str().and_then(|v| v.split_once('.')) {
-        return Version::new(major.parse().unwrap(), minor.parse().unwrap());
-    }
-    let id = case["id"].as_str().unwrap();
-    let newer = ["llama-3.2-3b", "tinyllama", "qwen2.5-1.5b", "mistral", "gpt2-large"];
-    match newer.iter().any(|name| id.starts_with(name)) {
-        true => of_file.max(Version::new(5, 12)),
-        false => of_file,
-    }
+    let Some(own) = case["transformers"].as_str() else { return of_file };
+    let (major, minor) = own.split_once('.').unwrap();
+    Version::new(major.parse().unwrap(), minor.parse().unwrap())
 }
 
 /// Returns the model of a case, for the case's task.

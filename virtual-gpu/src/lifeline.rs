@@ -90,9 +90,14 @@ fn hold(path: &CStr) -> bool {
             }
             None => low,
         };
-        fcntl(file, F_SETSIG, SIGKILL);
-        fcntl(file, F_SETOWN, getpid());
-        fcntl(file, F_SETFL, O_NONBLOCK | O_ASYNC);
+        // Without the first of these the program's own handler of SIGIO would be called.
+        if fcntl(file, F_SETSIG, SIGKILL) < 0
+            || fcntl(file, F_SETOWN, getpid()) < 0
+            || fcntl(file, F_SETFL, O_NONBLOCK | O_ASYNC) < 0
+        {
+            close(file);
+            return false;
+        }
         HELD.store(file, Relaxed);
         // Who went before that sends nothing any more.
         let mut byte = 0u8;

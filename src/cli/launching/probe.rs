@@ -143,10 +143,12 @@ fn one(
         _ => most_at_once(&traces(MicroBatch::ONE)?, Category::Gradients),
     };
     let defaults = Limits::default();
+    let outside = job.outside(Some(gpu), gradients);
+    let cap = job.capacity_on(Some(gpu), &outside).filter(|capacity| capacity.given);
     let request = ProbeRequest {
         headroom: settings.headroom.unwrap_or(Headroom::DEFAULT).of(gpu.total),
-        outside: job.outside(Some(gpu), gradients),
-        cap: job.capacity,
+        outside,
+        cap: cap.map(|capacity| capacity.bytes),
         limit: settings.micro_batch.unwrap_or_else(|| settings.search_limit()),
         sharing: if args.shared { Sharing::Allowed } else { Sharing::Refused },
         limits: Limits {

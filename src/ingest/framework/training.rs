@@ -88,9 +88,8 @@ fn trainer(dialect: Dialect, document: &Document, words: bool) -> Claims {
 /// on to `torch.utils.checkpoint`.
 fn checkpointing(claims: &mut Claims, document: &Document, key: &str) {
     let kwargs = format!("{key}_kwargs");
-    match inner(document, &kwargs, "every_n_layers") {
-        None => claims.set("checkpointing", "full", key),
-        Some(every) if every == "1" => claims.set("checkpointing", "full", key),
+    match inner(document, &kwargs, "every_n_layers").as_deref() {
+        None | Some("1") => claims.set("checkpointing", "full", key),
         Some(every) => claims.set("checkpointing", format!("every={every}"), &kwargs),
     }
     let offloads = inner(document, &kwargs, "offload").is_some_and(|on| on != "false");
@@ -125,7 +124,7 @@ fn adapters_of_factory(claims: &mut Claims, document: &Document) {
             let rank = word(document, "lora_rank").map_or("8".to_owned(), |(rank, _)| rank);
             let targets = match names(document, "lora_target", Some(',')).as_deref() {
                 Some([all]) if all == "all" => ",targets=all-linear".to_owned(),
-                None if document.get("lora_target").is_none() => ",targets=all-linear".to_owned(),
+                None if is_unset(document, "lora_target") => ",targets=all-linear".to_owned(),
                 _ => targets(claims, document, "lora_target", Some(',')),
             };
             let dropout = lora_dropout(document, "lora_dropout");
@@ -225,7 +224,7 @@ fn attention(claims: &mut Claims, document: &Document, key: &str) {
 /// Returns what a key adds to `--lora`: the layers that have adapters, by the ends of their names.
 /// peft takes a text that is not cut for a pattern.
 fn targets(claims: &mut Claims, document: &Document, key: &str, separator: Option<char>) -> String {
-    let Some(entry) = document.get(key).filter(|entry| entry.scalar != Some(Scalar::Null)) else {
+    let Some(entry) = document.get(key).filter(|_| !is_unset(document, key)) else {
         return String::new();
     };
     let plain = |name: &String| {
@@ -242,6 +241,11 @@ fn targets(claims: &mut Claims, document: &Document, key: &str, separator: Optio
             String::new()
         }
     }
+}
+
+/// Whether a key is not there, or null.
+fn is_unset(document: &Document, key: &str) -> bool {
+    document.get(key).is_none_or(|entry| entry.scalar == Some(Scalar::Null))
 }
 
 /// Returns what a key adds to `--lora`; dropout of nothing adds nothing.

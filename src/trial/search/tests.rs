@@ -86,10 +86,12 @@ fn random_laws_end_where_brute_force_does_in_five_runs_in_the_median() {
     assert!(at(5) <= 5 && at(9) <= 10 && at(10) <= 17, "{} {} {}", at(5), at(9), at(10));
 }
 
-/// How many of these rounds end within four runs, and what the longest takes; each must end where
-/// brute force does. A sample takes what `sample` says of the bytes beside the base, in MiB.
-fn sampled(rounds: u64, sample: impl Fn(u64, &mut dyn FnMut(u64) -> u64) -> u64) -> (u32, u32) {
-    let (mut random, mut within_four, mut longest) = (random(5), 0, 0);
+/// Of how many in 20,000 laws the search ends within four runs, what the longest takes, and how many
+/// answers are one sample below brute force's, where the line spoke against a size that was not run; the
+/// others are its answers. A sample takes what `sample` says of the bytes beside the base, in MiB.
+fn sampled(sample: impl Fn(u64, &mut dyn FnMut(u64) -> u64) -> u64) -> (u32, u32, u32) {
+    let (rounds, mut random) = (20_000, random(5));
+    let (mut within_four, mut longest, mut missed) = (0, 0, 0);
     for round in 0..rounds {
         let capacity = [16, 24, 40, 48, 80][random(5) as usize] * 1024 - 300 - random(2_700);
         let base = capacity * (2 + random(58)) / 100;
@@ -97,7 +99,7 @@ fn sampled(rounds: u64, sample: impl Fn(u64, &mut dyn FnMut(u64) -> u64) -> u64)
         // Lines; granules; a kernel with more scratch from some size on, or at every so many; unseen
         // moments.
         let granule = if round % 4 == 1 { [4, 20, 32][random(3) as usize] } else { 2 };
-        let (at, jump) = (2 + random(28), if round % 4 == 2 { random(100) } else { 0 });
+        let (at, jump) = (2 + random(28), if round % 4 == 2 { random(128) } else { 0 });
         let most = if round % 8 == 2 { 1 } else { u64::MAX };
         let unseen = if round % 4 == 3 { 2 + random(30) } else { 0 };
         let needs = |size: u64| {
@@ -108,28 +110,56 @@ fn sampled(rounds: u64, sample: impl Fn(u64, &mut dyn FnMut(u64) -> u64) -> u64)
         let (capacity, peaks) = (capacity * MIB, Peaks::Sampled);
         let machine = Machine { capacity, limit: 4_096, peaks, needs, sees };
         let (answer, asked) = machine.settle();
-        assert_eq!(answer, machine.brute_force(), "round {round}");
+        let largest = machine.brute_force();
+        assert!(answer == largest || answer + 1 == largest, "round {round}: {answer}, {largest}");
+        missed += u32::from(answer < largest);
         within_four += u32::from(asked <= 4);
         longest = longest.max(asked);
     }
-    println!("{within_four} of {rounds} in four runs, {longest} at most");
-    (within_four, longest)
+    println!("{within_four} of {rounds} in four runs, {longest} at most; {missed} one too small");
+    (within_four, longest, missed)
 }
 
+/// As docs/guide/trial-on-a-card.md has it.
 #[test]
 fn up_to_64_samples_by_sampled_peaks_are_found_in_four_runs() {
-    let (within_four, longest) = sampled(4_000, |left, random| left * 100 / (50 + random(6_400)));
-    assert!(within_four >= 3_960 && longest <= 6, "{within_four}, {longest}");
+    let (within_four, longest, missed) = sampled(|left, random| left * 100 / (50 + random(6_400)));
+    assert!(
+        within_four >= 19_800 && longest <= 7 && missed <= 4,
+        "{within_four} {longest} {missed}"
+    );
+}
+
+/// As docs/guide/trial-on-a-card.md has it.
+#[test]
+fn hundreds_of_small_samples_by_sampled_peaks_take_hardly_more() {
+    let (within_four, longest, missed) = sampled(|_, random| {
+        let sample = 100 << random(5);
+        sample + random(sample)
+    });
+    assert!(
+        within_four >= 19_400 && longest <= 9 && missed <= 8,
+        "{within_four} {longest} {missed}"
+    );
 }
 
 #[test]
-fn hundreds_of_small_samples_by_sampled_peaks_take_hardly_more() {
-    let sample = |_, random: &mut dyn FnMut(u64) -> u64| {
-        let sample = 100 << random(5);
-        sample + random(sample)
-    };
-    let (within_four, longest) = sampled(4_000, sample);
-    assert!(within_four >= 3_800 && longest <= 8, "{within_four}, {longest}");
+fn a_peak_that_could_not_be_read_does_not_stop_the_search() {
+    for hidden in 1..=8 {
+        let mut search =
+            Search::new(Bytes::new(800 * MIB), Peaks::Sampled, MicroBatch::new(64).unwrap());
+        let mut runs = Vec::new();
+        while let Next::Run(size) = search.next() {
+            let micro_batch = size.get();
+            assert!(!runs.contains(&micro_batch), "{micro_batch} again after {runs:?}");
+            runs.push(micro_batch);
+            let needs = (100 + 100 * micro_batch) * MIB;
+            let ran = needs <= 800 * MIB;
+            let peak = (ran && micro_batch != hidden).then(|| Bytes::new(needs));
+            search.record(Point { micro_batch, peak, ran });
+        }
+        assert_eq!(search.next(), Next::Done(7), "{hidden}: {runs:?}");
+    }
 }
 
 #[test]
