@@ -290,7 +290,20 @@ fn questions(judged: &[Judged]) {
             median(&errors)
         );
     }
-    println!("\nHow the other answers were got: {}", peers["how"].as_str().unwrap());
+    println!("\nHow the other answers were got: {}\n", peers["how"].as_str().unwrap());
+    println!("| tool | version | asked by | again |\n|---|---|---|---|");
+    for tool in peers["tools"].as_array().unwrap() {
+        let again: Vec<String> =
+            tool["again"].as_str().unwrap().chars().map(String::from).collect();
+        println!(
+            "| {} | {} | {} | {} |",
+            tool["tool"].as_str().unwrap(),
+            tool["version"].as_str().unwrap_or("-"),
+            tool["how"].as_str().unwrap(),
+            again.join(", ")
+        );
+    }
+    println!();
     let reserved = asked.iter().map(|one| one.reserved.abs()).fold(0.0, f64::max);
     println!("Of peak reserved, oomph's worst error on the seven is {reserved:.3} %.");
 }
