@@ -8,7 +8,7 @@ use crate::cli::setup::SetupArgs;
 use crate::cli::support;
 use crate::cli::values::{
     AttentionArg, AttentionMaskArg, CheckpointingArg, Headroom, LossArg, MicroBatchArg,
-    OptimizerArg, ZeroGradArg,
+    OptimizerArg, PrecisionArg, ZeroGradArg,
 };
 use crate::memory::allocator::Capacity as Endless;
 use crate::model::adapters::{self, Lora, Targets};
@@ -49,6 +49,10 @@ const IMAGES_IN_F32: &str =
 /// How audio comes to the device.
 const FEATURES_IN_F32: &str =
     "features of audio come to the GPU in float32 and are cast there to the model's format";
+
+/// What transformers keeps out of float16.
+const KEPT_FROM_F16: &str = "loaded as from_pretrained does it: the last projection of each MLP (wo) stays in float32, \
+                             which from_config alone would not keep there";
 
 /// What an estimate with a paged optimizer leaves out.
 const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
@@ -180,6 +184,9 @@ impl Settings {
                     .or(args.attention_mask, "attention-mask", AttentionMaskArg::Ones, |v| v.name())
             }
         };
+        if matches!(model, ModelConfig::T5(_)) && precision == PrecisionArg::Fp16 {
+            assumed.lines.push(KEPT_FROM_F16.to_owned());
+        }
         if model.has_experts() {
             let balanced = "each expert gets the same share of the tokens (balanced routing)";
             assumed.lines.push(balanced.to_owned());

@@ -65,9 +65,6 @@ impl From<StepError> for CliError {
             StepError::HalfRegression => {
                 CliError::usage(error.to_string()).hint("--precision amp-bf16 or amp-fp16")
             }
-            StepError::KeptInFloat32(_) => {
-                CliError::usage(error.to_string()).hint("--precision bf16 or amp-fp16")
-            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::ingest::encoder::task;
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit, wrong_type};
 use crate::ingest::labels::{num_labels, problem};
-use crate::model::config::{Activation, DebertaConfig, DebertaConvolution};
+use crate::model::config::{Activation, DebertaConfig, DebertaConvolution, RelativeAttention};
 
 /// Reads the keys of a DeBERTa-v2 or v3.
 pub(super) fn read(fields: &mut Fields<'_>) -> Result<DebertaConfig, ConfigError> {
@@ -31,14 +31,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<DebertaConfig, ConfigError
         return Err(ConfigError::Contradiction(text));
     }
     let positions = fields.size_or("max_position_embeddings", limit::POSITIONS, 512)?;
-    // -1 stands for what is not set.
-    let set = |key| match fields.get(key).and_then(Value::as_i64) {
-        Some(n) if n < 1 => Ok(None),
-        _ => fields.optional_size(key, limit::POSITIONS),
-    };
-    let buckets = set("position_buckets")?;
-    let most = set("max_relative_positions")?.unwrap_or(positions);
-    let [content_to_position, position_to_content] = attention_types(fields)?;
     let hidden_dropout = fields.dropout("hidden_dropout_prob", 0.1)?;
     let norms = fields.text("norm_rel_ebd")?.unwrap_or("none").to_lowercase();
     Ok(DebertaConfig {
@@ -52,11 +44,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<DebertaConfig, ConfigError
         type_vocab_size: fields.count("type_vocab_size", limit::VOCABULARY)?.unwrap_or(0),
         position_biased_input: fields.switch("position_biased_input", true)?,
         hidden_act: fields.activation("hidden_act", Activation::Gelu)?,
-        distances: buckets.unwrap_or(most),
-        buckets_distances: buckets.is_some(),
-        share_att_key: fields.switch("share_att_key", false)?,
-        content_to_position,
-        position_to_content,
+        relative: relative_attention(fields, positions)?,
         norms_distances: norms.split('|').any(|part| part.trim() == "layer_norm"),
         convolution: convolution(fields)?,
         hidden_dropout,
@@ -71,6 +59,31 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<DebertaConfig, ConfigError
         problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
     })
+}
+
+/// What attention does with distances, of as many as there are positions where nothing else is said.
+fn relative_attention(
+    fields: &Fields<'_>,
+    positions: u64,
+) -> Result<Option<RelativeAttention>, ConfigError> {
+    if !fields.switch("relative_attention", false)? {
+        return Ok(None);
+    }
+    // -1 stands for what is not set.
+    let set = |key| match fields.get(key).and_then(Value::as_i64) {
+        Some(n) if n < 1 => Ok(None),
+        _ => fields.optional_size(key, limit::POSITIONS),
+    };
+    let buckets = set("position_buckets")?;
+    let most = set("max_relative_positions")?.unwrap_or(positions);
+    let [content_to_position, position_to_content] = attention_types(fields)?;
+    Ok(Some(RelativeAttention {
+        distances: buckets.unwrap_or(most),
+        buckets_distances: buckets.is_some(),
+        share_att_key: fields.switch("share_att_key", false)?,
+        content_to_position,
+        position_to_content,
+    }))
 }
 
 /// The convolution behind the first layer.
@@ -119,9 +132,6 @@ fn refuse_what_differs(fields: &Fields<'_>) -> Result<(), ConfigError> {
     let unsupported = |key, value: &str, supported| {
         Err(ConfigError::Unsupported { key, value: value.to_owned(), supported })
     };
-    if !fields.switch("relative_attention", false)? {
-        return unsupported("relative_attention", "false", "true: attention to distances");
-    }
     if !fields.switch("tie_word_embeddings", true)? {
         return unsupported("tie_word_embeddings", "false", "a head that shares the embedding");
     }

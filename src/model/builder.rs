@@ -189,6 +189,14 @@ impl Builder {
         own
     }
 
+    /// Has weights loaded in float32 where the model is loaded in float16.
+    pub fn keep_from_f16<'v>(&self, weights: impl IntoIterator<Item = &'v Value<'v>>) {
+        let mut graph = self.graph.borrow_mut();
+        for weight in weights {
+            graph.weights[weight.id.0 as usize].dtype = Dtype::NotF16;
+        }
+    }
+
     /// Adds a buffer of the module named.
     pub fn buffer(&self, module: &str, sizes: &[u64], dtype: Dtype) -> Value<'_> {
         self.load(module, sizes, dtype, false)

@@ -24,6 +24,9 @@ pub struct ModuleId(pub u32);
 pub enum Dtype {
     /// The dtype that the model was loaded in.
     Model,
+    /// The same, but float32 where that is float16: what transformers keeps out of that format
+    /// (`_keep_in_fp32_modules`).
+    NotF16,
     /// 32-bit float.
     F32,
     /// 64-bit integer.
@@ -111,6 +114,12 @@ pub enum Op {
         /// `isfinite(a).all()`; else `isinf(a).any() or isnan(a).any()`.
         at_once: bool,
     },
+    /// The largest number that a float16 tensor is clamped to, by whether it has an infinity; of other
+    /// formats nothing. `[a] -> [out]`
+    FiniteBound,
+    /// `torch.clamp(a, min=-b, max=b)` of a float16 tensor and a bound on the device; other formats as
+    /// they are. `[a, b] -> [out]`
+    ClampTo,
     /// A number as a tensor without dimensions, of a's dtype. `[a] -> [out]`
     NumberLike,
     /// `torch.zeros(sizes)` of a's dtype: a bias that is not learned. Where layers are recomputed its

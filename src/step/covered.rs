@@ -62,10 +62,6 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         {
             Err(StepError::NoBfloat16(model.model_type()))
         }
-        // `_keep_in_fp32_modules`: the MLP's last projection stays in float32.
-        ModelConfig::T5(_) if setup.precision == Precision::Fp16 => {
-            Err(StepError::KeptInFloat32(model.model_type()))
-        }
         ModelConfig::Gpt2(c)
             if c.reorder_and_upcast_attn && setup.attention == Attention::Eager =>
         {

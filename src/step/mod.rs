@@ -91,9 +91,6 @@ pub enum StepError {
     /// A regression of a model in 16 bits, at whose gradient PyTorch fails.
     #[error("PyTorch before 2.15 fails at a regression in 16 bits: its labels are in float32")]
     HalfRegression,
-    /// A `model_type` of which transformers does not load all in fp16.
-    #[error("{0} in fp16 is not supported: transformers keeps a part of it in float32")]
-    KeptInFloat32(&'static str),
 }
 
 /// Returns the allocations of loading a model and of two optimizer steps.

@@ -115,8 +115,9 @@ impl<'g, 's> Interpreter<'g, 's> {
 
     fn dtype(&self, dtype: Dtype) -> DType {
         match dtype {
-            Dtype::Model if self.graph.quantized.is_some() => DType::F32,
-            Dtype::Model => self.loaded_dtype(),
+            Dtype::Model | Dtype::NotF16 if self.graph.quantized.is_some() => DType::F32,
+            Dtype::NotF16 if self.loaded_dtype() == DType::F16 => DType::F32,
+            Dtype::Model | Dtype::NotF16 => self.loaded_dtype(),
             Dtype::F32 => DType::F32,
             Dtype::I64 => DType::I64,
             Dtype::I32 => DType::I32,
@@ -449,6 +450,8 @@ impl<'g, 's> Interpreter<'g, 's> {
             }
             Op::ClampHalf => tape.clamp_half(&args[0]),
             Op::AskFinite { at_once } => tape.ask_finite(&args[0], *at_once),
+            Op::FiniteBound => tape.finite_bound(&args[0]),
+            Op::ClampTo => tape.clamp_to(&args[0], &args[1]),
             Op::NumberLike => tape.scalar(args[0].dtype),
             Op::ZeroBias { sizes } => {
                 let numel = sizes.iter().product::<i64>() as u64;

@@ -172,25 +172,28 @@ fn debertas_heads_have_what_pytorch_counts() {
     assert_eq!(count(Task::MaskedLm), 704_488);
     assert_eq!(count(Task::SequenceClassification), 703_877);
     assert_eq!(count(Task::TokenClassification), 687_365);
+    let plain = json!({"num_labels": 5, "relative_attention": false, "pos_att_type": null});
+    let plain = read(&small_deberta(plain)).config;
+    assert_eq!(plain.with_task(Task::MaskedLm).unwrap().parameter_count(), 564_456);
 }
 
 #[test]
 fn debertas_distances_are_bucketed_or_as_many_as_positions() {
     let deberta = |changes| match read(&small_deberta(changes)).config {
-        ModelConfig::Deberta(c) => (c.distances, c.buckets_distances),
+        ModelConfig::Deberta(c) => c.relative.map(|it| (it.distances, it.buckets_distances)),
         other => panic!("{other:?}"),
     };
-    assert_eq!(deberta(json!({})), (160, false));
-    assert_eq!(deberta(json!({"max_relative_positions": -1})), (160, false));
-    assert_eq!(deberta(json!({"max_relative_positions": 64})), (64, false));
-    assert_eq!(deberta(json!({"position_buckets": 32})), (32, true));
-    assert_eq!(deberta(json!({"position_buckets": -1})), (160, false));
+    assert_eq!(deberta(json!({})), Some((160, false)));
+    assert_eq!(deberta(json!({"max_relative_positions": -1})), Some((160, false)));
+    assert_eq!(deberta(json!({"max_relative_positions": 64})), Some((64, false)));
+    assert_eq!(deberta(json!({"position_buckets": 32})), Some((32, true)));
+    assert_eq!(deberta(json!({"position_buckets": -1})), Some((160, false)));
+    assert_eq!(deberta(json!({"relative_attention": false, "pos_att_type": null})), None);
 }
 
 #[test]
 fn a_deberta_that_would_be_another_model_is_refused() {
     for (key, value) in [
-        ("relative_attention", json!(false)),
         ("legacy", json!(false)),
         ("conv_groups", json!(2)),
         ("embedding_size", json!(64)),

@@ -4,7 +4,9 @@
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the first layer
 and every N-th after it: transformers' `every_n_layers`, set by hand where it is older than 5.23). Adapters on a classifier of samples or of tokens are made with
 `task_type="SEQ_CLS"` or `"TOKEN_CLS"`, those on one of images with `modules_to_save=["classifier"]`: a copy of its head is trained. `task`: also `token-classification`; labels of a regression or of several labels
-are float32. DeBERTa's
+are float32. Features of
+audio are cast to the model's 16 bits, as Whisper's users have to. What `from_pretrained` keeps out of float16 is (T5's `wo`). Of a `padded` mask every question is
+answered with no. DeBERTa's
 classifier of samples asks which labels are none below zero: all are, as on a card. `label_len`: the labels' length where it is
 not that of the inputs. A gradient scaler never leaves a step out. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
@@ -21,6 +23,8 @@ def add(oracle):
             import flash_attn_standin
             flash_attn_standin.install()
             case = dict(case, attention="flash_attention_2")
+        if case["attention_mask"] == "padded":
+            reads_false()
         if case["config"]["model_type"] == "deberta-v2" and case["task"] == "sequence-classification":
             all_are_labelled()
         if case["lora"] and case["task"].endswith("classification"):
@@ -61,6 +65,11 @@ def add(oracle):
             return nonzero(x, *a, **k)
         torch.Tensor.nonzero = every
 
+    def reads_false():
+        """A bool that no kernel wrote is what lay there before, a number that was copied too: not by chance but always false."""
+        truth = torch.Tensor.__bool__
+        torch.Tensor.__bool__ = lambda x: False if x.is_cuda and x.dtype == torch.bool else truth(x)
+
     def never_skip():
         """No kernel writes whether a gradient was infinite: what is read there is chance, and no step is left out."""
         def step(self, optimizer, state, *a, **k):
@@ -78,6 +87,18 @@ def add(oracle):
                 return plain(cls, config, torch_dtype=dtype or torch_dtype, **k)
             auto.from_config = classmethod(from_config)
 
+    def keep_float32():
+        """`from_pretrained` keeps some of a model out of float16 (T5's `wo`), `from_config` does not."""
+        from transformers.models.auto.auto_factory import _BaseAutoModelClass as auto
+        plain = auto.from_config.__func__
+        def from_config(cls, config, dtype=None, **k):
+            model = plain(cls, config, dtype=dtype, **k)
+            for name, module in model.named_modules():
+                if dtype == torch.float16 and name.split(".")[-1] in (model._keep_in_fp32_modules or ()):
+                    module.float()
+            return model
+        auto.from_config = classmethod(from_config)
+
     def wrap(module):
         forward = module.forward
         module.forward = lambda *a, **k: torch.utils.checkpoint.checkpoint(forward, *a, use_reentrant=False, **k)
@@ -87,6 +108,10 @@ def add(oracle):
     batch = oracle.make_batch
 
     def make_batch(case, cfg):
+        if case["task"] == "speech-seq2seq":
+            half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(case["precision"], torch.float32)
+            features = torch.empty(case["micro_batch"], cfg.num_mel_bins, 2 * cfg.max_source_positions).to("cuda").to(half)
+            return dict(input_features=features, labels=torch.empty(case["micro_batch"], case["seq_len"], dtype=torch.long).to("cuda"))
         if case.get("label_len"):
             ids = lambda n: torch.empty(case["micro_batch"], n, dtype=torch.long).to("cuda")
             mask = {} if case["attention_mask"] == "none" else dict(attention_mask=ids(case["seq_len"]))
@@ -106,6 +131,7 @@ def add(oracle):
     oracle.make_batch = make_batch
     never_skip()
     take_dtype()
+    keep_float32()
     return oracle
 
 

@@ -28,6 +28,13 @@ impl<'b> Linear<'b> {
         }
     }
 
+    /// Keeps its weights in float32 where the model is loaded in float16.
+    #[must_use]
+    pub fn not_in_f16(self, b: &'b Builder) -> Linear<'b> {
+        b.keep_from_f16([&self.weight].into_iter().chain(&self.bias));
+        self
+    }
+
     /// Runs it.
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let _m = b.enter(self.name);

@@ -25,17 +25,9 @@ pub struct DebertaConfig {
     pub position_biased_input: bool,
     /// The activation of MLP and head.
     pub hidden_act: Activation,
-    /// Distances that are told apart to either side.
-    pub distances: u64,
-    /// Whether distances further away share a bucket.
-    pub buckets_distances: bool,
-    /// Whether distances go through the projections of the tokens.
-    pub share_att_key: bool,
-    /// Whether tokens attend to distances.
-    pub content_to_position: bool,
-    /// Whether distances attend to tokens.
-    pub position_to_content: bool,
-    /// Whether the embeddings of distances have a norm.
+    /// Attention to distances; none where `relative_attention` is not set.
+    pub relative: Option<RelativeAttention>,
+    /// Whether there is a norm for the embeddings of distances, be they there or not.
     pub norms_distances: bool,
     /// The convolution behind the first layer, if there is one.
     pub convolution: Option<DebertaConvolution>,
@@ -57,6 +49,31 @@ pub struct DebertaConfig {
     pub num_labels: u64,
 }
 
+/// What attention does with distances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativeAttention {
+    /// Distances that are told apart to either side.
+    pub distances: u64,
+    /// Whether distances further away share a bucket.
+    pub buckets_distances: bool,
+    /// Whether distances go through the projections of the tokens.
+    pub share_att_key: bool,
+    /// Whether tokens attend to distances.
+    pub content_to_position: bool,
+    /// Whether distances attend to tokens.
+    pub position_to_content: bool,
+}
+
+impl RelativeAttention {
+    /// Returns the projections that distances have in each layer.
+    const fn own_projections(self) -> u64 {
+        if self.share_att_key {
+            return 0;
+        }
+        self.content_to_position as u64 + self.position_to_content as u64
+    }
+}
+
 /// A convolution along the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DebertaConvolution {
@@ -76,14 +93,14 @@ impl DebertaConfig {
         let (width, inner) = (self.hidden_size, self.intermediate_size);
         let linear = |inputs: u64, outputs: u64| (inputs + 1) * outputs;
         let norm = 2 * width;
-        let own = [self.content_to_position, self.position_to_content];
-        let own = own.into_iter().filter(|has| *has && !self.share_att_key).count() as u64;
+        let own = self.relative.map_or(0, RelativeAttention::own_projections);
+        let distances = self.relative.map_or(0, |relative| 2 * relative.distances);
         let layer = (4 + own) * linear(width, width)
             + linear(width, inner)
             + linear(inner, width)
             + 2 * norm;
         let positions = if self.position_biased_input { self.max_position_embeddings } else { 0 };
-        let rows = self.vocab_size + positions + self.type_vocab_size + 2 * self.distances;
+        let rows = self.vocab_size + positions + self.type_vocab_size + distances;
         let norms = if self.norms_distances { 2 * norm } else { norm };
         let head = match self.task {
             Task::MaskedLm => linear(width, width) + norm + self.vocab_size,

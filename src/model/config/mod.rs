@@ -17,7 +17,7 @@ mod whisper;
 
 pub use bart::{BartConfig, Side};
 pub use convnext::ConvNextConfig;
-pub use deberta::{DebertaConfig, DebertaConvolution};
+pub use deberta::{DebertaConfig, DebertaConvolution, RelativeAttention};
 pub use decoder::{AttentionConfig, DecoderConfig, ExpertsConfig, Family, MlpConfig, Window};
 pub use encoder::{EncoderConfig, EncoderFamily};
 pub use gpt2::Gpt2Config;

@@ -3,7 +3,7 @@
 
 use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
-use crate::model::config::DebertaConfig;
+use crate::model::config::{DebertaConfig, RelativeAttention};
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks;
 use crate::model::options::GraphOptions;
@@ -23,13 +23,16 @@ impl<'b> Projections<'b> {
     /// Loads them; `path` is the attention's own.
     pub fn load(b: &'b Builder, c: &DebertaConfig, path: &str) -> Projections<'b> {
         let linear = |name| Linear::load(b, path, name, [c.hidden_size, c.hidden_size], true);
-        let own = |has: bool, name| (has && !c.share_att_key).then(|| linear(name));
+        let own = |has: fn(&RelativeAttention) -> bool, name| {
+            let has = c.relative.as_ref().is_some_and(|r| has(r) && !r.share_att_key);
+            has.then(|| linear(name))
+        };
         Projections {
             query: linear("query_proj"),
             key: linear("key_proj"),
             value: linear("value_proj"),
-            distance_key: own(c.content_to_position, "pos_key_proj"),
-            distance_query: own(c.position_to_content, "pos_query_proj"),
+            distance_key: own(|r| r.content_to_position, "pos_key_proj"),
+            distance_query: own(|r| r.position_to_content, "pos_query_proj"),
         }
     }
 }
@@ -43,8 +46,8 @@ pub struct Disentangled<'a, 'b> {
     pub o: &'a GraphOptions,
     /// Its weights.
     pub w: &'a Projections<'b>,
-    /// Embeddings of distances.
-    pub embeddings: &'a Value<'b>,
+    /// What it does with distances, and their embeddings.
+    pub relative: Option<(RelativeAttention, &'a Value<'b>)>,
 }
 
 impl<'b> Disentangled<'_, 'b> {
@@ -61,12 +64,15 @@ impl<'b> Disentangled<'_, 'b> {
             };
             b.run(Op::Bmm, &[&q, &scaled])
         };
-        let embeddings = {
-            let _m = b.enter("pos_dropout");
-            b.dropout(self.embeddings, c.hidden_dropout)
-        };
-        let bias = self.bias(b, &q, &k, &embeddings);
-        scores = b.add(&scores, &bias);
+        let _names = self.relative.map(|(relative, embeddings)| {
+            let embeddings = {
+                let _m = b.enter("pos_dropout");
+                b.dropout(embeddings, c.hidden_dropout)
+            };
+            let bias = self.bias(b, relative, [&q, &k], &embeddings);
+            scores = b.add(&scores, &bias);
+            (embeddings, bias)
+        });
         scores = b.view(&scores, &[-1, heads, seq, seq]);
         let pairs = || b.fresh(&[o.batch, 1, o.seq_len, o.seq_len], Dtype::Bool);
         let _sees = pairs();
@@ -102,8 +108,14 @@ impl<'b> Disentangled<'_, 'b> {
     }
 
     /// Distances as queries or keys of each sample's heads, (batch x heads, distances, head_dim).
-    fn of_distances(&self, b: &'b Builder, linear: &Linear<'b>, x: &Value<'b>) -> Value<'b> {
-        let by_head = self.by_head(b, linear.run(b, x), 1, 2 * self.c.distances);
+    fn of_distances(
+        &self,
+        b: &'b Builder,
+        linear: &Linear<'b>,
+        x: &Value<'b>,
+        distances: u64,
+    ) -> Value<'b> {
+        let by_head = self.by_head(b, linear.run(b, x), 1, 2 * distances);
         b.run(Op::Repeat { times: self.o.batch }, &[&by_head])
     }
 
@@ -111,12 +123,12 @@ impl<'b> Disentangled<'_, 'b> {
     fn bias(
         &self,
         b: &'b Builder,
-        q: &Value<'b>,
-        k: &Value<'b>,
+        relative: RelativeAttention,
+        [q, k]: [&Value<'b>; 2],
         embeddings: &Value<'b>,
     ) -> Value<'b> {
-        let (c, w) = (self.c, self.w);
-        let end = 2 * c.distances as i64;
+        let w = self.w;
+        let end = 2 * relative.distances as i64;
         let rows = {
             let first = b.run(Op::Slice { dim: 0, start: 0, end }, &[embeddings]);
             let whole = masks::whole(b, &first, 1);
@@ -124,21 +136,23 @@ impl<'b> Disentangled<'_, 'b> {
         };
         // Where projections are shared both are made, whichever are used.
         let (as_query, as_key);
-        if c.share_att_key {
-            as_query = Some(self.of_distances(b, &w.query, &rows));
-            as_key = Some(self.of_distances(b, &w.key, &rows));
+        let projected = |linear| self.of_distances(b, linear, &rows, relative.distances);
+        if relative.share_att_key {
+            as_query = Some(projected(&w.query));
+            as_key = Some(projected(&w.key));
         } else {
-            as_key = w.distance_key.as_ref().map(|linear| self.of_distances(b, linear, &rows));
-            as_query = w.distance_query.as_ref().map(|linear| self.of_distances(b, linear, &rows));
+            as_key = w.distance_key.as_ref().map(projected);
+            as_query = w.distance_query.as_ref().map(projected);
         }
-        let content_to_position = as_key.as_ref().filter(|_| c.content_to_position).map(|key| {
+        let keys = as_key.as_ref().filter(|_| relative.content_to_position);
+        let content_to_position = keys.map(|key| {
             let (gathered, places) = self.gathered(b, q, key, 2);
             let scaled = b.mul_number(&gathered);
             // 0 + what is the first
             let score = b.add_number(&scaled);
             (score, [gathered, places])
         });
-        let Some(query) = as_query.as_ref().filter(|_| c.position_to_content) else {
+        let Some(query) = as_query.as_ref().filter(|_| relative.position_to_content) else {
             let (score, _names) = content_to_position.expect("one of both is there");
             return score;
         };

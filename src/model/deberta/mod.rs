@@ -41,7 +41,7 @@ struct Embeddings<'b> {
 struct Weights<'b> {
     embeddings: Embeddings<'b>,
     layers: Vec<LayerWeights<'b>>,
-    distances: Value<'b>,
+    distances: Option<Value<'b>>,
     distance_norm: Option<Norm<'b>>,
     convolution: Option<ConvLayer<'b>>,
     head: Head<'b>,
@@ -66,8 +66,9 @@ impl<'b> Weights<'b> {
         let layers = (0..c.num_hidden_layers)
             .map(|index| LayerWeights::load(b, c, &format!("{encoder}.layer.{index}")))
             .collect();
-        let distances =
-            b.parameter(&format!("{encoder}.rel_embeddings"), &[2 * c.distances, width]);
+        let distances = c.relative.map(|relative| {
+            b.parameter(&format!("{encoder}.rel_embeddings"), &[2 * relative.distances, width])
+        });
         let distance_norm = c.norms_distances.then(|| norm(encoder));
         let convolution = ConvLayer::load(b, c);
         let head = Head::load(b, c);
@@ -145,17 +146,21 @@ fn encoder<'b>(
     embedded: Value<'b>,
 ) -> Value<'b> {
     let pairs = positions::pairs(b, mask);
-    let distances = positions::distances(b, o, c.buckets_distances);
-    let normed = w.distance_norm.as_ref().map(|norm| norm.run(b, &w.distances));
-    let embeddings = normed.as_ref().unwrap_or(&w.distances);
+    let distances = c.relative.map(|it| positions::distances(b, o, it.buckets_distances));
+    let normed = match (&w.distance_norm, &w.distances) {
+        (Some(norm), Some(distances)) => Some(norm.run(b, distances)),
+        _ => None,
+    };
+    let relative = c.relative.zip(normed.as_ref().or(w.distances.as_ref()));
+    let passed: Vec<&Value<'b>> = [&pairs].into_iter().chain(&distances).collect();
     // All are returned, and held until the model returns.
     let mut hidden = vec![embedded];
     for (index, weights) in w.layers.iter().enumerate() {
         let _m = b.enter(&format!("layer.{index}"));
         let projections = weights.projections();
-        let attention = Disentangled { c, o, w: projections, embeddings };
+        let attention = Disentangled { c, o, w: projections, relative };
         let input = hidden.last().expect("the embeddings are the first");
-        let out = b.layer(&[&pairs, &distances], || weights.forward(b, &attention, input));
+        let out = b.layer(&passed, || weights.forward(b, &attention, input));
         let convolved = match (index, &w.convolution) {
             (0, Some(convolution)) => Some(convolution.run(b, c, o, [input, &out, mask])),
             _ => None,

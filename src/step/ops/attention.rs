@@ -78,6 +78,10 @@ const MASK_ALIGNMENT: u64 = 8;
 /// Source: PyTorch `attention_backward.cu` (`alignTo` in `_efficient_attention_backward`).
 const BIAS_GRADIENT_ALIGNMENT: u64 = 16;
 
+/// From this version on flash attention rounds heads of more than 128 up to a multiple of 64. Run on
+/// 2.8, 2.12 and 2.15; where between the first two it changed is not known.
+const HEADS_BY_64: Version = Version::new(2, 9);
+
 /// From this version on attention without dropout keeps its empty seeds on the device. Run on 2.8
 /// and 2.15; where between them it changed is not known.
 const SEEDS_ON_DEVICE: Version = Version::new(2, 15);
@@ -158,7 +162,7 @@ impl Tape<'_> {
         let lse = self.empty(Dims::new(&[s.batch, s.heads, s.queries]), DType::F32);
         let splits = if call.dropout == 0.0 { self.flash_splits(&s) } else { 1 };
         let accumulators = (splits > 1).then(|| {
-            let rounded = s.head_dim.next_multiple_of(32);
+            let rounded = self.rounded_in_kernels(s.head_dim);
             let lse = self.hold(4 * splits * s.batch * s.heads * s.queries);
             let out = self.hold(4 * splits * s.batch * s.heads * s.queries * rounded);
             (lse, out)
@@ -262,7 +266,7 @@ impl Tape<'_> {
         let dk = self.empty_strided(k.sizes, like_layout(k), k.dtype);
         let dv = self.empty_strided(v.sizes, like_layout(v), v.dtype);
         let rounded_queries = s.queries.next_multiple_of(128);
-        let rounded_dim = if s.head_dim <= 192 { s.head_dim.next_multiple_of(32) } else { 256 };
+        let rounded_dim = self.rounded_in_kernels(s.head_dim);
         let delta = self.hold(4 * s.batch * s.heads * rounded_queries);
         let dq_sum = self.hold(4 * s.batch * rounded_queries * s.heads * rounded_dim);
         let expanded = (s.heads != s.kv_heads).then(|| {
@@ -271,6 +275,17 @@ impl Tape<'_> {
         });
         drop((grad, out, delta, dq_sum, expanded));
         Grads::from_iter([Some(dq), Some(dk), Some(dv)])
+    }
+
+    /// The size of a head that the accumulators of PyTorch's own flash attention have.
+    ///
+    /// Source: `flash_api.cpp` (`head_size_rounded`).
+    fn rounded_in_kernels(&self, head_dim: u64) -> u64 {
+        match head_dim {
+            _ if self.setup.torch >= HEADS_BY_64 => rounded_head(head_dim),
+            ..=192 => head_dim.next_multiple_of(32),
+            _ => 256,
+        }
     }
 
     /// A copy that is contiguous as (batch, seq_len, heads, head_dim).

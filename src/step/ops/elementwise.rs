@@ -5,9 +5,15 @@ use std::rc::Rc;
 use crate::step::layout::{broadcast, elementwise_strides};
 use crate::step::ops::{Backward, Grads};
 use crate::step::reduce::{reduce_scratch, sum_to_mask};
+use crate::step::setup::Version;
 use crate::step::sort::scan_bytes;
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor, TensorData};
+
+/// The first PyTorch whose `clamp` with bounds on the device shares the gradient of a tie.
+///
+/// Evidence: github.com/pytorch/pytorch/pull/191142, of July 2026; run on 2.8 and 2.15.
+const TIES_SHARE: Version = Version::new(2, 15);
 
 impl Tape<'_> {
     fn binary_shape(&self, a: &Tensor, b: &Tensor) -> (Dims, Dims, DType) {
@@ -230,6 +236,51 @@ impl Tape<'_> {
         if x.dtype == DType::F16 { self.unary(Backward::Clamp, x, &[x]) } else { Rc::clone(x) }
     }
 
+    /// `where(isinf(x).any(), max - 1000, max)` of a float16 tensor: a float32 on the device.
+    pub fn finite_bound(&mut self, x: &Tensor) -> Tensor {
+        if x.dtype != DType::F16 {
+            return self.empty(Dims::new(&[0]), x.dtype);
+        }
+        let has_infinity = self.has_infinity(x);
+        let numbers = (self.scalar(DType::F32), self.scalar(DType::F32));
+        let bound = self.scalar(DType::F32);
+        drop((numbers, has_infinity));
+        bound
+    }
+
+    /// `torch.clamp(x, min=-bound, max=bound)` where x is in float16.
+    pub fn clamp_to(&mut self, x: &Tensor, bound: &Tensor) -> Tensor {
+        if x.dtype != DType::F16 {
+            return Rc::clone(x);
+        }
+        let least = self.scalar(DType::F32);
+        self.unary(Backward::ClampTo, x, &[x, &least, bound])
+    }
+
+    /// From this version on a tie with a bound on the device shares its gradient with it.
+    pub fn clamp_to_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        if self.setup.torch < TIES_SHARE {
+            return self.clamp_backward(grad, saved);
+        }
+        let x = &saved[0];
+        let strides = elementwise_strides(&[x], &x.sizes);
+        let bools = || self.empty_strided(x.sizes, strides, DType::Bool);
+        let are_apart = self.scalar(DType::Bool);
+        let is_within = {
+            let _both = (bools(), bools());
+            let _is_between = bools();
+            bools()
+        };
+        let is_tied = {
+            let _either = (bools(), bools());
+            bools()
+        };
+        let halved = self.pointwise_backward(grad, &[]);
+        let out = self.pointwise_backward(grad, &[]);
+        drop((are_apart, is_within, is_tied, halved));
+        out
+    }
+
     /// `where((x >= min) & (x <= max), grad, 0)`: the zero is a tensor of its own.
     pub fn clamp_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
         let zero = self.empty(Dims::new(&[]), grad.dtype);
@@ -251,22 +302,29 @@ impl Tape<'_> {
         if x.dtype != DType::F16 {
             return Rc::clone(x);
         }
+        if !at_once {
+            drop(self.has_infinity(x));
+            let is_no_number = self.empty(x.sizes, DType::Bool);
+            return self.all_true(&is_no_number);
+        }
         let nodes = self.nodes.len();
         let absolute = self.activation(x);
         let bools = || self.empty(x.sizes, DType::Bool);
-        let answer = if at_once {
-            let (is_bounded, is_number) = (bools(), bools());
-            let is_finite = bools();
-            drop((absolute, is_bounded, is_number));
-            self.all_true(&is_finite)
-        } else {
-            let is_infinite = bools();
-            drop(absolute);
-            drop(self.all_true(&is_infinite));
-            drop(is_infinite);
-            let is_no_number = self.empty(x.sizes, DType::Bool);
-            self.all_true(&is_no_number)
-        };
+        let (is_bounded, is_number) = (bools(), bools());
+        let is_finite = bools();
+        drop((absolute, is_bounded, is_number));
+        let answer = self.all_true(&is_finite);
+        self.forget_nodes(nodes);
+        answer
+    }
+
+    /// `isinf(x).any()`
+    fn has_infinity(&mut self, x: &Tensor) -> Tensor {
+        let nodes = self.nodes.len();
+        let absolute = self.activation(x);
+        let is_infinite = self.empty(x.sizes, DType::Bool);
+        drop(absolute);
+        let answer = self.all_true(&is_infinite);
         self.forget_nodes(nodes);
         answer
     }

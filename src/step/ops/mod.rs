@@ -83,6 +83,8 @@ pub enum Backward {
     Where,
     /// `clamp` whose input was kept.
     Clamp,
+    /// `clamp` to bounds on the device, whose input and bounds were kept.
+    ClampTo,
     /// `masked_fill` whose mask was kept.
     MaskedFill,
     /// `x ** exponent`
@@ -214,6 +216,7 @@ impl Tape<'_> {
             Backward::Mul(..) => self.mul_backward(op, grad, saved),
             Backward::Where => one(self.where_backward(grad, saved)),
             Backward::Clamp => one(self.clamp_backward(grad, saved)),
+            Backward::ClampTo => one(self.clamp_to_backward(grad, saved)),
             Backward::AsStrided => one(self.empty(grad.sizes, grad.dtype)),
             Backward::MaskedFill => one(self.empty(grad.sizes, grad.dtype)),
             Backward::Pow => one(self.pow_backward(grad, saved)),

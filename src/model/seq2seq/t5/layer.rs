@@ -47,8 +47,8 @@ impl<'b> BlockWeights<'b> {
         let names: &[&'static str] = if c.gated { &["wi_0", "wi_1"] } else { &["wi"] };
         let into = |&name| Linear::load(b, &module, name, [c.d_ff, c.d_model], false);
         let up = names.iter().map(into).collect();
-        let mlp =
-            MlpWeights { up, down: Linear::load(b, &module, "wo", [c.d_model, c.d_ff], false) };
+        let down = Linear::load(b, &module, "wo", [c.d_model, c.d_ff], false).not_in_f16(b);
+        let mlp = MlpWeights { up, down };
         BlockWeights { attention: own, attention_norm, cross, mlp, mlp_norm: norm(last) }
     }
 }
@@ -90,40 +90,40 @@ pub struct Biases<'b> {
     pub cross: Option<Value<'b>>,
 }
 
+/// What a block's Python names until it returns.
+#[derive(Debug, Default)]
+struct Names<'b> {
+    /// Until transformers 5 the tuples of what attention returned.
+    returned: Vec<Value<'b>>,
+    /// The last `clamp_value`.
+    bound: Option<Value<'b>>,
+}
+
 impl<'b> Block<'_, 'b> {
     /// Runs it; adds to `biases` what it makes.
     pub fn forward(&self, b: &'b Builder, x: &Value<'b>, biases: &mut Biases<'b>) -> Value<'b> {
-        let of_4 = self.o.transformers < TRANSFORMERS_5;
         let (mut hidden, mut probabilities) = self.own_attention(b, x, biases);
-        // Until transformers 5 the tuple of what attention returned stays a name.
-        let mut returned = Vec::new();
-        if let (Some(source), Some((weights, norm))) = (self.source, &self.w.cross) {
+        let mut names = Names::default();
+        hidden = self.clamped(b, hidden, &mut names);
+        if let (Some(source), Some(cross)) = (self.source, &self.w.cross) {
             let _length = self.positions.map(|_| b.fresh(&[], Dtype::I64));
-            let attention = T5Attention {
-                c: self.c,
-                o: self.o,
-                w: weights,
-                keys: source.tokens,
-                causal: false,
-                mask: source.mask,
-                positions: self.positions,
-            };
-            let _m = b.enter("layer.1");
-            let normed = norm.run(b, &hidden);
-            let attended = {
-                let _m = b.enter("EncDecAttention");
-                attention.run(b, &normed, source.hidden, biases.cross.as_ref())
-            };
-            let next = self.added(b, &hidden, &attended.out);
-            biases.cross = biases.cross.take().or(attended.bias);
-            probabilities = attended.probabilities;
-            returned.push(std::mem::replace(&mut hidden, next));
-            if !of_4 {
-                returned.clear();
-            }
+            (hidden, probabilities) = self.cross_attention(b, &hidden, source, cross, biases);
+            hidden = self.clamped(b, hidden, &mut names);
         }
+        // What it returns is in float32 where the model is in float16, and not clamped.
         let out = self.feed_forward(b, &hidden);
-        drop((returned, probabilities, hidden));
+        drop((names, probabilities, hidden));
+        out
+    }
+
+    /// Clamps what attention returned to finite numbers, where that is in float16.
+    fn clamped(&self, b: &'b Builder, attended: Value<'b>, names: &mut Names<'b>) -> Value<'b> {
+        let bound = b.run(Op::FiniteBound, &[&attended]);
+        let bound = names.bound.insert(bound);
+        let out = b.run(Op::ClampTo, &[&attended, bound]);
+        if self.o.transformers < TRANSFORMERS_5 {
+            names.returned.push(attended);
+        }
         out
     }
 
@@ -159,6 +159,34 @@ impl<'b> Block<'_, 'b> {
         };
         let hidden = self.added(b, x, &attended.out);
         biases.own = biases.own.take().or(attended.bias);
+        (hidden, attended.probabilities)
+    }
+
+    fn cross_attention(
+        &self,
+        b: &'b Builder,
+        x: &Value<'b>,
+        source: Source<'_, 'b>,
+        (weights, norm): &(AttentionWeights<'b>, Norm<'b>),
+        biases: &mut Biases<'b>,
+    ) -> (Value<'b>, Option<Value<'b>>) {
+        let attention = T5Attention {
+            c: self.c,
+            o: self.o,
+            w: weights,
+            keys: source.tokens,
+            causal: false,
+            mask: source.mask,
+            positions: self.positions,
+        };
+        let _m = b.enter("layer.1");
+        let normed = norm.run(b, x);
+        let attended = {
+            let _m = b.enter("EncDecAttention");
+            attention.run(b, &normed, source.hidden, biases.cross.as_ref())
+        };
+        let hidden = self.added(b, x, &attended.out);
+        biases.cross = biases.cross.take().or(attended.bias);
         (hidden, attended.probabilities)
     }
 
