@@ -128,6 +128,15 @@ fn in_words(notes: &[Note]) -> Noted {
              zeros: do not use what it has written (a checkpoint, predictions)"
         ));
     }
+    let older = most_of_each(notes, Kind::Older);
+    if older > 0 {
+        let times = if older == 1 { "once" } else { &format!("{older} times") };
+        warn(format!(
+            "the program read {times} from the GPU what it had copied there before and work that is \
+             not followed may have written since (Triton's kernels, random numbers, an optimizer's \
+             step): if so, the value is an older one, and a real run reads another"
+        ));
+    }
     for (what, bytes) in details(Kind::Allowance).iter().filter_map(|text| text.split_once(' ')) {
         let bytes = Bytes::new(bytes.trim().parse().unwrap_or(0));
         warn(format!("{what}: {bytes} are an allowance, not measured"));

@@ -5,6 +5,7 @@ use std::ffi::c_void;
 use super::{error, generation};
 use crate::c::{In, Out, Text};
 use crate::call::{Call, Outcome};
+use crate::memory::unfollowed;
 use crate::runtime::{self, state};
 
 impl Call<'_> {
@@ -111,12 +112,20 @@ pub struct LaunchConfig {
 }
 
 /// `cuLaunchKernelEx`
-pub fn launch_by_config(call: &mut Call, config: In<LaunchConfig>, function: u64) -> Outcome {
+pub fn launch_by_config(
+    call: &mut Call,
+    config: In<LaunchConfig>,
+    function: u64,
+    arguments: u64,
+    extra: u64,
+) -> Outcome {
     let config = config.get(0)?;
-    started(call, config.sides, config.stream, function)
+    started(call, config.sides, config.stream, function)?;
+    given(arguments, extra);
+    Ok(())
 }
 
-/// `cuLaunchKernel`, `cuLaunchCooperativeKernel`: the stream is the ninth argument.
+/// `cuLaunchKernel`
 #[expect(clippy::too_many_arguments, reason = "the header's")]
 pub fn launch(
     call: &mut Call,
@@ -129,9 +138,41 @@ pub fn launch(
     block_z: u32,
     _shared_memory: u32,
     stream: u64,
+    arguments: u64,
+    extra: u64,
 ) -> Outcome {
     let sides = [grid_x, grid_y, grid_z, block_x, block_y, block_z];
-    started(call, sides, stream, function)
+    started(call, sides, stream, function)?;
+    given(arguments, extra);
+    Ok(())
+}
+
+/// `cuLaunchCooperativeKernel`, which has no `extra`.
+#[expect(clippy::too_many_arguments, reason = "the header's")]
+pub fn launch_together(
+    call: &mut Call,
+    function: u64,
+    grid_x: u32,
+    grid_y: u32,
+    grid_z: u32,
+    block_x: u32,
+    block_y: u32,
+    block_z: u32,
+    _shared_memory: u32,
+    stream: u64,
+    arguments: u64,
+) -> Outcome {
+    let sides = [grid_x, grid_y, grid_z, block_x, block_y, block_z];
+    started(call, sides, stream, function)?;
+    given(arguments, 0);
+    Ok(())
+}
+
+/// What these kernels are given is all that is known of them: Triton's and NVRTC's have no types.
+fn given(arguments: u64, extra: u64) {
+    // SAFETY: null, or an array of addresses, of nobody says how many.
+    unsafe { unfollowed::launched_by_driver(arguments) };
+    unfollowed::launched_with_buffer(extra);
 }
 
 fn started(call: &mut Call, sides: [u32; 6], stream: u64, function: u64) -> Outcome {
@@ -169,9 +210,12 @@ pub fn clusters(call: &mut Call, clusters: Out<i32>) -> Outcome {
     Ok(clusters.set(1)?)
 }
 
-/// `cuTensorMapEncodeTiled`, `...Im2col`: a description that no kernel will read.
-pub fn tensor_map(_: &mut Call, map: Out<c_void>) -> Outcome {
-    Ok(map.set_bytes(&[0; 128])?)
+/// `cuTensorMapEncodeTiled`, `...Im2col`: a description that no kernel will read; the tensor's
+/// address stands in it, for those who look for what a launch was given.
+pub fn tensor_map(_: &mut Call, map: Out<c_void>, _type: u32, _rank: u32, address: u64) -> Outcome {
+    let mut bytes = [0; 128];
+    bytes[..8].copy_from_slice(&address.to_ne_bytes());
+    Ok(map.set_bytes(&bytes)?)
 }
 
 /// `cuPointerGetAttribute`

@@ -28,20 +28,23 @@ exports! {
     cuFuncSetAttribute(function: u64) => function::set_attribute;
     cuFuncSetCacheConfig(function: u64) => function::set_attribute;
     cuFuncLoad(function: u64) => function::set_attribute;
-    cuLaunchKernelEx(config: In<LaunchConfig>, function: u64) => function::launch_by_config;
+    cuLaunchKernelEx(config: In<LaunchConfig>, function: u64, arguments: u64, extra: u64)
+        => function::launch_by_config;
     cuLaunchKernel(
         function: u64, grid_x: u32, grid_y: u32, grid_z: u32,
-        block_x: u32, block_y: u32, block_z: u32, shared: u32, stream: u64
+        block_x: u32, block_y: u32, block_z: u32, shared: u32, stream: u64, arguments: u64, extra: u64
     ) => function::launch;
     cuLaunchCooperativeKernel(
         function: u64, grid_x: u32, grid_y: u32, grid_z: u32,
-        block_x: u32, block_y: u32, block_z: u32, shared: u32, stream: u64
-    ) => function::launch;
+        block_x: u32, block_y: u32, block_z: u32, shared: u32, stream: u64, arguments: u64
+    ) => function::launch_together;
     cuOccupancyMaxActiveBlocksPerMultiprocessor(blocks: Out<i32>, function: u64, threads: i32, shared: usize)
         => function::occupancy;
     cuOccupancyMaxActiveClusters(clusters: Out<i32>) => function::clusters;
-    cuTensorMapEncodeTiled(map: Out<c_void>) => function::tensor_map;
-    cuTensorMapEncodeIm2col(map: Out<c_void>) => function::tensor_map;
+    cuTensorMapEncodeTiled(map: Out<c_void>, kind: u32, rank: u32, address: u64)
+        => function::tensor_map;
+    cuTensorMapEncodeIm2col(map: Out<c_void>, kind: u32, rank: u32, address: u64)
+        => function::tensor_map;
     cuPointerGetAttribute(value: Out<c_void>, attribute: u32, address: u64)
         => function::pointer_attribute;
     cuLaunchHostFunc(stream: u64, function: u64, data: u64) => work::host_function;

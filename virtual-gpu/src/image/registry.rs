@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::fatbin::{self, Image, Wrapper};
+use super::parameters::Parameters;
 use crate::c::Text;
 use crate::memory::question::Question;
 
@@ -27,8 +28,8 @@ struct Registered {
     module: usize,
     /// Its name, in the program's library.
     name: Text,
-    /// What it answers; looked at when it is first launched, as most never are.
-    question: Option<Option<Question>>,
+    /// What its name says; looked at when it is first launched, as most never are.
+    known: Option<(Option<Question>, Option<Parameters>)>,
 }
 
 // SAFETY: the name is text of a library, which nobody writes.
@@ -67,7 +68,7 @@ pub fn unregister_module(module: usize) {
 
 /// Remembers a kernel by the address that launches name. Its name is of the module's library.
 pub fn register_function(module: usize, host: usize, name: Text) {
-    let kernel = Registered { module, name, question: None };
+    let kernel = Registered { module, name, known: None };
     with(|registry| registry.kernels.insert(host, kernel));
 }
 
@@ -105,6 +106,8 @@ pub struct Kernel {
     pub architecture: u32,
     /// What it answers, where that is known.
     pub question: Option<Question>,
+    /// Its parameters, where they are known.
+    pub parameters: Option<Parameters>,
 }
 
 /// Looks a kernel up for a card of that architecture (75 is 7.5).
@@ -126,9 +129,11 @@ pub fn kernel(host: usize, card: u32) -> Verdict {
         match best {
             Some(image) => {
                 let name = &kernel.name;
-                let of_name = || name.get().ok().and_then(|name| Question::of(&name));
-                let question = *kernel.question.get_or_insert_with(of_name);
-                Verdict::Runs(Kernel { architecture: image.architecture, question })
+                let (question, parameters) = *kernel.known.get_or_insert_with(|| {
+                    let name = name.get().unwrap_or_default();
+                    (Question::of(&name), Parameters::of(&name))
+                });
+                Verdict::Runs(Kernel { architecture: image.architecture, question, parameters })
             }
             None if images.is_empty() => Verdict::Unknown,
             None => Verdict::NoImage(images.clone()),

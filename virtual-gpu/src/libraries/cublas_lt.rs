@@ -18,12 +18,14 @@ creates! { 7;
 }
 
 device_work! {
-    cublasLtDestroy cublasLtMatmul cublasLtMatrixTransform cublasLtMatmulDescDestroy
+    cublasLtDestroy cublasLtMatrixTransform cublasLtMatmulDescDestroy
     cublasLtMatmulDescSetAttribute cublasLtMatmulPreferenceDestroy
     cublasLtMatmulPreferenceSetAttribute cublasLtMatrixLayoutDestroy
     cublasLtMatrixLayoutSetAttribute cublasLtMatrixTransformDescDestroy
     cublasLtMatrixTransformDescSetAttribute cublasLtMatmulAlgoConfigSetAttribute
 }
+
+device_work! { 10: cublasLtMatmul }
 
 /// Clears what the caller passes, and fails on null.
 fn clear(out: &Out<c_void>, bytes: usize) -> Result<(), NullPointer> {

@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::cudnn_convolution::workspace;
 use super::handle::answers;
 use crate::c::Out;
+use crate::memory::unfollowed;
 
 /// `CUDNN_STATUS_BAD_PARAM`
 const BAD_PARAMETER: u32 = 2000;
@@ -67,8 +68,14 @@ answers! {
     cudnnBackendFinalize(descriptor: u64) -> u32 {
         if with(|all| all.contains_key(&descriptor)) { 0 } else { BAD_PARAMETER }
     }
-    cudnnBackendExecute(_handle: u64, plan: u64, _pack: u64) -> u32 {
-        if with(|all| all.contains_key(&plan)) { 0 } else { BAD_PARAMETER }
+    cudnnBackendExecute(_handle: u64, plan: u64, pack: u64) -> u32 {
+        with(|all| {
+            for (_, bytes) in all.get(&pack).into_iter().flat_map(HashMap::values) {
+                let words = bytes.chunks_exact(8).filter_map(|word| word.try_into().ok());
+                unfollowed::given(&words.map(u64::from_ne_bytes).collect::<Vec<_>>());
+            }
+            if all.contains_key(&plan) { 0 } else { BAD_PARAMETER }
+        })
     }
     cudnnBackendSetAttribute(
         descriptor: u64, name: u32, kind: u32, count: i64, elements: *const c_void

@@ -26,6 +26,9 @@ pub enum Kind {
     Value,
     /// Bytes of arrays that it has read likewise: the sum so far, and again the largest counts.
     Readback,
+    /// Reads of what the host wrote before work that is not followed may have written there: how
+    /// many so far, likewise.
+    Older,
     /// Kernels were launched that the program has no code of for this card: the card's
     /// architecture, and those that there are code for.
     NoKernelImage,
@@ -35,10 +38,11 @@ pub enum Kind {
     Allowance,
 }
 
-const WORDS: [(Kind, &str); 6] = [
+const WORDS: [(Kind, &str); 7] = [
     (Kind::Unanswered, "unanswered"),
     (Kind::Value, "value"),
     (Kind::Readback, "readback"),
+    (Kind::Older, "older"),
     (Kind::NoKernelImage, "no-kernel-image"),
     (Kind::Version, "version"),
     (Kind::Allowance, "allowance"),

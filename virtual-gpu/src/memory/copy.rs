@@ -11,6 +11,9 @@ use crate::note;
 
 /// Up to which copies of device memory are real: shapes, sizes and rendezvous data travel so.
 pub const SMALL: u64 = 64 << 10;
+/// Up to which blocks PyTorch's allocator gives out from the same segments as small ones: above
+/// that nothing small was at the same place before (`kSmallSize`, CUDACachingAllocator.cpp).
+const SHARED: u64 = 1 << 20;
 /// What a scalar has at most.
 const SCALAR: u64 = 8;
 /// Above this a block that was written by the host held an array.
@@ -45,14 +48,20 @@ pub unsafe fn copy(to: u64, from: u64, bytes: u64) {
             // SAFETY: both are in the arena.
             unsafe { move_bytes(to, from, bytes) };
             match is_hosts(from, bytes) {
-                true => shadow::mark(to, bytes),
+                true => {
+                    let doubted = shadow::is_doubted(from, bytes);
+                    shadow::mark(to, bytes);
+                    if doubted {
+                        shadow::doubt(to, bytes);
+                    }
+                }
                 false => {
                     shadow::forget(to, bytes);
                     shadow::answer(to, answer(from, bytes));
                 }
             }
         }
-        (true, _) => {}
+        (true, _) => shadow::forget(to, bytes.min(SHARED)),
         // SAFETY: as the caller says.
         (false, true) => unsafe { read(to, from, bytes) },
     }
@@ -65,7 +74,11 @@ pub unsafe fn copy(to: u64, from: u64, bytes: u64) {
 /// An address of the host is good for `bytes`.
 pub unsafe fn fill(to: u64, value: u8, bytes: u64) {
     let device = arena::holds(to);
-    if bytes == 0 || device && bytes > SMALL || !device && unmapped(to, to) {
+    if bytes == 0 || !device && unmapped(to, to) {
+        return;
+    }
+    if device && bytes > SMALL {
+        shadow::forget(to, bytes.min(SHARED));
         return;
     }
     // SAFETY: in the arena, or as the caller says.
@@ -85,6 +98,9 @@ unsafe fn read(to: u64, from: u64, bytes: u64) {
     if known {
         // SAFETY: the source is in the arena, the target as the caller says.
         unsafe { move_bytes(to, from, bytes) };
+        if shadow::is_doubted(from, bytes) {
+            readback::count_older();
+        }
         return;
     }
     readback::count(bytes);
@@ -98,21 +114,36 @@ fn answer(address: u64, bytes: u64) -> Option<bool> {
     if bytes == 1 { shadow::answered(address) } else { None }
 }
 
-/// Reads what is known at an address, for another process of the run; says whether it is. What
-/// only a kernel could have written is zeros, or its answer.
+/// What is known of bytes that travel to another process of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Only a kernel could have written them.
+    Kernel,
+    /// The host wrote them.
+    Host,
+    /// The host wrote them before work that may have written there too.
+    Older,
+}
+
+/// Reads what is known at an address, for another process of the run. What only a kernel could have
+/// written is zeros, or its answer.
 ///
 /// # Safety
 ///
 /// An address of the host is good for as many bytes as `into` has.
-pub unsafe fn peek(address: u64, into: &mut [u8]) -> bool {
-    let known = !arena::holds(address) || is_hosts(address, into.len() as u64);
-    if known {
+pub unsafe fn peek(address: u64, into: &mut [u8]) -> Origin {
+    let bytes = into.len() as u64;
+    let device = arena::holds(address);
+    if !device || is_hosts(address, bytes) {
         // SAFETY: in the arena, or as the caller says.
         unsafe { into.as_mut_ptr().copy_from(pointer(address), into.len()) };
-    } else if let Some(answer) = answer(address, into.len() as u64) {
+        let older = device && shadow::is_doubted(address, bytes);
+        return if older { Origin::Older } else { Origin::Host };
+    }
+    if let Some(answer) = answer(address, bytes) {
         into[0] = u8::from(answer);
     }
-    known
+    Origin::Kernel
 }
 
 /// Writes what another process of the run has sent.
@@ -120,17 +151,22 @@ pub unsafe fn peek(address: u64, into: &mut [u8]) -> bool {
 /// # Safety
 ///
 /// An address of the host is good for as many bytes as `from` has.
-pub unsafe fn poke(address: u64, from: &[u8], known: bool) {
+pub unsafe fn poke(address: u64, from: &[u8], origin: Origin) {
     let device = arena::holds(address);
     if from.is_empty() || !device && unmapped(address, address) {
         return;
     }
     // SAFETY: in the arena, or as the caller says.
     unsafe { pointer(address).copy_from(from.as_ptr(), from.len()) };
-    if device && known {
-        shadow::mark(address, from.len() as u64);
-    } else if device {
-        shadow::forget(address, from.len() as u64);
+    let bytes = from.len() as u64;
+    match origin {
+        _ if !device => {}
+        Origin::Kernel => shadow::forget(address, bytes),
+        Origin::Host => shadow::mark(address, bytes),
+        Origin::Older => {
+            shadow::mark(address, bytes);
+            shadow::doubt(address, bytes);
+        }
     }
 }
 

@@ -3,6 +3,9 @@
 pub mod arena;
 pub mod copy;
 pub mod host;
+mod lists;
 pub mod question;
 mod readback;
 mod shadow;
+mod stack;
+pub mod unfollowed;

@@ -12,6 +12,9 @@
 //! Loops.cuh, dispatch_reduce.cuh); seen the same in torch 2.4.1, 2.8.0 and 2.15.0.
 
 use super::copy::SMALL;
+use super::lists::Lists;
+use super::stack::Stack;
+use super::unfollowed::{given, wrote};
 use super::{arena, shadow};
 
 /// What a kernel would answer by one byte.
@@ -26,6 +29,13 @@ pub enum Question {
     /// A count, of which a size is made (`torch.nonzero`): what the host wrote there before is not
     /// it.
     Count,
+    /// No answer, and its second argument is a closure over tensors, the first of which it writes:
+    /// elements that lie in any order, or are picked by index.
+    Strided,
+    /// No answer, and lists of tensors.
+    Lists(Lists),
+    /// No answer, and its second argument has an address for each block (`TensorListAddresses`).
+    Addresses,
 }
 
 /// What is asked of one element.
@@ -61,7 +71,14 @@ pub enum Number {
 }
 
 /// Bytes of a count.
-const COUNT: i64 = 4;
+const COUNT: u64 = 4;
+/// Bytes of an element at most, one at least: a complex number of two doubles.
+const ELEMENT: u64 = 16;
+/// Where a closure over one to five tensors has their addresses, in words of eight bytes, and the
+/// end of the last: sizes and strides of 25 dimensions precede them (`OffsetCalculator`: 4 bytes,
+/// 12 a dimension, 4 a dimension and tensor). What is not in use of those is whatever lay there.
+const CLOSURES: [usize; 5] = [51, 63, 76, 88, 101];
+const CLOSURE: usize = 106;
 /// Where `ReduceOp` has its source, in words of eight bytes: the later the larger the operation, its
 /// factor and the identity before it are. Two destinations follow, the second one for indices.
 const SOURCES: [usize; 4] = [122, 123, 124, 125];
@@ -80,7 +97,20 @@ impl Question {
         if has("28DeviceReduceSingleTileKernelI") {
             return Some(Question::Count);
         }
-        if !has("vectorized_elementwise_kernel") && !has("unrolled_elementwise_kernel") {
+        if has("18elementwise_kernelI") && has("gpu_kernel_impl")
+            || has("24index_elementwise_kernelI") && has("16gpu_index_kernelI")
+        {
+            return Some(Question::Strided);
+        }
+        if let Some(lists) = Lists::of(name) {
+            return Some(Question::Lists(lists));
+        }
+        if has("EvPKT2_NS0_19TensorListAddressesEi") {
+            return Some(Question::Addresses);
+        }
+        let of_several = has("_for_multi_outputs");
+        let of_each = has("vectorized_elementwise_kernel") || has("unrolled_elementwise_kernel");
+        if !of_each || of_several {
             // A template's parameters follow its result, `void`: a pointer, and not to constants.
             let first = name.rfind("EvP").map(|at| &name[at + "EvP".len()..]);
             return first.filter(|rest| !rest.starts_with('K')).map(|_| Question::Output);
@@ -108,14 +138,16 @@ impl Question {
         }))
     }
 
-    /// Keeps the answer with the memory that the kernel would have written.
+    /// Keeps the answer with the memory that the kernel would have written; says whether that is
+    /// all that it writes.
     ///
     /// # Safety
     ///
-    /// `arguments` is null or a launch's array of pointers to this kernel's arguments.
-    pub unsafe fn answer(self, arguments: u64) {
+    /// `arguments` is null or the array of pointers to this kernel's arguments of a launch of `blocks`
+    /// blocks.
+    pub unsafe fn answer(self, arguments: u64, blocks: u32) -> bool {
         if arguments == 0 {
-            return;
+            return true;
         }
         // SAFETY: the types are those of the kernel that has this name.
         unsafe {
@@ -125,15 +157,42 @@ impl Question {
                     let word = |at: usize| reduction.add(at).read();
                     // Another layout than those that are known is not believed.
                     let known = |at: &&usize| [0, 1].iter().all(|n| arena::holds(word(*at + n)));
-                    if let Some(source) = SOURCES.iter().find(known) {
-                        let [to, indices] = [1, 2].map(|n| word(source + n));
-                        wrote(to, 1, answer);
-                        wrote(indices, 1, None);
+                    let Some(source) = SOURCES.iter().find(known) else { return false };
+                    let [to, indices] = [1, 2].map(|n| word(source + n));
+                    wrote(to, 1, u64::MAX, answer);
+                    wrote(indices, 1, u64::MAX, None);
+                }
+                Question::Output => {
+                    wrote(argument::<u64>(arguments, 0).read(), 1, u64::MAX, None);
+                    return false;
+                }
+                Question::Lists(lists) => return lists.doubt(argument(arguments, 0), blocks),
+                Question::Addresses => {
+                    let addresses: *const u64 = argument(arguments, 1);
+                    for block in 0..blocks as usize {
+                        wrote(addresses.add(block).read(), 1, ELEMENT, None);
                     }
                 }
-                Question::Output => wrote(argument::<u64>(arguments, 0).read(), 1, None),
                 Question::Count => {
-                    wrote(argument::<u64>(arguments, 1).read(), COUNT, None);
+                    wrote(argument::<u64>(arguments, 1).read(), COUNT, COUNT, None);
+                }
+                Question::Strided => {
+                    let closure: *const u64 = argument(arguments, 1);
+                    let mut words = [0; CLOSURE];
+                    let read = Stack::here().read(closure.addr() as u64, &mut words);
+                    let tensors =
+                        CLOSURES.iter().zip(1..).map(|(at, count)| &words[*at..at + count]);
+                    let mut known =
+                        tensors.filter(|all| all.iter().all(|word| arena::holds(*word)));
+                    match (known.next(), known.next()) {
+                        _ if read < CLOSURE => return false,
+                        (None, _) => return false,
+                        (Some(tensors), None) => wrote(tensors[0], 1, u64::MAX, None),
+                        // One of them is the result.
+                        (Some(one), Some(other)) => {
+                            [one, other].into_iter().chain(known).for_each(|all| given(&all[..1]));
+                        }
+                    }
                 }
                 Question::Element(element) => {
                     let count = argument::<i32>(arguments, 0).read();
@@ -142,10 +201,13 @@ impl Question {
                         1 => element.answer(argument(arguments, 1), addresses),
                         _ => None,
                     };
-                    wrote(addresses.read(), count.into(), answer);
+                    if let Ok(count @ 1..) = u64::try_from(count) {
+                        wrote(addresses.read(), count.min(SMALL), count * ELEMENT, answer);
+                    }
                 }
             }
         }
+        true
     }
 }
 
@@ -171,16 +233,6 @@ impl Element {
             Element::Copy => operand(1),
             Element::Equal | Element::EqualsNumber(_) | Element::Other => None,
         }
-    }
-}
-
-/// Says that a kernel has written that many elements at an address: what the host wrote there
-/// before is not them. Their size is not known: one byte at least.
-fn wrote(to: u64, elements: i64, answer: Option<bool>) {
-    let Ok(elements @ 1..) = u64::try_from(elements) else { return };
-    if arena::holds(to) {
-        shadow::forget(to, elements.min(SMALL));
-        shadow::answer(to, answer);
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is known of device memory's values: which words the host has written.
 //!
 //! Kernels do nothing here, so nobody knows where they would have written. A bit for each word of
-//! eight bytes says that the host wrote it; a byte for each block of 512 bytes (PyTorch's rounding)
-//! says how much the host wrote there last, and one what a kernel answered there (`question.rs`).
+//! eight bytes says that the host wrote it, another that work which nobody follows may have written
+//! it since (`unfollowed.rs`); a byte for each block of 512 bytes (PyTorch's rounding) says how much
+//! the host wrote there last, and one what a kernel answered there (`question.rs`).
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,8 @@ const BLOCK: u64 = 512;
 struct Block {
     /// A bit for each word that the host has written.
     words: AtomicU64,
+    /// A bit for each of them that is in doubt.
+    doubts: AtomicU64,
     /// One more than the logarithm of what it wrote last; zero for nothing.
     level: AtomicU8,
     /// What a kernel answered last by the first byte: 1 for no, 2 for yes; zero for nothing.
@@ -38,6 +41,7 @@ pub fn mark(address: u64, bytes: u64) {
     let level = 1 + bytes.max(1).ilog2() as u8;
     each_block(address, bytes, |block, words| {
         block.words.fetch_or(words, Relaxed);
+        block.doubts.fetch_and(!words, Relaxed);
         block.level.store(level, Relaxed);
         block.answer.store(0, Relaxed);
     });
@@ -51,9 +55,36 @@ pub fn forget(address: u64, bytes: u64) {
             return;
         }
         block.words.fetch_and(!words, Relaxed);
+        block.doubts.fetch_and(!words, Relaxed);
         block.level.store(0, Relaxed);
         block.answer.store(0, Relaxed);
     });
+}
+
+/// Says that what the host wrote from a device address on, as far as it wrote at once and up to
+/// `most` bytes, may have been written by others since.
+pub fn doubt(address: u64, most: u64) {
+    let reach = most.min(2 * last_written(address));
+    if reach == 0 {
+        return;
+    }
+    let mut goes_on = true;
+    each_block(address, reach, |block, words| {
+        let gap = words & !block.words.load(Relaxed);
+        // The words before the first that the host did not write.
+        let run = if gap == 0 { words } else { words & ((gap & gap.wrapping_neg()) - 1) };
+        if goes_on && run != 0 {
+            block.doubts.fetch_or(run, Relaxed);
+        }
+        goes_on &= gap == 0;
+    });
+}
+
+/// Whether any word of a range is in doubt.
+pub fn is_doubted(address: u64, bytes: u64) -> bool {
+    let mut doubted = false;
+    each_block(address, bytes, |block, words| doubted |= block.doubts.load(Relaxed) & words != 0);
+    doubted
 }
 
 /// Says what a kernel answers by the byte at the start of a block, or that it answers nothing, after

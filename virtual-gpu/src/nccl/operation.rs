@@ -3,7 +3,7 @@
 use super::board::Board;
 use super::communicator::Communicator;
 use super::numbers::{Element, Reduction};
-use crate::memory::copy::{self, SMALL};
+use crate::memory::copy::{self, Origin, SMALL};
 
 /// What an operation does.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +55,7 @@ pub enum Lane {
     From(usize),
 }
 
-/// A word before each part: 1 where the part's values are known.
+/// A word before each part: where its values are from ([`number`]).
 const WORD: usize = 8;
 
 impl Operation {
@@ -97,7 +97,7 @@ impl Operation {
                 let mut message = vec![0; WORD + part];
                 let there = board.receive(peer, &mut message);
                 if there {
-                    write(self.to, &message[WORD..], message[0] == 1);
+                    write(self.to, &message[WORD..], origin(message[0]));
                 }
                 there
             }
@@ -159,16 +159,21 @@ impl Operation {
 
     /// Writes the reduction of the pieces that start at `at` of each part.
     fn reduced(&self, element: Element, by: Reduction, parts: &[Vec<u8>], at: usize) {
-        let known = parts.iter().all(|part| part[0] == 1);
+        let origins = || parts.iter().map(|part| origin(part[0]));
+        let origin = match origins().any(|origin| origin == Origin::Kernel) {
+            true => Origin::Kernel,
+            false => origins().find(|origin| *origin == Origin::Older).unwrap_or(Origin::Host),
+        };
         let start = WORD + at;
         let end = start + self.piece as usize;
         let pieces: Vec<Vec<u8>> = parts.iter().map(|part| part[start..end].to_vec()).collect();
         let mut answer = vec![0; self.piece as usize];
         by.reduce(element, &pieces, &mut answer);
-        write(self.to, &answer, known);
+        write(self.to, &answer, origin);
         // A flag that any rank may raise, DeepSpeed's of an overflow: nobody has, if the kernels
         // that led to it are not known.
-        if let ([flag], false, Reduction::Sum | Reduction::Max) = (&answer[..], known, by) {
+        if let ([flag], Origin::Kernel, Reduction::Sum | Reduction::Max) = (&answer[..], origin, by)
+        {
             copy::keep_answer(self.to, *flag != 0);
         }
     }
@@ -178,7 +183,7 @@ impl Operation {
         let piece = self.piece as usize;
         for (index, part) in parts.iter().enumerate() {
             let bytes = &part[WORD + at..WORD + at + piece];
-            write(self.to + (index * piece) as u64, bytes, part[0] == 1);
+            write(self.to + (index * piece) as u64, bytes, origin(part[0]));
         }
     }
 }
@@ -187,11 +192,28 @@ impl Operation {
 fn read(from: u64, bytes: usize) -> Vec<u8> {
     let mut part = vec![0; WORD + bytes];
     // SAFETY: callers of the exported function vouch for addresses of the host.
-    part[0] = u8::from(unsafe { copy::peek(from, &mut part[WORD..]) });
+    part[0] = number(unsafe { copy::peek(from, &mut part[WORD..]) });
     part
 }
 
-fn write(to: u64, bytes: &[u8], known: bool) {
+fn write(to: u64, bytes: &[u8], origin: Origin) {
     // SAFETY: as above.
-    unsafe { copy::poke(to, bytes, known) };
+    unsafe { copy::poke(to, bytes, origin) };
+}
+
+/// What stands for an origin before a part: zero, as of a part that nobody has put.
+fn number(origin: Origin) -> u8 {
+    match origin {
+        Origin::Kernel => 0,
+        Origin::Host => 1,
+        Origin::Older => 2,
+    }
+}
+
+fn origin(number: u8) -> Origin {
+    match number {
+        1 => Origin::Host,
+        2 => Origin::Older,
+        _ => Origin::Kernel,
+    }
 }

@@ -9,6 +9,8 @@ use crate::c::{In, Out};
 use crate::cuda::generation::Limits;
 use crate::image::{self, Verdict};
 use crate::machine::notes::Kind;
+use crate::memory::question::Question;
+use crate::memory::unfollowed;
 use crate::note;
 
 /// `cudaErrorNoKernelImageForDevice`
@@ -35,14 +37,20 @@ pub struct LaunchConfig {
 
 /// Checks a kernel by the address of its host function, counts it where it is captured, and keeps
 /// what it answers.
-fn launch(ready: Ready, function: u64, arguments: u64, stream: u64) -> u32 {
+fn launch(ready: Ready, function: u64, blocks: u32, arguments: u64, stream: u64) -> u32 {
     match image::kernel(function as usize, ready.architecture) {
         Verdict::NoImage(images) => return no_image(ready, &images),
-        Verdict::Runs(image::Kernel { question: Some(question), .. }) => {
+        Verdict::Runs(image::Kernel { question, parameters, .. }) => {
             // SAFETY: what the program passes as this kernel's arguments.
-            unsafe { question.answer(arguments) };
+            let answer = |question: Question| unsafe { question.answer(arguments, blocks) };
+            let followed = question.is_some_and(answer);
+            if !followed {
+                // SAFETY: likewise.
+                unsafe { unfollowed::launched(arguments, parameters) };
+            }
         }
-        Verdict::Runs(_) | Verdict::Unknown => {}
+        // SAFETY: likewise.
+        Verdict::Unknown => unsafe { unfollowed::launched(arguments, None) },
     }
     captures(stream, Work::Device);
     0
@@ -103,7 +111,7 @@ fn shaped(
     if !blocks || threads == 0 || threads > 1024 || grid.y > 65535 || grid.z > 65535 {
         return INVALID_CONFIGURATION;
     }
-    launch(ready, function, arguments, stream)
+    launch(ready, function, grid.x, arguments, stream)
 }
 
 /// `cudaFuncGetAttributes`: 144 bytes in every version. What the code was made for is known; the

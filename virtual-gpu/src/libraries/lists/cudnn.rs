@@ -3,12 +3,12 @@
 use crate::unanswered::{device_work, unanswered};
 
 device_work! {
-    cudnnActivationBackward cudnnActivationForward cudnnAddTensor cudnnBatchNormalizationBackward
-    cudnnBatchNormalizationBackwardEx cudnnBatchNormalizationForwardInference
-    cudnnBatchNormalizationForwardTraining cudnnBatchNormalizationForwardTrainingEx cudnnCTCLoss
-    cudnnCTCLoss_v8 cudnnConvolutionBackwardBias cudnnConvolutionBackwardData
-    cudnnConvolutionBackwardFilter cudnnConvolutionBiasActivationForward cudnnConvolutionForward
-    cudnnDestroy cudnnDestroyActivationDescriptor cudnnDestroyCTCLossDescriptor
+    cudnnActivationBackward cudnnActivationForward cudnnAddTensor
+    cudnnBatchNormalizationBackward cudnnBatchNormalizationBackwardEx
+    cudnnBatchNormalizationForwardInference cudnnBatchNormalizationForwardTraining
+    cudnnBatchNormalizationForwardTrainingEx cudnnCTCLoss cudnnCTCLoss_v8
+    cudnnConvolutionBackwardBias cudnnConvolutionBiasActivationForward cudnnDestroy
+    cudnnDestroyActivationDescriptor cudnnDestroyCTCLossDescriptor
     cudnnDestroyConvolutionDescriptor cudnnDestroyDropoutDescriptor cudnnDestroyFilterDescriptor
     cudnnDestroyLRNDescriptor cudnnDestroyOpTensorDescriptor cudnnDestroyPoolingDescriptor
     cudnnDestroyRNNDataDescriptor cudnnDestroyRNNDescriptor cudnnDestroyReduceTensorDescriptor
@@ -35,6 +35,11 @@ device_work! {
     cudnnSoftmaxForward cudnnSpatialTfGridGeneratorBackward cudnnSpatialTfGridGeneratorForward
     cudnnSpatialTfSamplerBackward cudnnSpatialTfSamplerForward cudnnTransformTensor
     cudnnTransformTensorEx
+}
+
+device_work! {
+    12:
+    cudnnConvolutionForward cudnnConvolutionBackwardData cudnnConvolutionBackwardFilter
 }
 
 unanswered! {
