@@ -45,9 +45,10 @@ impl Parameters {
             }
             let length = type_length(rest.as_bytes())?;
             let slot = parameters.all.get_mut(usize::from(parameters.count))?;
-            *slot = Parameter::read(&rest[..length]);
+            let (one, others) = rest.split_at_checked(length)?;
+            *slot = Parameter::read(one);
             parameters.count += 1;
-            rest = &rest[length..];
+            rest = others;
         }
         Some(parameters)
     }
