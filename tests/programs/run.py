@@ -5,8 +5,9 @@
            [--only NAME,NAME] [--out docs/simulated-gpu-programs.md]
 
 Needs no GPU. README.md says how to make the environments; what a program needs and an environment lacks is said in the
-table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. What is not run keeps its row in FILE, and so does
-what stands below the table. Exit code 1: a program that should run did not.
+table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. What is not run keeps its row in FILE. Below the rows
+stand the environments that they ran in, and the notes of `notes.md`: a paragraph that begins with `[NAME TORCH]` where there
+is such a row (`[compiled 2.4]`), others always. Exit code 1: a program that should run did not.
 """
 import argparse, json, os, pathlib, re, subprocess, sys, tempfile
 
@@ -44,12 +45,24 @@ PROGRAMS = [
     ("objects", "object collectives (`all_gather_object` and its like) under torchrun, 4 GPUs", 4, [*RANKS, "objects.py"], {}, []),
 ]
 
+# What a program needs of versions, by (torch, transformers), and what is said where it is not so; notes.md says why.
+NEEDS_VERSIONS = {
+    "compiled": (lambda torch, transformers: torch >= (2, 6) or transformers < (4, 38), "needs transformers before 4.38 on this torch"),
+}
+PACKAGES = ["transformers", "peft", "accelerate", "bitsandbytes", "liger_kernel", "lightning", "timm", "diffusers", "deepspeed", "torchvision"]
+
 
 def versions(python):
-    code = ("import importlib.util as u, json, sys, torch;"
-            "print(json.dumps([torch.__version__, torch.version.cuda, [m for m in sys.argv[1:] if u.find_spec(m)]]))")
-    wanted = sorted({module for program in PROGRAMS for module in program[5]})
+    """Returns the versions of torch and CUDA, the modules that are there, and the versions of packages."""
+    code = ("import importlib.metadata as m, importlib.util as u, json, sys, torch;"
+            "there = [n for n in sys.argv[1:] if u.find_spec(n)];"
+            "print(json.dumps([torch.__version__, torch.version.cuda, there, {n: m.version(n) for n in there}]))")
+    wanted = sorted({"transformers", *PACKAGES, *(module for program in PROGRAMS for module in program[5])})
     return json.loads(subprocess.run([python, "-c", code, *wanted], capture_output=True, text=True, check=True).stdout)
+
+
+def numbers(version):
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:2])
 
 
 def run(oomph, python, gpus, arguments, environment):
@@ -70,32 +83,48 @@ def mib(size):
 
 
 class Page:
-    """The table, a row for each program and version, and what a person wrote below it."""
+    """The table, a row for each program and version; the environments; the notes."""
 
     def __init__(self, path):
-        self.rows, self.below = {}, ""
-        lines = path.read_text().splitlines(keepends=True) if path and path.exists() else []
-        for number, line in enumerate(lines):
+        self.rows, self.environments = {}, {}
+        for line in path.read_text().splitlines() if path and path.exists() else []:
             cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
             if line.startswith("| ") and len(cells) == 6 and cells[0] != "program":
-                self.rows[cells[0], cells[1]] = line.rstrip("\n")
-            elif line.startswith("## "):
-                self.below = "".join(lines[number:])
-                break
+                self.rows[cells[0], cells[1]] = line
+            elif line.startswith("| ") and len(cells) == 3 and cells[0] != "torch":
+                self.environments[cells[0], cells[1]] = cells[2]
+
+    def ran_in(self, version, packages, names):
+        """Remembers an environment: those programs ran there (None: all that no other of the same torch has)."""
+        words = ", ".join(f"{name.replace('_', '-')} {packages[name]}" for name in PACKAGES if name in packages)
+        if names is None or (version, words) not in self.environments:
+            self.environments[version, words] = ", ".join(names) if names else "the rest"
+
+    def notes(self):
+        """The paragraphs of notes.md that there are rows for."""
+        what, there = {program[0]: program[1] for program in PROGRAMS}, []
+        for text in (HERE / "notes.md").read_text().strip().split("\n\n"):
+            condition = re.match(r"\[(\S+) (\S+)\] ", text)
+            if condition is None or any(key[0] == what[condition[1]] and key[1].startswith(condition[2] + ".") for key in self.rows):
+                there.append(text[condition.end():] if condition else text)
+        return there
 
     def text(self):
         order = [program[1] for program in PROGRAMS]
         known = [key for key in self.rows if key[0] in order]
         newest_first = lambda key: [-int(number) for number in re.findall(r"\d+", key[1].split("+")[0])]
         known.sort(key=lambda key: (newest_first(key), order.index(key[0])))
+        environments = sorted(self.environments, key=lambda key: [-int(number) for number in re.findall(r"\d+", key[0].split("+")[0])])
         head = ["# Programs on the simulated GPU", "",
                 "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks), no GPU.",
                 "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with the context",
                 "and NCCL's buffers: allowances, 1 GiB for each NCCL communicator.",
                 "Made by `tests/programs/run.py`; seconds are of the machine it ran on (imports are most of them).", "",
                 "| program | torch | peak allocated, MiB | peak of the card, MiB | seconds | verdict |", "|---|---|---|---|---|---|"]
-        text = "\n".join([*head, *(self.rows[key] for key in known)]) + "\n"
-        return text + ("\n" + self.below if self.below else "")
+        below = ["", "## The environments", "", "| torch | with | programs |", "|---|---|---|",
+                 *(f"| {version} | {words} | {self.environments[version, words]} |" for version, words in environments),
+                 "", "## Beside the table", "", "\n\n".join(self.notes())]
+        return "\n".join([*head, *(self.rows[key] for key in known), *below]) + "\n"
 
 
 def main():
@@ -106,14 +135,20 @@ def main():
     only = a.only.split(",") if a.only else [program[0] for program in PROGRAMS]
     page, failed = Page(a.out), 0
     for python in a.python:
-        torch, cuda, there = versions(python)
+        torch, cuda, there, packages = versions(python)
         version = f"{torch}, CUDA {cuda}"
+        ran = []
         for name, what, gpus, arguments, environment, needs in PROGRAMS:
             if name not in only:
                 continue
             if lacking := [module for module in needs if module not in there]:
                 page.rows[what, version] = f"| {what} | {version} | | | | not run: no {', '.join(lacking)} here |"
                 continue
+            fits, words = NEEDS_VERSIONS.get(name, (None, None))
+            if fits and not fits(numbers(torch), numbers(packages["transformers"])):
+                page.rows.setdefault((what, version), f"| {what} | {version} | | | | not run: {words} |")
+                continue
+            ran.append(name)
             answer, said = run(a.oomph, python, gpus, arguments, environment)
             verdict = answer["verdict"]
             if verdict != "ran":
@@ -125,6 +160,7 @@ def main():
             row = f"| {what} | {version} | {mib(allocated)} | {mib(device)} | {answer['seconds']:.0f} | {verdict} |"
             page.rows[what, version] = row
             print(row, flush=True)
+            page.ran_in(version, packages, ran if a.only else None)
             if a.out:
                 a.out.write_text(page.text())
     if a.out:
