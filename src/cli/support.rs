@@ -38,6 +38,11 @@ fn oldest_compared(model: &ModelConfig) -> Version {
             Family::Gemma3 => Version::new(4, 56),
         },
         ModelConfig::Gpt2(_) => Version::new(4, 48),
+        ModelConfig::Encoder(_)
+        | ModelConfig::T5(_)
+        | ModelConfig::Vit(_)
+        | ModelConfig::Swin(_)
+        | ModelConfig::ResNet(_) => Version::new(4, 46),
         ModelConfig::ModernBert(_) | ModelConfig::Bart(_) => Version::new(4, 53),
         _ => Version::new(4, 56),
     }

@@ -115,3 +115,26 @@ pub const LAST_TOKEN_BY_INDEX: Version = Version::new(4, 49);
 ///
 /// Source: `models/llama/modeling_llama.py` of 4.49.0 and 4.50.3.
 pub const LAST_TOKEN_IN_I32: Version = Version::new(4, 50);
+
+/// Eager attention of BERT and RoBERTa splits queries into heads at once, and gives its probabilities
+/// back; before, it splits them after values, and gives probabilities only where they were asked for.
+///
+/// Source: `models/{bert,roberta,xlm_roberta}/modeling_*.py` of 4.53.3 and 4.54.1.
+pub const BERT_ATTENTION_ANEW: Version = Version::new(4, 54);
+
+/// ViT's layer has a name for its norm's output, and its attention gives its probabilities back; before,
+/// neither.
+///
+/// Source: `models/vit/modeling_vit.py` of 4.55.4 and 4.56.2.
+pub const VIT_NAMES_ALL: Version = Version::new(4, 56);
+
+/// ViT takes its attention from `ALL_ATTENTION_FUNCTIONS`, and projects queries last; before, it has
+/// classes of its own, which project them first and split them into heads last.
+///
+/// Source: `models/vit/modeling_vit.py` of 4.49.0 and 4.50.3.
+pub const VIT_ATTENTION_INTERFACE: Version = Version::new(4, 50);
+
+/// Swin drops paths by a rate that rises from none in the first layer; before, by the same rate in all.
+///
+/// Source: `models/swin/modeling_swin.py` of 4.46.3 and 4.47.1.
+pub const SWIN_DROPS_BY_DEPTH: Version = Version::new(4, 47);

@@ -155,6 +155,40 @@ impl<'b> Attend<'_, 'b> {
     }
 }
 
+/// What [`plain_eager`] made.
+#[derive(Debug)]
+pub struct PlainAttended<'b> {
+    /// The result, (batch, heads, seq_len, head_dim).
+    pub context: Value<'b>,
+    /// The probabilities.
+    pub probabilities: Value<'b>,
+    /// The scores, a name until the function returns.
+    pub scores: Value<'b>,
+}
+
+/// Eager attention as models wrote it out before `eager_attention_forward`: scores are divided, and
+/// probabilities have their dtype.
+pub fn plain_eager<'b>(
+    b: &'b Builder,
+    [q, k, v]: [&Value<'b>; 3],
+    mask: Option<&Value<'b>>,
+    dropout: f64,
+) -> PlainAttended<'b> {
+    let mut scores = {
+        let turned = b.transpose(k, 2, 3);
+        b.run(Op::Matmul, &[q, &turned])
+    };
+    scores = b.mul_number(&scores);
+    if let Some(mask) = mask {
+        scores = b.add(&scores, mask);
+    }
+    let soft = b.run(Op::Softmax { in_f32: false }, &[&scores]);
+    let probabilities = b.dropout(&soft, dropout);
+    drop(soft);
+    let context = b.run(Op::Matmul, &[&probabilities, v]);
+    PlainAttended { context, probabilities, scores }
+}
+
 /// Query, key or value as `sdpa_attention_forward` lays it out; `None` where it stays as it is.
 pub fn contiguous_for_sdpa<'b>(
     b: &'b Builder,

@@ -1,12 +1,12 @@
 //! Attention of an encoder, between projections, as each version's code runs it.
 
-use crate::model::blocks::attention::{joined_heads, split_heads};
+use crate::model::blocks::attention::{PlainAttended, joined_heads, plain_eager, split_heads};
 use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{EncoderConfig, EncoderFamily};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, GraphOptions};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{BERT_ATTENTION_ANEW, TRANSFORMERS_5};
 
 /// The projections of query, key and value.
 #[derive(Debug)]
@@ -46,12 +46,22 @@ pub struct Attended<'b> {
 impl<'b> SelfAttention<'_, 'b> {
     /// Runs it on (batch, seq_len, hidden).
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> Attended<'b> {
-        let heads = |linear: &Linear<'b>| {
+        let split = |projected: Value<'b>| {
             let sizes = [self.c.num_attention_heads, self.head_dim()];
-            let split = split_heads(b, self.o, linear.run(b, x), sizes);
+            let split = split_heads(b, self.o, projected, sizes);
             b.transpose(&split, 1, 2)
         };
-        let (q, k, v) = (heads(&self.w.q), heads(&self.w.k), heads(&self.w.v));
+        let queries_last = self.o.attention != Attention::Sdpa
+            && self.c.family != EncoderFamily::DistilBert
+            && self.o.transformers < BERT_ATTENTION_ANEW;
+        let mut q = self.w.q.run(b, x);
+        if !queries_last {
+            q = split(q);
+        }
+        let (k, v) = (split(self.w.k.run(b, x)), split(self.w.v.run(b, x)));
+        if queries_last {
+            q = split(q);
+        }
         let of_5 = self.o.transformers >= TRANSFORMERS_5;
         match (self.o.attention, self.c.family) {
             (Attention::Sdpa, _) => self.sdpa(b, [q, k, v]),
@@ -119,15 +129,8 @@ impl<'b> SelfAttention<'_, 'b> {
 
     /// The scores stay a name until the end.
     fn eager_bert_4(&self, b: &'b Builder, [q, k, v]: [Value<'b>; 3]) -> Attended<'b> {
-        let mut scores = self.product(b, &q, &k);
-        scores = b.mul_number(&scores);
-        if let Some(mask) = self.mask {
-            scores = b.add(&scores, mask);
-        }
-        let soft = b.run(Op::Softmax { in_f32: false }, &[&scores]);
-        let probabilities = b.dropout(&soft, self.c.attention_dropout);
-        drop(soft);
-        let context = b.run(Op::Matmul, &[&probabilities, &v]);
+        let PlainAttended { context, probabilities, scores } =
+            plain_eager(b, [&q, &k, &v], self.mask, self.c.attention_dropout);
         let out = self.joined(b, context);
         Attended { out, probabilities: Some(probabilities), names: vec![q, k, v, scores] }
     }

@@ -8,7 +8,7 @@ use crate::model::config::{EncoderConfig, EncoderFamily};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::encoder::attention::{Attended, Projections, SelfAttention};
 use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{BERT_ATTENTION_ANEW, TRANSFORMERS_5};
 
 /// A layer's weights.
 #[derive(Debug)]
@@ -123,6 +123,8 @@ impl<'b> Layer<'_, 'b> {
                 self.attend(b, x)
             };
             drop(names);
+            let probabilities =
+                probabilities.filter(|_| self.o.transformers >= BERT_ATTENTION_ANEW);
             let _m = b.enter("output");
             let dense = |x: &Value<'b>| w.out.run(b, x);
             let norm = |x: &Value<'b>| w.attention_norm.run(b, x);

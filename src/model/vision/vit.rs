@@ -1,9 +1,9 @@
 //! ViT: patches of an image as tokens, with one more in front that is classified.
 //!
-//! Source: transformers `models/vit/modeling_vit.py` of 4.56 and 5.23.
+//! Source: transformers `models/vit/modeling_vit.py` of 4.46.3 to 4.56.2 and 5.23.0.
 
 use crate::model::blocks::activation::activation;
-use crate::model::blocks::attention::{Attend, split_heads};
+use crate::model::blocks::attention::{Attend, PlainAttended, plain_eager, split_heads};
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
@@ -11,8 +11,8 @@ use crate::model::config::VitConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
 use crate::model::masks;
-use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::options::{Attention, GraphOptions};
+use crate::model::versions::{TRANSFORMERS_5, VIT_ATTENTION_INTERFACE, VIT_NAMES_ALL};
 use crate::model::vision::conv::{Convolution, Filters};
 use crate::model::vision::head::{self, Batch};
 
@@ -190,15 +190,20 @@ impl<'b> Layer<'_, 'b> {
     fn forward_4(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.before.run(b, input);
+        let names_all = self.o.transformers >= VIT_NAMES_ALL;
         let attended = b.attention("attention", &[], || {
-            let (context, _weights) = {
+            let (context, weights) = {
                 let _m = b.enter("attention");
-                self.attention(b, &normed, ["k", "v", "q"], None)
+                let query_first = self.o.transformers < VIT_ATTENTION_INTERFACE;
+                let order = if query_first { ["q", "k", "v"] } else { ["k", "v", "q"] };
+                self.attention(b, &normed, order, None)
             };
+            let _weights = weights.filter(|_| names_all);
             let _m = b.enter("output");
             let dense = w.output.run(b, &context);
             b.dropout(&dense, c.hidden_dropout_prob)
         });
+        let normed = Some(normed).filter(|_| names_all);
         let residual = b.add(&attended, input);
         let mut fed = w.after.run(b, &residual);
         fed = {
@@ -232,20 +237,29 @@ impl<'b> Layer<'_, 'b> {
         output: Option<&Linear<'b>>,
     ) -> (Value<'b>, Option<Value<'b>>) {
         let (c, o, w) = (self.c, self.o, self.w);
+        let before_interface = o.transformers < VIT_ATTENTION_INTERFACE;
         let heads = [c.num_attention_heads, c.head_dim()];
-        let (mut q, mut k, mut v) = (None, None, None);
+        let split = |projected: Value<'b>| {
+            let o = &GraphOptions { seq_len: c.tokens(), ..*o };
+            let split = split_heads(b, o, projected, heads);
+            b.transpose(&split, 1, 2)
+        };
+        let [mut q, mut k, mut v] = [None, None, None];
         for name in order {
             let (linear, slot) = match name {
                 "q" => (&w.query, &mut q),
                 "k" => (&w.key, &mut k),
                 _ => (&w.value, &mut v),
             };
-            let o = &GraphOptions { seq_len: c.tokens(), ..*o };
-            let split = split_heads(b, o, linear.run(b, x), heads);
-            *slot = Some(b.transpose(&split, 1, 2));
+            let projected = linear.run(b, x);
+            let splits_later = name == "q" && before_interface;
+            *slot = Some(if splits_later { projected } else { split(projected) });
         }
         let given = |x: Option<Value<'b>>| x.expect("all three are in the order");
-        let (q, k, v) = (given(q), given(k), given(v));
+        let (mut q, k, v) = (given(q), given(k), given(v));
+        if before_interface {
+            q = split(q);
+        }
         let attend = Attend {
             o,
             heads: c.num_attention_heads,
@@ -256,9 +270,18 @@ impl<'b> Layer<'_, 'b> {
             grouped: false,
             causal: false,
             mask: None,
-            calls_pytorch: false,
+            calls_pytorch: before_interface,
         };
-        let (attended, weights) = attend.run(b, &q, &k, &v);
+        let (attended, weights) = match o.attention {
+            Attention::Eager if before_interface => {
+                let PlainAttended { context, probabilities, scores: _scores } =
+                    plain_eager(b, [&q, &k, &v], None, attend.dropout);
+                let turned = b.transpose(&context, 1, 2);
+                drop(context);
+                (b.contiguous(&turned), Some(probabilities))
+            }
+            _ => attend.run(b, &q, &k, &v),
+        };
         let sizes = [o.batch, c.tokens(), c.hidden_size].map(|n| n as i64);
         let joined = b.reshape(&attended, &sizes);
         drop(attended);

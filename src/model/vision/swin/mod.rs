@@ -16,7 +16,7 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
 use crate::model::masks;
 use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{SWIN_DROPS_BY_DEPTH, TRANSFORMERS_5};
 use crate::model::vision::conv::{Convolution, Filters};
 use crate::model::vision::head::{self, Batch};
 
@@ -172,7 +172,8 @@ fn run_stage<'b>(
     let mut probabilities: Option<Value<'b>> = None;
     for (at, weights) in (0..).zip(&stage.layers) {
         let _m = b.enter(weights.name());
-        let drops_path = c.drop_path_rate > 0.0 && before + at > 0;
+        let rises = o.transformers >= SWIN_DROPS_BY_DEPTH;
+        let drops_path = c.drop_path_rate > 0.0 && (before + at > 0 || !rises);
         let layer = Layer { c, o, w: weights, grid: stage.grid, width: stage.width, drops_path };
         let input = hidden.as_ref().unwrap_or(input);
         if of_5 {
