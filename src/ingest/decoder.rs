@@ -139,6 +139,7 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
         experts: experts::read(fields, family, num_hidden_layers)?,
         window: windows::read(fields, family, num_hidden_layers)?,
         named_window: windows::named(fields, family)?,
+        switched_window: windows::switched(fields, family)?,
         embedding_dropout,
         residual_dropout,
         parallel_residual: family == Family::GptNeoX

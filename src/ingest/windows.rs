@@ -26,7 +26,7 @@ pub(super) fn read(
         Family::Phi3 | Family::Starcoder2 | Family::Mixtral => {
             Ok(for_all(fields.optional_size("sliding_window", limit::POSITIONS)?, layers))
         }
-        Family::Qwen3Moe => Ok(for_all(switched(fields)?, layers)),
+        Family::Qwen3Moe => Ok(for_all(of_qwen_if_on(fields)?, layers)),
         Family::Qwen2 | Family::Qwen3 => qwen(fields, layers),
         Family::Gemma2 => gemma(fields, layers, 2),
         Family::Gemma3 => {
@@ -48,6 +48,14 @@ pub fn named(fields: &Fields<'_>, family: Family) -> Result<Option<u64>, ConfigE
     }
 }
 
+/// Reads the one that they keep if `use_sliding_window` is on, whichever layers it is for.
+pub fn switched(fields: &Fields<'_>, family: Family) -> Result<Option<u64>, ConfigError> {
+    match family {
+        Family::Qwen2 | Family::Qwen3 => of_qwen_if_on(fields),
+        _ => Ok(None),
+    }
+}
+
 /// `sliding_window`, 4096 where missing.
 fn of_qwen(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
     Ok(match fields.optional_size("sliding_window", limit::POSITIONS)? {
@@ -58,7 +66,7 @@ fn of_qwen(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
 }
 
 /// The same, if `use_sliding_window` is on.
-fn switched(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
+fn of_qwen_if_on(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
     let on = fields.switch("use_sliding_window", false)?;
     Ok(of_qwen(fields)?.filter(|_| on))
 }
@@ -66,7 +74,7 @@ fn switched(fields: &Fields<'_>) -> Result<Option<u64>, ConfigError> {
 /// `layer_types`, where given, decides; else the layers from `max_window_layers` on slide, if
 /// `use_sliding_window` is on.
 fn qwen(fields: &Fields<'_>, layers: u64) -> Result<Option<Window>, ConfigError> {
-    let window = switched(fields)?;
+    let window = of_qwen_if_on(fields)?;
     let sliding = match fields.get("layer_types") {
         Some(types) => listed(types, layers)?,
         None => {

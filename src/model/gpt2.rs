@@ -7,11 +7,12 @@ use crate::model::blocks::attention::contiguous_for_sdpa;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::Gpt2Config;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks;
+use crate::model::masks::{self, LossCode};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
 use crate::model::update_causal_mask::{Drawn, Windows, converted_causal_mask, update_causal_mask};
 use crate::model::versions::{
-    GPT2_HAS_CACHE_POSITIONS, GPT2_MASKS_BY_FUNCTION, GPT2_SLICES_FOR_HEAD, TRANSFORMERS_5,
+    ATTENTION_INTERFACE, GPT2_HAS_CACHE_POSITIONS, GPT2_MASKS_BY_FUNCTION, GPT2_SLICES_FOR_HEAD,
+    TRANSFORMERS_5,
 };
 
 struct Affine<'b> {
@@ -103,7 +104,11 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
         let _m = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, head.as_ref().unwrap_or(&wte)])
     };
-    masks::causal_lm_loss(b, o, &logits, c.vocab_size).keep()
+    let code = match o.transformers >= ATTENTION_INTERFACE {
+        true => LossCode::Function,
+        false => LossCode::InlineUncast,
+    };
+    masks::causal_lm_loss(b, o, logits, c.vocab_size, code).keep()
 }
 
 struct Inputs<'a, 'b> {
@@ -276,7 +281,9 @@ impl<'b> Block<'_, 'b> {
             Attention::Sdpa => {
                 let op =
                     Op::Sdpa { dropout: c.attn_pdrop, causal: self.mask.is_none(), grouped: false };
-                let made = [&q, &k, &v].map(|x| contiguous_for_sdpa(b, o, x));
+                let asked = o.transformers >= ATTENTION_INTERFACE;
+                let made =
+                    [&q, &k, &v].map(|x| asked.then(|| contiguous_for_sdpa(b, o, x)).flatten());
                 let [q, k, v] =
                     [(&q, 0), (&k, 1), (&v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
                 let out = match self.mask {

@@ -259,15 +259,36 @@ pub fn shifted_labels<'b>(b: &'b Builder, o: &GraphOptions) -> (Value<'b>, Value
     (padded, shifted)
 }
 
-/// The loss before transformers 4.49: logits in float32, all but the last token's copied.
+/// What computes the loss of a causal language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LossCode {
+    /// `ForCausalLMLoss`: the logits stay beside those in float32.
+    Function,
+    /// The model's `forward`, where those in float32 take the logits' name.
+    Inline,
+    /// The same, of the logits as they are.
+    InlineUncast,
+}
+
+/// The loss before transformers 4.49: of all but the last token's logits, copied.
 fn loss_of_all_but_last<'b>(
     b: &'b Builder,
     o: &GraphOptions,
-    logits: &Value<'b>,
+    logits: Value<'b>,
     vocab_size: u64,
+    code: LossCode,
 ) -> Value<'b> {
     let rows = o.batch * (o.seq_len - 1);
-    let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
+    let cast = |logits: &Value<'b>| b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
+    let (upcast, _logits) = match code {
+        LossCode::Function => (cast(&logits), Some(logits)),
+        LossCode::Inline => {
+            let upcast = cast(&logits);
+            drop(logits);
+            (upcast, None)
+        }
+        LossCode::InlineUncast => (logits, None),
+    };
     let shifted = {
         let cut = b.run(Op::Slice { dim: 1, start: 0, end: o.seq_len as i64 - 1 }, &[&upcast]);
         let whole = whole(b, &cut, 2);
@@ -282,18 +303,20 @@ fn loss_of_all_but_last<'b>(
     b.run(Op::CrossEntropy, &[&flat, &flat_labels])
 }
 
-/// `ForCausalLMLoss`: logits in float32, labels shifted by padding, mean cross-entropy.
+/// Mean cross-entropy of logits in float32, labels shifted by padding; before transformers 4.49, as `code`
+/// says.
 pub fn causal_lm_loss<'b>(
     b: &'b Builder,
     o: &GraphOptions,
-    logits: &Value<'b>,
+    logits: Value<'b>,
     vocab_size: u64,
+    code: LossCode,
 ) -> Value<'b> {
     if o.transformers < LOSS_PADS_LABELS {
-        return loss_of_all_but_last(b, o, logits, vocab_size);
+        return loss_of_all_but_last(b, o, logits, vocab_size, code);
     }
     let rows = o.batch * o.seq_len;
-    let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[logits]);
+    let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[&logits]);
     let (_padded, shifted) = shifted_labels(b, o);
     let flat = b.view(&upcast, &[rows as i64, vocab_size as i64]);
     drop(upcast);

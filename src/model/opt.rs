@@ -10,7 +10,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::OptConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks;
+use crate::model::masks::{self, LossCode};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
 use crate::model::versions::TRANSFORMERS_5;
 
@@ -106,7 +106,7 @@ fn forward(b: &Builder, c: &OptConfig, o: &GraphOptions) -> ValueId {
         let _head = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, w.head.as_ref().unwrap_or(&w.tokens)])
     };
-    masks::causal_lm_loss(b, o, &logits, c.vocab_size).keep()
+    masks::causal_lm_loss(b, o, logits, c.vocab_size, LossCode::Function).keep()
 }
 
 fn decoder<'b>(
@@ -312,6 +312,7 @@ impl<'b> Layer<'_, 'b> {
             grouped: false,
             causal: true,
             mask: self.mask,
+            adds_mask_in_place: false,
             calls_pytorch: false,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);

@@ -8,7 +8,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::{DecoderConfig, Family};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
-use crate::model::versions::{QWEN2_DRAWS_WINDOWS, WINDOWS_WHERE_USED};
+use crate::model::versions::{ATTENTION_INTERFACE, QWEN2_DRAWS_WINDOWS, WINDOWS_WHERE_USED};
 
 /// How a model's code draws the mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,9 @@ impl Windows {
     pub fn of(c: &DecoderConfig, o: &GraphOptions) -> Windows {
         let used = c.window.as_ref().map(|window| window.size);
         match c.family {
+            Family::Qwen2 if o.transformers < ATTENTION_INTERFACE => {
+                Windows { asked: c.switched_window, drawn: c.switched_window }
+            }
             Family::Qwen2 if o.transformers < QWEN2_DRAWS_WINDOWS => Windows::NONE,
             Family::Qwen2 | Family::Qwen3 if o.transformers < WINDOWS_WHERE_USED => {
                 Windows { asked: c.named_window, drawn: c.named_window }

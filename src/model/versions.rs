@@ -95,6 +95,23 @@ pub const GPT2_HAS_CACHE_POSITIONS: Version = Version::new(4, 52);
 /// Source: `models/llama/modeling_llama.py` of 4.47.1 and 4.48.3.
 pub const ATTENTION_INTERFACE: Version = Version::new(4, 48);
 
+/// GPT-NeoX takes its attention from there too, and its loss from `ForCausalLMLoss`; before, the loss is
+/// of logits in the model's own dtype.
+///
+/// Source: `models/gpt_neox/modeling_gpt_neox.py` of 4.48.3 and 4.49.0.
+pub const NEOX_ATTENTION_INTERFACE: Version = Version::new(4, 49);
+
+/// The attention classes of Gemma 2 and of GPT-NeoX call functions (`GEMMA2_ATTENTION_FUNCTION`); before,
+/// they compute themselves, and GPT-NeoX hides later tokens by a buffer besides the mask.
+///
+/// Source: `models/{gemma2,gpt_neox}/modeling_*.py` of 4.46.3 and 4.47.1.
+pub const ATTENTION_FUNCTIONS: Version = Version::new(4, 47);
+
+/// Starcoder 2 takes its loss from `ForCausalLMLoss`; before, its `forward` computes it.
+///
+/// Source: `models/starcoder2/modeling_starcoder2.py` of 4.46.3 and 4.47.1.
+pub const STARCODER2_LOSS_FUNCTION: Version = Version::new(4, 47);
+
 /// GPT-2 slices what goes into its head (`logits_to_keep`), as other decoders do.
 ///
 /// Source: `models/gpt2/modeling_gpt2.py` of 4.52.4 and 4.53.3.

@@ -6,7 +6,9 @@ use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks;
 use crate::model::options::{Attention, GraphOptions, Version};
-use crate::model::versions::{SDPA_GROUPS_HEADS, SDPA_KEEPS_STRIDES, TRANSFORMERS_5};
+use crate::model::versions::{
+    ATTENTION_INTERFACE, SDPA_GROUPS_HEADS, SDPA_KEEPS_STRIDES, TRANSFORMERS_5,
+};
 
 /// How query, key and value meet.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,8 @@ pub struct Attend<'a, 'b> {
     pub causal: bool,
     /// What is added to the scores, or chooses among them.
     pub mask: Option<&'a Value<'b>>,
+    /// Whether the mask is added to the scores in place (eager only).
+    pub adds_mask_in_place: bool,
     /// Whether the model calls PyTorch itself, and not by transformers' `sdpa_attention_forward`.
     pub calls_pytorch: bool,
 }
@@ -50,6 +54,28 @@ impl<'b> Attend<'_, 'b> {
                 (attended, Some(weights))
             }
         }
+    }
+
+    /// The same as classes of a model's own do it (before transformers 4.48), which take names again: heads
+    /// are gone once they are repeated, and those that are not contiguous once they are.
+    ///
+    /// Returns the result, and what stays until attention returns.
+    pub fn run_own(
+        &self,
+        b: &'b Builder,
+        [q, k, v]: [Value<'b>; 3],
+    ) -> (Value<'b>, Vec<Value<'b>>) {
+        let k = self.repeated(b, &k).unwrap_or(k);
+        let v = self.repeated(b, &v).unwrap_or(v);
+        let attend = Attend { key_value_heads: self.heads, ..*self };
+        if self.o.attention == Attention::Eager {
+            let (attended, weights) = attend.eager(b, &q, &k, &v);
+            return (attended, vec![weights, v, k, q]);
+        }
+        let q = self.contiguous(b, &q).unwrap_or(q);
+        let k = self.contiguous(b, &k).unwrap_or(k);
+        let v = self.contiguous(b, &v).unwrap_or(v);
+        (attend.ask_pytorch(b, [&q, &k, &v], false), vec![v, k, q])
     }
 
     fn repeats(&self) -> u64 {
@@ -78,11 +104,19 @@ impl<'b> Attend<'_, 'b> {
         let (wide_k, wide_v) =
             if grouped { (None, None) } else { (self.repeated(b, k), self.repeated(b, v)) };
         let (k, v) = (wide_k.as_ref().unwrap_or(k), wide_v.as_ref().unwrap_or(v));
-        let made = [q, k, v].map(|x| match self.calls_pytorch {
-            true => None,
-            false => contiguous_for_sdpa(b, self.o, x),
-        });
+        let made = [q, k, v].map(|x| self.contiguous(b, x));
         let [q, k, v] = [(q, 0), (k, 1), (v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
+        self.ask_pytorch(b, [q, k, v], grouped)
+    }
+
+    /// Query, key or value as sdpa gets it; `None` where it stays as it is. Before transformers 4.48 they are
+    /// made contiguous for masks alone.
+    fn contiguous(&self, b: &'b Builder, x: &Value<'b>) -> Option<Value<'b>> {
+        let asked = self.mask.is_some() || self.o.transformers >= ATTENTION_INTERFACE;
+        (asked && !self.calls_pytorch).then(|| contiguous_for_sdpa(b, self.o, x)).flatten()
+    }
+
+    fn ask_pytorch(&self, b: &'b Builder, [q, k, v]: [&Value<'b>; 3], grouped: bool) -> Value<'b> {
         let op =
             Op::Sdpa { dropout: self.dropout, causal: self.causal && self.mask.is_none(), grouped };
         let out = match self.mask {
@@ -140,7 +174,8 @@ impl<'b> Attend<'_, 'b> {
             scores = softcap(b, scores);
         }
         if let Some(mask) = self.mask {
-            scores = b.add(&scores, mask);
+            let op = if self.adds_mask_in_place { Op::AddInPlace } else { Op::Add };
+            scores = b.run(op, &[&scores, mask]);
         }
         let soft = b.run(Op::Softmax { in_f32: true }, &[&scores]);
         let narrow = b.run(Op::ToLike, &[&soft, q]);

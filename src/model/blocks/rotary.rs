@@ -17,7 +17,8 @@ pub fn table<'b>(
     inv_freq: &Value<'b>,
     dtype: Dtype,
 ) -> Table<'b> {
-    table_cast(b, o, rotary_dim, inv_freq, &|x| b.run(Op::To { dtype }, &[x]))
+    Frequencies { o, rotary_dim, inv_freq, scaling: Scaling::of_model(o) }
+        .table(b, &|x| b.run(Op::To { dtype }, &[x]))
 }
 
 /// Makes a table in the dtype of `like`.
@@ -28,45 +29,97 @@ pub fn table_like<'b>(
     inv_freq: &Value<'b>,
     like: &Value<'b>,
 ) -> Table<'b> {
-    table_cast(b, o, rotary_dim, inv_freq, &|x| b.run(Op::ToLike, &[x, like]))
+    Frequencies { o, rotary_dim, inv_freq, scaling: Scaling::of_model(o) }
+        .table(b, &|x| b.run(Op::ToLike, &[x, like]))
 }
 
-fn table_cast<'b>(
+/// The same, as an attention's own module makes it before transformers 4.48, which scales nothing.
+pub fn unscaled_table_like<'b>(
     b: &'b Builder,
     o: &GraphOptions,
     rotary_dim: u64,
     inv_freq: &Value<'b>,
-    cast: &dyn Fn(&Value<'b>) -> Value<'b>,
+    like: &Value<'b>,
 ) -> Table<'b> {
-    let (seq, dim) = (o.seq_len, rotary_dim);
-    let off = b.without_autocast();
-    let (freqs, _positions) = if o.transformers >= AFTER_5_12 {
-        let _positions = b.fresh(&[1, seq, 1], Dtype::F32);
-        (b.fresh(&[1, seq, dim / 2], Dtype::F32), None)
-    } else {
-        // A matrix product of (1, dim / 2, 1) and (1, 1, seq_len), outside autograd.
-        let positions = b.fresh(&[1, 1, seq], Dtype::F32);
-        let columns = b.view(inv_freq, &[1, dim as i64 / 2, 1]);
-        let product = b.run(Op::Matmul, &[&columns, &positions]);
-        (b.transpose(&product, 1, 2), Some(positions))
+    Frequencies { o, rotary_dim, inv_freq, scaling: Scaling::None }
+        .table(b, &|x| b.run(Op::ToLike, &[x, like]))
+}
+
+/// Looks a table up that was made beforehand, for each position and in the dtype of `like`: cosines and
+/// sines of all positions, (positions, rotary_dim) each.
+pub fn cached_table_like<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    cached: &Table<'b>,
+    like: &Value<'b>,
+) -> Table<'b> {
+    let cast = |all: &Value<'b>| {
+        let end = o.seq_len as i64;
+        let rows = b.run(Op::Slice { dim: 0, start: 0, end }, &[all]);
+        b.run(Op::ToLike, &[&rows, like])
     };
-    let emb = b.run(Op::Cat { dim: -1 }, &[&freqs, &freqs]);
-    let fresh = || b.fresh(&[1, seq, dim], Dtype::F32);
-    let scaled = |raw| {
-        let scaled = fresh();
-        drop(raw);
-        scaled
-    };
-    let (cos, sin) = if o.transformers >= ROTARY_SCALES_AT_ONCE {
-        (scaled(fresh()), scaled(fresh()))
-    } else {
-        let (cos, sin) = (fresh(), fresh());
-        (scaled(cos), scaled(sin))
-    };
-    drop(off);
-    let out = (cast(&cos), cast(&sin));
-    drop((freqs, emb, cos, sin));
-    out
+    (cast(&cached.0), cast(&cached.1))
+}
+
+/// When cosines and sines are multiplied by `attention_scaling`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scaling {
+    /// As they are made.
+    AtOnce,
+    /// When both are.
+    After,
+    /// Not at all.
+    None,
+}
+
+impl Scaling {
+    fn of_model(o: &GraphOptions) -> Scaling {
+        if o.transformers >= ROTARY_SCALES_AT_ONCE { Scaling::AtOnce } else { Scaling::After }
+    }
+}
+
+/// What a table is made of.
+struct Frequencies<'a, 'b> {
+    o: &'a GraphOptions,
+    rotary_dim: u64,
+    inv_freq: &'a Value<'b>,
+    scaling: Scaling,
+}
+
+impl<'b> Frequencies<'_, 'b> {
+    fn table(&self, b: &'b Builder, cast: &dyn Fn(&Value<'b>) -> Value<'b>) -> Table<'b> {
+        let (seq, dim) = (self.o.seq_len, self.rotary_dim);
+        let off = b.without_autocast();
+        let (freqs, _positions) = if self.o.transformers >= AFTER_5_12 {
+            let _positions = b.fresh(&[1, seq, 1], Dtype::F32);
+            (b.fresh(&[1, seq, dim / 2], Dtype::F32), None)
+        } else {
+            // A matrix product of (1, dim / 2, 1) and (1, 1, seq_len), outside autograd.
+            let positions = b.fresh(&[1, 1, seq], Dtype::F32);
+            let columns = b.view(self.inv_freq, &[1, dim as i64 / 2, 1]);
+            let product = b.run(Op::Matmul, &[&columns, &positions]);
+            (b.transpose(&product, 1, 2), Some(positions))
+        };
+        let emb = b.run(Op::Cat { dim: -1 }, &[&freqs, &freqs]);
+        let fresh = || b.fresh(&[1, seq, dim], Dtype::F32);
+        let scaled = |raw| {
+            let scaled = fresh();
+            drop(raw);
+            scaled
+        };
+        let (cos, sin) = match self.scaling {
+            Scaling::AtOnce => (scaled(fresh()), scaled(fresh())),
+            Scaling::After => {
+                let (cos, sin) = (fresh(), fresh());
+                (scaled(cos), scaled(sin))
+            }
+            Scaling::None => (fresh(), fresh()),
+        };
+        drop(off);
+        let out = (cast(&cos), cast(&sin));
+        drop((freqs, emb, cos, sin));
+        out
+    }
 }
 
 /// A table seen by each head, and how it is applied.

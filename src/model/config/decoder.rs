@@ -2,7 +2,9 @@
 //! their families is `model::decoder::architecture`.
 
 use crate::model::config::{Activation, Problem, Task};
-use crate::model::decoder::architecture::{Architecture, Mlp, NormKind, QkNorm, Residuals};
+use crate::model::decoder::architecture::{
+    Architecture, Mlp, NormKind, QkNorm, Residuals, Rotation,
+};
 use crate::model::options::Version;
 
 /// The families: each is one `model_type`.
@@ -108,6 +110,8 @@ pub struct DecoderConfig {
     pub window: Option<Window>,
     /// The window that config.json names, whether or not `use_sliding_window` has it used.
     pub named_window: Option<u64>,
+    /// The same, where `use_sliding_window` is on, on whichever layers.
+    pub switched_window: Option<u64>,
     /// Dropout after the embedding.
     pub embedding_dropout: f64,
     /// Dropout after attention and MLP.
@@ -200,6 +204,14 @@ impl DecoderConfig {
     /// Returns what is code of the family in a version of transformers.
     pub fn architecture_in(&self, transformers: Version) -> &'static Architecture {
         Architecture::in_version(self.family, transformers)
+    }
+
+    /// Returns how much of a head the rotary embedding turns in a version of transformers.
+    pub fn rotary_dim_in(&self, transformers: Version) -> u64 {
+        match self.architecture_in(transformers).rotation {
+            Rotation::Whole => self.attention.head_dim,
+            Rotation::JoinedEach | Rotation::JoinedLast => self.attention.rotary_dim,
+        }
     }
 
     /// Whether a layer looks back on a window only.

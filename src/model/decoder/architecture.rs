@@ -5,7 +5,10 @@
 use crate::model::config::Family;
 use crate::model::options::Version;
 use crate::model::update_causal_mask::Drawn;
-use crate::model::versions::{OLMO2_IN_F32, PHI3_TURNS_PARTS, QWEN2_DRAWS_WINDOWS};
+use crate::model::versions::{
+    ATTENTION_INTERFACE, NEOX_ATTENTION_INTERFACE, OLMO2_IN_F32, PHI3_TURNS_PARTS,
+    QWEN2_DRAWS_WINDOWS,
+};
 
 /// A family's code, as a choice of shared blocks.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +49,32 @@ pub struct Architecture {
     pub drawn: Drawn,
     /// How the embedding is scaled.
     pub embedding_scale: EmbeddingScale,
+    /// What its attention's own classes did, before transformers 4.48.
+    pub own: OwnAttention,
+}
+
+/// What a family's own attention classes did, before they took `ALL_ATTENTION_FUNCTIONS`.
+///
+/// Source: `models/*/modeling_*.py` of transformers 4.44.2 to 4.47.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnAttention {
+    /// Where its cosines and sines were made.
+    pub rotary: RotaryModules,
+    /// Whether the mask was added to the scores in place (eager).
+    pub adds_mask_in_place: bool,
+}
+
+/// Where cosines and sines are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotaryModules {
+    /// Once, by a module of the model.
+    Model,
+    /// The same; each attention has such a module besides, which is not asked.
+    ModelAndIdle,
+    /// By a module of each attention, in the format of its values, unscaled.
+    Attention,
+    /// As the model is made, for all its positions: buffers of each attention.
+    Cached,
 }
 
 /// How query, key and value are made.
@@ -190,11 +219,19 @@ const LLAMA: Architecture = Architecture {
     masks: Masks::One,
     drawn: Drawn::Triangle,
     embedding_scale: EmbeddingScale::None,
+    own: OwnAttention { rotary: RotaryModules::ModelAndIdle, adds_mask_in_place: false },
 };
 
-const MISTRAL: Architecture = Architecture { drawn: Drawn::Compared, ..LLAMA };
+const MISTRAL: Architecture = Architecture {
+    drawn: Drawn::Compared,
+    own: OwnAttention { rotary: RotaryModules::Attention, ..LLAMA.own },
+    ..LLAMA
+};
 
-const QWEN2: Architecture = Architecture { masks: Masks::AsUsed, ..MISTRAL };
+const MIXTRAL: Architecture =
+    Architecture { own: OwnAttention { rotary: RotaryModules::Cached, ..MISTRAL.own }, ..MISTRAL };
+
+const QWEN2: Architecture = Architecture { masks: Masks::AsUsed, own: LLAMA.own, ..MISTRAL };
 
 const QWEN3: Architecture = Architecture { qk_norm: QkNorm::HeadsLast, ..QWEN2 };
 
@@ -206,6 +243,7 @@ const GEMMA2: Architecture = Architecture {
     masks: Masks::Both,
     drawn: Drawn::Always,
     embedding_scale: EmbeddingScale::BufferFrom5,
+    own: MISTRAL.own,
     ..LLAMA
 };
 
@@ -220,6 +258,7 @@ const PHI3: Architecture = Architecture {
     projections: Projections::Fused,
     rotation: Rotation::JoinedEach,
     mlp: Mlp::FusedGated { activation: "activation_fn" },
+    own: OwnAttention { adds_mask_in_place: true, ..MISTRAL.own },
     ..MISTRAL
 };
 
@@ -244,6 +283,7 @@ const OLMO2: Architecture = Architecture {
     tables: Tables::InF32,
     norm: NormKind::RmsCastLate,
     residuals: Residuals::PostNorm,
+    own: MISTRAL.own,
     ..LLAMA
 };
 
@@ -251,6 +291,7 @@ const STARCODER2: Architecture = Architecture {
     mlp: Mlp::Plain { up: "c_fc", activation: "act", down: "c_proj" },
     norm: NormKind::Layer,
     own_dropout: true,
+    own: OwnAttention { adds_mask_in_place: true, ..LLAMA.own },
     ..MISTRAL
 };
 
@@ -259,6 +300,7 @@ const OLMO2_AS_LLAMA: Architecture =
 
 const PHI3_TURNED_WHOLE: Architecture = Architecture { rotation: Rotation::Whole, ..PHI3 };
 
+/// Of 4.48 alone.
 const QWEN2_DRAWN_AS_LLAMA: Architecture = Architecture { drawn: Drawn::Triangle, ..QWEN2 };
 
 impl Architecture {
@@ -267,16 +309,28 @@ impl Architecture {
         match family {
             Family::Olmo2 if transformers < OLMO2_IN_F32 => &OLMO2_AS_LLAMA,
             Family::Phi3 if transformers < PHI3_TURNS_PARTS => &PHI3_TURNED_WHOLE,
-            Family::Qwen2 if transformers < QWEN2_DRAWS_WINDOWS => &QWEN2_DRAWN_AS_LLAMA,
+            Family::Qwen2 if (ATTENTION_INTERFACE..QWEN2_DRAWS_WINDOWS).contains(&transformers) => {
+                &QWEN2_DRAWN_AS_LLAMA
+            }
             family => Architecture::of(family),
         }
+    }
+
+    /// Returns what the family's own attention classes do, where that transformers has them.
+    pub fn own_attention(family: Family, transformers: Version) -> Option<OwnAttention> {
+        let since = match family {
+            Family::GptNeoX => NEOX_ATTENTION_INTERFACE,
+            _ => ATTENTION_INTERFACE,
+        };
+        (transformers < since).then(|| Architecture::in_version(family, transformers).own)
     }
 
     /// Returns a family's declaration as the newest transformers has it.
     pub const fn of(family: Family) -> &'static Architecture {
         match family {
             Family::Llama => &LLAMA,
-            Family::Mistral | Family::Mixtral => &MISTRAL,
+            Family::Mistral => &MISTRAL,
+            Family::Mixtral => &MIXTRAL,
             Family::Qwen2 => &QWEN2,
             Family::Qwen3 => &QWEN3,
             Family::Qwen3Moe => &QWEN3_MOE,

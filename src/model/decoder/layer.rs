@@ -10,12 +10,13 @@ use crate::model::blocks::rotary::{Rotary, Table};
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{DecoderConfig, Family};
 use crate::model::decoder::architecture::{
-    Architecture, NormKind, Projections, QkNorm, Residuals, Tables,
+    Architecture, NormKind, OwnAttention, Projections, QkNorm, Residuals, Tables,
 };
+use crate::model::decoder::own_attention::OwnRotary;
 use crate::model::graph::Op;
 use crate::model::options::GraphOptions;
 use crate::model::update_causal_mask::of_sliding_layer;
-use crate::model::versions::{LAYERS_RETURN_ONE, TRANSFORMERS_5};
+use crate::model::versions::{ATTENTION_FUNCTIONS, LAYERS_RETURN_ONE, TRANSFORMERS_5};
 
 /// One MLP, or experts.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct LayerWeights<'b> {
     /// One fused, or query, key and value.
     projections: Vec<Linear<'b>>,
     output: Linear<'b>,
+    /// Of its own, before transformers 4.48.
+    rotary: OwnRotary<'b>,
     /// Of query and key, or none.
     qk_norms: Option<(Norm<'b>, Norm<'b>)>,
     feed_forward: FeedForward<'b>,
@@ -52,10 +55,10 @@ impl<'b> LayerWeights<'b> {
             names.map(|name| Norm::load(b, arch.norm, &layer, name, c.hidden_size)).collect()
         };
         let first_norms = arch.norms_first.then(load_norms);
-        let (projections, output, qk_norms) = attention_weights(b, c, arch, &layer);
+        let (projections, output, rotary, qk_norms) = attention_weights(b, c, o, &layer);
         let feed_forward = feed_forward(b, c, o, index, &layer);
         let norms = first_norms.unwrap_or_else(load_norms);
-        LayerWeights { projections, output, qk_norms, feed_forward, norms }
+        LayerWeights { projections, output, rotary, qk_norms, feed_forward, norms }
     }
 }
 
@@ -97,15 +100,16 @@ fn feed_forward_name(c: &DecoderConfig, o: &GraphOptions) -> &'static str {
     }
 }
 
-type AttentionWeights<'b> = (Vec<Linear<'b>>, Linear<'b>, Option<(Norm<'b>, Norm<'b>)>);
+type AttentionWeights<'b> =
+    (Vec<Linear<'b>>, Linear<'b>, OwnRotary<'b>, Option<(Norm<'b>, Norm<'b>)>);
 
 fn attention_weights<'b>(
     b: &'b Builder,
     c: &DecoderConfig,
-    arch: &Architecture,
+    o: &GraphOptions,
     layer: &str,
 ) -> AttentionWeights<'b> {
-    let a = &c.attention;
+    let (arch, a) = (c.architecture_in(o.transformers), &c.attention);
     let module = format!("{layer}.{}", arch.attention);
     let (queries, keys) = (a.heads * a.head_dim, a.key_value_heads * a.head_dim);
     let project =
@@ -127,6 +131,7 @@ fn attention_weights<'b>(
             (vec![project("query_key_value", queries + 2 * keys)], load_output())
         }
     };
+    let rotary = OwnRotary::load(b, c, o, &module);
     let norm = |name, width| {
         let kind = match arch.norm {
             NormKind::Layer => NormKind::Rms,
@@ -145,7 +150,7 @@ fn attention_weights<'b>(
             Some((q, norm("k_norm", keys)))
         }
     };
-    (projections, output, qk_norms)
+    (projections, output, rotary, qk_norms)
 }
 
 /// A layer about to run.
@@ -157,8 +162,8 @@ pub struct Layer<'a, 'b> {
     pub o: &'a GraphOptions,
     /// Weights.
     pub w: &'a LayerWeights<'b>,
-    /// Its cosines and sines.
-    pub table: &'a Table<'b>,
+    /// Its cosines and sines, where the model makes them.
+    pub table: Option<&'a Table<'b>>,
     /// Its mask.
     pub mask: Option<&'a Value<'b>>,
     /// Whether it cuts a window out of its mask as it runs.
@@ -238,12 +243,15 @@ impl<'b> Layer<'_, 'b> {
     fn pre_norm(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let normed = self.norm(b, 0, input);
         let (attended, mut _kept) = self.attend(b, &normed);
-        drop(normed);
+        // Phi-3 gave what attention returns a name of its own.
+        let is_named = self.c.family == Family::Phi3 && self.own().is_some();
+        let normed = is_named.then_some(normed);
         let residual = {
             let dropped = self.layer_dropout(b, &attended);
             b.add(input, dropped.as_ref().unwrap_or(&attended))
         };
-        drop(attended);
+        drop(normed);
+        let _attended = is_named.then_some(attended);
         let normed = self.norm(b, 1, &residual);
         let (fed, logits) = self.feed_with_logits(b, &normed);
         drop(normed);
@@ -316,19 +324,12 @@ impl<'b> Layer<'_, 'b> {
     fn attention(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let (c, o) = (self.c, self.o);
         let (arch, a) = (c.architecture_in(o.transformers), &c.attention);
+        let own = self.own();
         let (q, k, v, _fused) = self.projected(b, x);
-        let rotary = Rotary {
-            table: self.table,
-            rotation: arch.rotation,
-            head_dim: a.head_dim,
-            rotary_dim: a.rotary_dim,
-            upcast: false,
-            cast_back: arch.tables == Tables::InF32,
-        };
-        let (q, k) = {
-            let turned = rotary.apply(b, &q, &k);
-            drop((q, k));
-            turned
+        let own_table = self.w.rotary.table(b, c, o, &v);
+        let (q, k) = match own_table.as_ref().or(self.table) {
+            Some(table) => self.turned(b, table, (q, k)),
+            None => (q, k),
         };
         let attend = Attend {
             o,
@@ -340,13 +341,56 @@ impl<'b> Layer<'_, 'b> {
             grouped: arch.grouped,
             causal: true,
             mask: self.mask,
+            adds_mask_in_place: own.is_some_and(|own| own.adds_mask_in_place),
             calls_pytorch: false,
         };
+        if own.is_some() && !self.calls_function() {
+            let (attended, _names) = attend.run_own(b, [q, k, v]);
+            return (self.output(b, attended), None);
+        }
         let (attended, weights) = attend.run(b, &q, &k, &v);
-        let flat = attention::joined_heads(b, o, attended, a.heads * a.head_dim);
+        // Classes of before 4.48 let go of them as they return.
+        let weights = weights.filter(|_| own.is_none());
+        (self.output(b, attended), weights)
+    }
+
+    fn own(&self) -> Option<OwnAttention> {
+        Architecture::own_attention(self.c.family, self.o.transformers)
+    }
+
+    /// Whether attention calls a function with its names, though it is a class of the model's own.
+    fn calls_function(&self) -> bool {
+        self.c.family == Family::Gemma2 && self.o.transformers >= ATTENTION_FUNCTIONS
+    }
+
+    /// Query and key turned by a table, as they were gone.
+    fn turned(
+        &self,
+        b: &'b Builder,
+        table: &Table<'b>,
+        (q, k): (Value<'b>, Value<'b>),
+    ) -> (Value<'b>, Value<'b>) {
+        let (c, o) = (self.c, self.o);
+        let (arch, rotary_dim) =
+            (c.architecture_in(o.transformers), c.rotary_dim_in(o.transformers));
+        let rows = self.w.rotary.rows_of_positions(b, o, table, rotary_dim);
+        let rotary = Rotary {
+            table: rows.as_ref().unwrap_or(table),
+            rotation: arch.rotation,
+            head_dim: c.attention.head_dim,
+            rotary_dim,
+            upcast: false,
+            cast_back: arch.tables == Tables::InF32,
+        };
+        rotary.apply(b, &q, &k)
+    }
+
+    fn output(&self, b: &'b Builder, attended: Value<'b>) -> Value<'b> {
+        let a = &self.c.attention;
+        let flat = attention::joined_heads(b, self.o, attended, a.heads * a.head_dim);
         let projected = self.w.output.run(b, &flat);
         drop(flat);
-        (self.own_dropout(b, projected), weights)
+        self.own_dropout(b, projected)
     }
 
     /// Query, key and value, (batch, heads, seq_len, head_dim), and a fused projection that stays a
@@ -396,6 +440,12 @@ impl<'b> Layer<'_, 'b> {
         let (key_heads, qk_norm) =
             (a.key_value_heads, self.c.architecture_in(self.o.transformers).qk_norm);
         match (&self.w.qk_norms, qk_norm) {
+            (None, _) | (_, QkNorm::None) if self.own().is_some() => {
+                let (q, k, v) = (project(0), project(1), project(2));
+                let q = front(heads(q, a.heads));
+                let k = front(heads(k, key_heads));
+                (q, k, front(heads(v, key_heads)))
+            }
             (None, _) | (_, QkNorm::None) => {
                 let q = front(heads(project(0), a.heads));
                 let k = front(heads(project(1), key_heads));

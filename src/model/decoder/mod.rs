@@ -4,9 +4,11 @@
 
 pub mod architecture;
 mod layer;
+mod own_attention;
 
-use architecture::{Architecture, EmbeddingScale, Masks, Tables};
+use architecture::{Architecture, EmbeddingScale, Masks, RotaryModules, Tables};
 use layer::{Layer, LayerWeights};
+use own_attention::rotary_modules;
 
 use crate::model::blocks::attention::softcap;
 use crate::model::blocks::norm::Norm;
@@ -16,12 +18,12 @@ use crate::model::classify;
 use crate::model::config::{DecoderConfig, Family, Task};
 use crate::model::fused_loss;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
-use crate::model::masks;
+use crate::model::masks::{self, LossCode};
 use crate::model::options::{AttentionMask, GraphOptions, Loss};
 use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
 use crate::model::versions::{
-    GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX, LAST_TOKEN_IN_I32, MASKS_BY_FUNCTION,
-    TRANSFORMERS_5,
+    ATTENTION_INTERFACE, GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX, LAST_TOKEN_IN_I32,
+    MASKS_BY_FUNCTION, STARCODER2_LOSS_FUNCTION, TRANSFORMERS_5,
 };
 
 /// Builds the forward pass with its loss.
@@ -74,6 +76,9 @@ fn scaled_by_buffer(arch: &Architecture, o: &GraphOptions) -> bool {
 /// Of Gemma 3 until transformers 5 both are there, whichever layers are. From 5 on,
 /// `original_inv_freq` is a buffer of its own.
 fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) -> Vec<Value<'b>> {
+    if matches!(rotary_modules(c, o), RotaryModules::Attention | RotaryModules::Cached) {
+        return Vec::new();
+    }
     let arch = c.architecture_in(o.transformers);
     let tables = match arch.tables {
         Tables::One | Tables::InF32 => 1,
@@ -81,7 +86,7 @@ fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) 
         Tables::ByLayerType => layer_types(c),
     };
     let module = format!("{}.rotary_emb", arch.model);
-    let buffer = || b.buffer(&module, &[c.attention.rotary_dim / 2], Dtype::F32);
+    let buffer = || b.buffer(&module, &[c.rotary_dim_in(o.transformers) / 2], Dtype::F32);
     (0..tables)
         .map(|_| {
             let inv_freq = buffer();
@@ -129,7 +134,18 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     if c.final_softcap {
         logits = softcap(b, logits);
     }
-    masks::causal_lm_loss(b, o, &logits, c.vocab_size).keep()
+    masks::causal_lm_loss(b, o, logits, c.vocab_size, loss_code(c.family, o)).keep()
+}
+
+/// Who computed the loss, before transformers 4.49.
+fn loss_code(family: Family, o: &GraphOptions) -> LossCode {
+    let inline_until = match family {
+        Family::GptNeoX => return LossCode::InlineUncast,
+        Family::Mistral => ATTENTION_INTERFACE,
+        Family::Starcoder2 => STARCODER2_LOSS_FUNCTION,
+        _ => return LossCode::Function,
+    };
+    if o.transformers < inline_until { LossCode::Inline } else { LossCode::Function }
 }
 
 /// `GenericForSequenceClassification`: scores of each token, of which the last that is no padding
@@ -219,7 +235,6 @@ fn decoder<'b>(
         let _m = b.enter(&format!("layers.{index}"));
         let slides = c.slides(index);
         let table = if slides { tables.last() } else { tables.first() };
-        let Some(table) = table else { continue };
         let of_window = slides && o.transformers >= MASKS_BY_FUNCTION;
         let mask = if of_window { sliding.as_ref() } else { full.as_ref() };
         // Every second layer of Gemma 2, whatever `layer_types` says, which was not there.
@@ -263,6 +278,6 @@ fn tables<'b>(
     };
     w.inv_freq
         .iter()
-        .map(|inv_freq| rotary::table(b, o, c.attention.rotary_dim, inv_freq, dtype))
+        .map(|inv_freq| rotary::table(b, o, c.rotary_dim_in(o.transformers), inv_freq, dtype))
         .collect()
 }

@@ -166,6 +166,7 @@ impl<'b> Layer<'_, 'b> {
             grouped: false,
             causal: false,
             mask: self.mask,
+            adds_mask_in_place: false,
             calls_pytorch: o.transformers < TRANSFORMERS_5,
         };
         let (attended, probabilities) = attend.run(b, &q, &k, &v);

@@ -270,6 +270,7 @@ impl<'b> Layer<'_, 'b> {
             grouped: false,
             causal: false,
             mask: None,
+            adds_mask_in_place: false,
             calls_pytorch: before_interface,
         };
         let (attended, weights) = match o.attention {

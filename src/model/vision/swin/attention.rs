@@ -138,6 +138,7 @@ impl<'b> WindowAttention<'_, 'b> {
             grouped: false,
             causal: false,
             mask: Some(masks.as_ref().map_or(&bias, |(_, combined)| combined)),
+            adds_mask_in_place: false,
             calls_pytorch: false,
         };
         let (attended, probabilities) = attend.run(b, &q, &k, &v);
