@@ -64,7 +64,7 @@ fn verdicts_and_exit_codes() {
         ("", "base=30000 ranks=2", "out_of_memory", 3),
         ("", "base=100 exit=7", "failed", 5),
         ("", "base=100 signal=6", "failed", 5),
-        ("", "cuda=no exit=0", "ran", 0),
+        ("", "cuda=no exit=0", "ran", 5),
         ("--timeout 300ms", "base=100 sleep_ms=60000", "timed_out", 5),
         ("--timeout 300ms", "base=100 sleep_ms=60000 term=ignored", "timed_out", 5),
         ("--until step.1", "base=100 sleep_ms=60000", "ran", 0),
@@ -80,12 +80,27 @@ fn verdicts_and_exit_codes() {
 }
 
 #[test]
+fn a_command_that_uses_no_gpu_is_no_success() {
+    let user = User::new();
+    let output = user.plain("run --gpu sim:t4 -- ls").output().unwrap();
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(5), "{text}");
+    assert!(text.contains("\nno GPU was used: no verdict about memory\n"), "{text}");
+    assert!(text.contains("no process of it called CUDA"), "{text}");
+}
+
+#[test]
 fn memory_that_runs_out_and_is_caught_is_a_warning() {
     let user = User::new();
+    let output = user.oomph("run --gpu sim:t4", "base=30000 catch=yes").output().unwrap();
+    let text = said(&output);
+    assert!(text.contains("\nout of memory on Tesla T4 (simulated), and went on: peak"), "{text}");
     let output = user.oomph("run --gpu sim:t4 --json", "base=30000 catch=yes").output().unwrap();
     let run = json(&output);
-    assert_eq!(run["verdict"], "ran");
+    assert_eq!((&run["verdict"], &run["met_out_of_memory"]), (&"ran".into(), &true.into()));
     assert!(run["warnings"][0].as_str().unwrap().contains("went on"), "{run:#}");
+    let output = user.oomph("run --gpu sim:t4 --json", "base=30 say=CUDA_out_of_memory?").output();
+    assert_eq!(json(&output.unwrap())["met_out_of_memory"], false, "nothing was refused");
 }
 
 #[test]

@@ -86,7 +86,8 @@ fn a_trial_finds_what_brute_force_finds_in_five_runs_in_the_median() {
 #[test]
 fn a_trial_has_every_key_and_its_runs_are_runs() {
     let user = User::new();
-    let words = "base=500 sample=100 micro_batch={micro_batch} accumulation={accumulation_steps}";
+    let words =
+        "base=500 sample=100 micro_batch={micro_batch} accumulation={accumulation_steps} ranks=2";
     let (code, answer) = trial(&user, "--gpu sim:t4*2 --effective-batch 256", words);
     assert_eq!((code, &answer["schema"]), (Some(0), &"oomph.trial/1".into()));
     assert!(answer["command"].to_string().contains("{micro_batch}"));
@@ -104,7 +105,8 @@ fn a_trial_has_every_key_and_its_runs_are_runs() {
         assert!(run["command"].to_string().contains(&format!("micro_batch={size}")));
         // As many micro-steps as a plan of that size has, six at most; one for the whole only.
         let plans = 128u64.div_ceil(size).clamp(2, 6);
-        assert!(steps == plans || (size, steps) == (128, 1), "{run:#}");
+        // The whole, and one less, which shows that it takes more.
+        assert!(steps == plans || steps == 1 && [127, 128].contains(&size), "{run:#}");
     }
 }
 
@@ -129,9 +131,72 @@ fn nothing_fits_is_exit_3_and_broken_numbers_are_said() {
     assert!(answer["runs"].as_array().unwrap().len() <= 2, "{answer:#}");
     let (code, error) = trial(&user, "--gpu sim:t4*8 --effective-batch 4", words);
     assert_eq!(code, Some(2), "{error:#}");
-    let words = "base=500 sample=100 micro_batch={micro_batch}";
+    let words = "base=500 sample=100 micro_batch={micro_batch} ranks=3";
     let (code, _) = trial(&user, "--gpu sim:t4*3 --effective-batch 64 --exact", words);
     assert_eq!(code, Some(6));
+}
+
+#[test]
+fn what_runs_out_of_memory_and_goes_on_does_not_fit() {
+    let user = User::new();
+    let words = "base=500 sample=100 micro_batch={micro_batch}";
+    let (_, plain) = trial(&user, "--gpu sim:t4 --effective-batch 960", words);
+    let catching = format!("{words} catch=yes");
+    let (code, answer) = trial(&user, "--gpu sim:t4 --effective-batch 960", &catching);
+    assert_eq!(code, Some(0), "{answer:#}");
+    assert_eq!(answer["largest_micro_batch"], plain["largest_micro_batch"], "{answer:#}");
+    let notes = answer["plan"]["notes"].to_string();
+    assert!(notes.contains("ran out of memory, and the command went on by itself"), "{notes}");
+    let output = user.oomph("trial --gpu sim:t4 --effective-batch 960", &catching).output();
+    assert!(said(&output.unwrap()).contains(" out of memory, went on "));
+}
+
+#[test]
+fn a_data_set_that_ends_and_a_size_that_is_not_used_are_no_fit() {
+    let user = User::new();
+    for (sample, limit) in [(230, 256), (20, 256), (230, 100), (230, 65), (230, 64)] {
+        let words = format!("base=900 sample={sample} samples=64 micro_batch={{micro_batch}}");
+        let options = format!("--gpu sim:h100-80gb --effective-batch {limit}");
+        let (code, answer) = trial(&user, &options, &words);
+        assert_eq!(code, Some(0), "{answer:#}");
+        assert_eq!(answer["largest_micro_batch"], 64, "{sample} {limit}: {answer:#}");
+        let plan = &answer["plan"];
+        let (bound, told) = (&plan["bound_by"], plan["notes"].to_string());
+        // 65 samples are 5 x 13: there the numbers bound the plan.
+        let expected = match limit {
+            64 => "effective_batch",
+            65 => "divisibility",
+            _ => "command",
+        };
+        assert_eq!(bound, expected, "{answer:#}");
+        assert_eq!(told.contains("above micro-batch 64 the command took no more"), limit != 64);
+        let runs = answer["runs"].as_array().unwrap().len();
+        assert!(runs <= 10, "{runs} runs for {limit}");
+    }
+    for size in ["micro_batch=4", "samples=1 micro_batch={micro_batch}"] {
+        let words = format!("base=900 sample=230 {size} named={{micro_batch}}");
+        let (code, error) = trial(&user, "--gpu sim:t4 --effective-batch 16", &words);
+        assert_eq!(code, Some(5), "{error:#}");
+        assert!(error["error"].to_string().contains("took the same memory"), "{error:#}");
+        assert!(error["runs"].as_array().unwrap().len() >= 2);
+    }
+}
+
+#[test]
+fn a_gpu_that_the_command_leaves_alone_is_no_replica() {
+    let user = User::new();
+    let words = "base=500 sample=100 micro_batch={micro_batch} ranks=1";
+    let (code, error) = trial(&user, "--gpu sim:t4*2 --effective-batch 64", words);
+    assert_eq!(code, Some(5), "{error:#}");
+    let fact = error["error"].as_str().unwrap();
+    assert!(fact.starts_with("the command left GPU 1 alone"), "{error:#}");
+    assert!(error["cause"].to_string().contains("GPU 1: 0 B"), "{error:#}");
+    assert!(error["hint"].to_string().contains("--gpu sim:t4; or one process"), "{error:#}");
+    assert_eq!(error["runs"].as_array().unwrap().len(), 1, "the first run tells");
+    let counted = "--gpu sim:t4*2 --world-size 1 --effective-batch 64";
+    assert_eq!(trial(&user, counted, words).0, Some(0));
+    let (code, error) = trial(&user, "--gpu sim:t4 --effective-batch 64", "cuda=no {micro_batch}");
+    assert_eq!((code, &error["error"]), (Some(5), &"the command never used a GPU".into()));
 }
 
 #[test]
@@ -280,10 +345,14 @@ fn the_text_is_a_plan_labelled_simulated_and_the_examples_of_the_help_run() {
     assert!(output.stderr.is_empty(), "no progress in a pipe");
     assert!(text.contains("the command is not told {accumulation_steps}"), "{text}");
     fs::create_dir(user.path("bin")).unwrap();
-    for name in ["python", "torchrun"] {
+    for (name, ranks) in [("python", 0), ("torchrun", 4)] {
         let path = user.path("bin").join(name);
-        // Long enough for a look at it.
-        let script = format!("#!/bin/sh\nexec {} step_ms=100 \"$@\"\n", program().display());
+        // Long enough for a look at it; the size is the last word.
+        let script = format!(
+            "#!/bin/sh\nfor size; do :; done\n\
+             exec {} step_ms=100 sample=60 ranks={ranks} micro_batch=$size\n",
+            program().display()
+        );
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }

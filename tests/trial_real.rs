@@ -363,7 +363,11 @@ fn named_gpus_are_what_the_command_sees_and_idle_ones_are_told() {
     let (_, one) = answer(&machine, &user, "--gpu 1", &words);
     assert_eq!(one["largest_micro_batch"], 19, "{one:#}");
     assert_eq!(one["plan"]["gpus"].as_array().unwrap().len(), 1);
-    let (_, all) = answer(&machine, &user, "", &words);
+    let (code, all) = answer(&machine, &user, "", &words);
+    assert_eq!(code, Some(5), "{all:#}");
+    assert!(all["error"].to_string().contains("the command left GPU 1 alone"), "{all:#}");
+    assert!(all["hint"].to_string().contains("--gpu 0; or one process"), "{all:#}");
+    let (_, all) = answer(&machine, &user, "--world-size 2", &words);
     assert_eq!(all["largest_micro_batch"], 4, "{all:#}");
     assert_eq!(all["plan"]["data_parallel_size"], 2);
     assert!(notes(&all).contains("the command left GPU 1 alone"), "{all:#}");

@@ -54,6 +54,12 @@ fn headline(outcome: &Outcome) -> String {
         [gpu, ..] => format!(" on {} x {}{}", outcome.gpus.len(), gpu.name, kind(gpu)),
     };
     match (outcome.verdict, outcome.tightest()) {
+        (Verdict::Ran, _) if outcome.left_gpus_alone() => {
+            "no GPU was used: no verdict about memory".to_owned()
+        }
+        (Verdict::Ran, Some(gpu)) if outcome.met_out_of_memory => {
+            format!("out of memory{on}, and went on: peak {} of {}", gpu.peak_bytes, gpu.free_bytes)
+        }
         (Verdict::Ran, Some(gpu)) => {
             format!("ran{on}: peak {} of {}", gpu.peak_bytes, gpu.free_bytes)
         }
@@ -174,6 +180,7 @@ pub fn value(outcome: &Outcome) -> Value {
                 "left_bytes": refused.left_bytes,
             })),
         })).collect::<Vec<_>>(),
+        "met_out_of_memory": outcome.met_out_of_memory,
         "contended": outcome.contended,
         "versions": outcome.versions,
         "warnings": outcome.warnings,

@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::plan::solver::{BoundBy, Solution};
 use crate::report::json::{alternative, bound_by, gpu};
 use crate::report::text::{Paint, labelled, lines, section, table};
 use crate::report::{plan, run};
-use crate::trial::answer::TrialAnswer;
+use crate::trial::answer::{Bounds, TrialAnswer};
 use crate::trial::outcome::{GpuPeak, Outcome, Verdict};
 use crate::trial::trial::Run;
 use crate::units::Bytes;
@@ -23,10 +24,11 @@ fn method(answer: &TrialAnswer) -> &'static str {
 
 /// Returns a verdict in words; one who left too little free has not simply run.
 pub fn verdict(outcome: &Outcome) -> String {
-    if outcome.verdict == Verdict::Ran && !outcome.within_free() {
-        return "ran, into the headroom".to_owned();
+    match outcome.verdict {
+        Verdict::Ran if outcome.met_out_of_memory => "out of memory, went on".to_owned(),
+        Verdict::Ran if !outcome.within_free() => "ran, into the headroom".to_owned(),
+        verdict => verdict.name().replace('_', " "),
     }
-    outcome.verdict.name().replace('_', " ")
 }
 
 /// Renders the answer: the plan first, then the runs.
@@ -48,7 +50,7 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
             true => plan::allocator_may(gpu.capacity),
             false => format!(" in the {} that the command may take", gpu.capacity.bytes),
         });
-        text.push_str(&labelled("why", &plan::bound(solution, &may)));
+        text.push_str(&labelled("why", &why(answer, solution, &may)));
     }
     text.push_str(&labelled("method", method(answer)));
     if let Some(versions) = answer.runs.last().map(|run| &run.outcome.versions)
@@ -64,6 +66,26 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
     }
     text.push_str(&section("Keep in mind", &notes(answer), paint));
     text
+}
+
+/// Says what keeps the plan from fewer micro-steps, and how it is known.
+fn why(answer: &TrialAnswer, solution: &Solution, may: &str) -> String {
+    let largest = solution.largest_micro_batch;
+    let used = solution.best.micro_batch.get();
+    let chosen = match used < largest {
+        true if solution.exact => format!("; {used} divides the batch"),
+        true => format!("; {used} comes nearest to the batch"),
+        false => String::new(),
+    };
+    match (answer.bounds, solution.bound_by) {
+        (Bounds::Command(size), BoundBy::Memory) if size == largest => format!(
+            "the command: its memory grows up to micro-batch {size}, and no further{chosen}"
+        ),
+        (Bounds::Limit(size), BoundBy::Memory) if size == largest => {
+            format!("the limit: micro-batch {size} ran{may}, and none above it was tried{chosen}")
+        }
+        _ => plan::bound(solution, may),
+    }
 }
 
 /// Renders the runs of a trial, `reused` of which an earlier one has made, as a table.
@@ -127,6 +149,19 @@ fn one(run: &Run) -> Value {
     value
 }
 
+/// The word for what bounds a plan: as in other plans, and what only a trial meets.
+fn bound(answer: &TrialAnswer, solution: &Solution) -> &'static str {
+    match (answer.bounds, solution.bound_by) {
+        (Bounds::Command(size), BoundBy::Memory) if size == solution.largest_micro_batch => {
+            "command"
+        }
+        (Bounds::Limit(size), BoundBy::Memory) if size == solution.largest_micro_batch => {
+            "micro_batch_max"
+        }
+        (_, bound) => bound_by(bound),
+    }
+}
+
 /// The plan with the keys that `oomph plan` has; what a trial does not know is null.
 fn plan_value(answer: &TrialAnswer) -> Value {
     let solution = answer.solution.as_ref().ok();
@@ -143,7 +178,7 @@ fn plan_value(answer: &TrialAnswer) -> Value {
         "target_effective_batch": answer.goal.map(|goal| goal.effective_batch),
         "exact": solution.is_some_and(|solution| solution.exact),
         "largest_micro_batch": answer.largest(),
-        "bound_by": solution.map_or("memory", |solution| bound_by(solution.bound_by)),
+        "bound_by": solution.map_or("memory", |solution| bound(answer, solution)),
         "method": "tried",
         "gpus": answer.gpus.iter().map(gpu).collect::<Vec<_>>(),
         "alternatives": solution

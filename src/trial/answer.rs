@@ -5,6 +5,17 @@ use crate::plan::solver::{Solution, Unsolvable};
 use crate::trial::trial::Run;
 use crate::units::DataParallelSize;
 
+/// What keeps the largest micro-batch of a trial from being larger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounds {
+    /// Memory: the next one does not fit.
+    Memory,
+    /// The command: its memory grows up to this size, and no further.
+    Command(u64),
+    /// Nothing larger was to be tried.
+    Limit(u64),
+}
+
 /// The answer of a trial.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrialAnswer {
@@ -18,6 +29,8 @@ pub struct TrialAnswer {
     pub goal: Option<Goal>,
     /// The plan, or why there is none.
     pub solution: Result<Solution, Unsolvable>,
+    /// What keeps the largest micro-batch from being larger.
+    pub bounds: Bounds,
     /// Every run that the answer rests on, in order.
     pub runs: Vec<Run>,
     /// How many of them were made by an earlier trial.

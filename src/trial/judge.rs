@@ -17,6 +17,8 @@ pub struct Judged {
     pub reason: String,
     /// What to keep in mind about it.
     pub warnings: Vec<String>,
+    /// Whether the GPU's memory ran out on the way and the command went on.
+    pub met_out_of_memory: bool,
 }
 
 /// Judges a run by how it ended, what it printed, what its processes reported, and what the device
@@ -24,7 +26,12 @@ pub struct Judged {
 pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Judged {
     let seen = &ended.seen;
     let ooms: u64 = reports.iter().map(Report::ooms).sum();
-    let judged = |verdict, reason: String| Judged { verdict, reason, warnings: Vec::new() };
+    let judged = |verdict, reason: String| Judged {
+        verdict,
+        reason,
+        warnings: Vec::new(),
+        met_out_of_memory: false,
+    };
     let ran = match (ended.how, ended.ending) {
         (How::UntilSeen, _) => {
             Some(format!("printed `{}`, then ended", seen.until.as_deref().unwrap_or_default()))
@@ -33,8 +40,16 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
         _ => None,
     };
     if let Some(reason) = ran {
-        let warnings = caught(seen, ooms).into_iter().collect();
-        return Judged { warnings, ..judged(Verdict::Ran, reason) };
+        let met = went_on(seen, reports, processes);
+        let warning = match &met {
+            Some(how) => Some(format!(
+                "{how} and went on: what it then did may be less than it was asked for"
+            )),
+            None => mentioned(seen, ooms),
+        };
+        let met_out_of_memory = met.is_some();
+        let warnings = warning.into_iter().collect();
+        return Judged { warnings, met_out_of_memory, ..judged(Verdict::Ran, reason) };
     }
     let died = how_it_died(ended);
     if let Some(why) = out_of_memory(ended, reports, ooms) {
@@ -155,18 +170,42 @@ fn refused(reports: &[Report], processes: &[ProcessPeak]) -> Option<String> {
     ))
 }
 
-/// What to say of a run that met the end of memory and went on.
-fn caught(seen: &Seen, ooms: u64) -> Option<String> {
+/// How the GPU's memory ran out for a command that went on all the same; nothing where it did not.
+///
+/// What PyTorch gives back and asks for again is not meant, nor a workspace that cuDNN does without:
+/// neither reaches the program. Where every allocation is written down (`processes`), one that was
+/// refused and counted was the program's own, as convolutions ask for no workspace there.
+fn went_on(seen: &Seen, reports: &[Report], processes: &[ProcessPeak]) -> Option<String> {
+    let said = seen.messages.iter().find(|said| said.message.memory == Memory::Device);
+    let refused = || processes.iter().filter(|process| process.refused.is_some());
+    let ooms: u64 = reports.iter().map(Report::ooms).sum();
+    let raised: u64 = reports.iter().map(Report::raised).sum();
+    let times =
+        if said.is_some() || refused().next().is_some() { raised.max(ooms) } else { raised };
+    if times > 0 {
+        let plural = if times == 1 { "" } else { "s" };
+        return Some(format!("it ran out of memory {times} time{plural}"));
+    }
+    // Of whoever does not count, the words decide.
+    let counted = |pid: u32| reports.iter().any(|report| report.pid == pid && report.is_counted());
+    let silent = match processes {
+        [] => !reports.iter().any(Report::is_counted),
+        _ => refused().any(|process| !counted(process.pid)),
+    };
+    said.filter(|_| silent).map(|said| format!("it printed `{}`", shortened(&said.line)))
+}
+
+/// What to say of a run in which memory was short, and which did what it was asked for.
+fn mentioned(seen: &Seen, ooms: u64) -> Option<String> {
     let said = seen.messages.iter().find(|said| said.message.memory == Memory::Device);
     match (ooms, said) {
         (0, None) => None,
-        (0, Some(said)) => Some(format!(
-            "it printed `{}` and went on: its sizes may not be those asked for",
-            said.line
-        )),
+        (0, Some(said)) => {
+            Some(format!("it printed `{}`, and was refused no memory", shortened(&said.line)))
+        }
         (n, _) => Some(format!(
-            "it ran out of memory {n} time{} and went on: its sizes may not be those asked for",
-            if n == 1 { "" } else { "s" }
+            "PyTorch found no memory {n} time(s) and did without (cuDNN's workspaces): a faster \
+             algorithm may have had no room"
         )),
     }
 }
@@ -251,6 +290,32 @@ mod tests {
         assert!(judged.warnings[0].contains("2 times"), "{:?}", judged.warnings);
         let plain = judge(&ended(How::ByItself, Ending::Exit(0), &[]), &[report(0, None)], &[]);
         assert_eq!(plain.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_run_met_out_of_memory_where_the_error_reached_the_program() {
+        let met = |lines: &[&str], report: Report, refused: bool| {
+            let refused = refused.then_some(Refused {
+                times: 1,
+                wanted_bytes: Bytes::mib(20),
+                left_bytes: Bytes::mib(6),
+            });
+            let processes = [ProcessPeak { refused, ..a_process() }];
+            let processes = if refused.is_some() { &processes[..] } else { &[] };
+            let ended = ended(How::UntilSeen, Ending::Signal(15), lines);
+            judge(&ended, &[report], processes).met_out_of_memory
+        };
+        let raised = |raised, ooms| Report { raised: Some(raised), ..report(ooms, None) };
+        assert!(met(&[], raised(2, 2), false));
+        assert!(met(&[], report(1, None), false), "its own count, where the error was not seen");
+        // cuDNN's workspaces, on a card; on a simulated GPU there are none.
+        assert!(!met(&[], raised(0, 3), false));
+        assert!(met(&[], raised(0, 3), true) && met(&[OOM], raised(0, 3), false));
+        // Memory that PyTorch gave back before it asked again, and a program that only talks.
+        assert!(!met(&[], raised(0, 0), true) && !met(&[OOM], raised(0, 0), true));
+        let other = Report { pid: 7, ..Report::default() };
+        assert!(met(&[OOM], other.clone(), true) && met(&[OOM], other.clone(), false));
+        assert!(!met(&[], other, true), "a neighbour's own retry");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::trial::outcome::{Outcome, Verdict};
 use crate::trial::template::Sizes;
 
 /// The schema of a kept run.
-const SCHEMA: &str = "oomph.kept-run/1";
+const SCHEMA: &str = "oomph.kept-run/2";
 
 /// A folder of runs.
 #[derive(Debug, Clone)]

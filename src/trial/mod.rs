@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod environment;
 pub mod folder;
+pub mod growth;
 pub mod guard;
 pub mod installed;
 pub mod judge;

@@ -109,13 +109,6 @@ impl GpuPeak {
     }
 }
 
-impl Outcome {
-    /// Whether it is known that no GPU was used.
-    pub fn left_gpus_alone(&self) -> bool {
-        !self.gpus.is_empty() && self.gpus.iter().all(|gpu| gpu.peak() == Some(Bytes::ZERO))
-    }
-}
-
 /// Requests for memory of one GPU that were refused to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -169,6 +162,10 @@ pub struct Outcome {
     pub versions: BTreeMap<String, String>,
     /// What could not be trusted, and what to keep in mind.
     pub warnings: Vec<String>,
+    /// Whether the GPU's memory ran out on the way and the command went on: what it did then may be
+    /// less than was asked for.
+    #[serde(default)]
+    pub met_out_of_memory: bool,
     /// Whether other programs took memory of a GPU meanwhile.
     #[serde(default)]
     pub contended: bool,
@@ -188,6 +185,44 @@ impl Outcome {
     /// as such.
     pub fn within_free(&self) -> bool {
         self.gpus.iter().all(|gpu| gpu.peak().is_none_or(|peak| peak <= gpu.free_bytes))
+    }
+
+    /// Returns whether the command ran as it was told to: to its end, out of memory nowhere on the
+    /// way, and within what it could take.
+    pub fn fits(&self) -> bool {
+        self.verdict == Verdict::Ran && !self.met_out_of_memory && self.within_free()
+    }
+
+    /// Whether it is known that no GPU was used.
+    pub fn left_gpus_alone(&self) -> bool {
+        !self.gpus.is_empty() && self.idle_gpus().count() == self.gpus.len()
+    }
+
+    /// Returns the GPUs of which it is known that they were not used.
+    pub fn idle_gpus(&self) -> impl Iterator<Item = &GpuPeak> {
+        self.gpus.iter().filter(|gpu| gpu.peak() == Some(Bytes::ZERO))
+    }
+
+    /// Says why no GPU was used, as far as the versions that were met tell.
+    pub fn unused_because(&self) -> String {
+        match (self.versions.get("torch"), self.versions.get("cuda")) {
+            (Some(torch), None) => format!(
+                "PyTorch {torch} is built without CUDA: install a CUDA build of it \
+                 (pytorch.org/get-started), which needs no GPU here"
+            ),
+            (Some(torch), Some(_)) => format!(
+                "PyTorch {torch} could have, and was not asked to: does the command move its model \
+                 to `cuda`, and leave CUDA_VISIBLE_DEVICES as it is?"
+            ),
+            (None, _) => "no process of it called CUDA: is it the training command, run by the \
+                          Python that has PyTorch's CUDA build?"
+                .to_owned(),
+        }
+    }
+
+    /// Returns PyTorch's peak of allocated bytes, of the process that had most.
+    pub fn most_allocated(&self) -> Option<Bytes> {
+        self.processes.iter().filter_map(|process| process.peak_allocated_bytes).max()
     }
 
     /// Returns the peak of the GPU that came nearest to its end, as it would be on one that has

@@ -189,6 +189,7 @@ impl RealMachine {
             processes,
             versions: versions(reports, BTreeMap::new()),
             warnings,
+            met_out_of_memory: judged.met_out_of_memory,
             contended: self.others(&folded).next().is_some(),
             tail: ended.seen.tail.into(),
         }

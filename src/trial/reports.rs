@@ -21,6 +21,8 @@ pub struct Report {
     pub rank: Option<u64>,
     /// Versions of imported packages.
     pub versions: BTreeMap<String, String>,
+    /// Out-of-memory errors of PyTorch's that reached the program; `None` where that was not seen.
+    pub raised: Option<u64>,
     /// PyTorch's counters, a row a device that was used.
     pub devices: Option<Vec<Device>>,
     /// Whether Python was at its end in order (`atexit`).
@@ -45,7 +47,8 @@ pub struct Device {
     pub allocated: u64,
     /// `max_memory_reserved`.
     pub reserved: u64,
-    /// Out-of-memory errors raised.
+    /// Requests that found no memory, also those that PyTorch makes do without (a workspace that
+    /// cuDNN would like to have).
     pub ooms: u64,
     /// Times that cached memory was given back first.
     pub retries: u64,
@@ -62,9 +65,19 @@ pub struct Exception {
 }
 
 impl Report {
-    /// Returns how often PyTorch raised an out-of-memory error.
+    /// Returns how often PyTorch found no memory.
     pub fn ooms(&self) -> u64 {
         self.devices.iter().flatten().map(|device| device.ooms).sum()
+    }
+
+    /// Returns how often PyTorch raised an out-of-memory error to the program.
+    pub fn raised(&self) -> u64 {
+        self.raised.unwrap_or_else(|| self.ooms())
+    }
+
+    /// Returns whether PyTorch's counters are known, of a device that was used.
+    pub fn is_counted(&self) -> bool {
+        self.devices.iter().flatten().next().is_some()
     }
 
     /// Returns whether the program came to its end, and no error ended it.

@@ -97,6 +97,16 @@ impl Search {
         self.points.iter().find(|point| point.micro_batch == micro_batch).copied()
     }
 
+    /// Returns whether a size ran and did not fit.
+    pub fn is_refused(&self, micro_batch: u64) -> bool {
+        self.at(micro_batch).is_some_and(|point| !point.ran)
+    }
+
+    /// Runs no size above this from now on.
+    pub fn limit_to(&mut self, size: u64) {
+        self.limit = self.limit.min(size);
+    }
+
     /// Says what to run, or that it is settled.
     pub fn next(&self) -> Next {
         let runs = self.largest_that_ran();

@@ -137,9 +137,6 @@ impl SimulatedMachine {
         let judged = judge(&ended, &reports, &peaks.processes);
         let mut warnings = judged.warnings;
         warnings.extend(noted.warnings);
-        if peaks.processes.is_empty() {
-            warnings.push("the command never used a GPU".to_owned());
-        }
         if peaks.unrecorded > 0 {
             warnings.push(format!("{} more processes are not listed", peaks.unrecorded));
         }
@@ -158,7 +155,7 @@ impl SimulatedMachine {
         let used =
             |index: u32| peaks.gpus.get(index as usize).map(|peak| peak.saturating_sub(held));
         let gpus = (0..self.gpus.count).map(|index| self.gpu(index, used(index)));
-        Ok(Outcome {
+        let mut outcome = Outcome {
             command: command.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             ending: ended.ending,
             verdict: judged.verdict,
@@ -168,9 +165,15 @@ impl SimulatedMachine {
             processes: peaks.processes,
             versions: versions(&reports, noted.versions),
             warnings,
+            met_out_of_memory: judged.met_out_of_memory,
             contended: false,
             tail: ended.seen.tail.into(),
-        })
+        };
+        if outcome.left_gpus_alone() {
+            let why = outcome.unused_because();
+            outcome.warnings.insert(0, format!("the command never used a GPU: {why}"));
+        }
+        Ok(outcome)
     }
 
     fn gpu(&self, index: u32, used: Option<Bytes>) -> GpuPeak {

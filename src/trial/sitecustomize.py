@@ -109,6 +109,8 @@ def _begin():
 
     written = []
     recording = []
+    # Out-of-memory errors that reached the program, by process, once they are counted.
+    raised = {}
 
     def write(at_exit=False):
         if os.getpid() in written:
@@ -118,6 +120,8 @@ def _begin():
 
             report = {"pid": os.getpid(), "rank": rank(), "versions": modules_met()}
             report["at_exit"] = at_exit
+            if raised:
+                report["raised"] = raised.get(os.getpid(), 0)
             for key, ask in (
                 ("devices", devices), ("exception", exception), ("record", dump_history)
             ):
@@ -168,6 +172,17 @@ def _begin():
     ):
         signal.signal(signal.SIGTERM, on_term)
 
+    def count_errors(kind):
+        # PyTorch's own count has also what it does without (a workspace that cuDNN would like).
+        begin = kind.__init__
+
+        def __init__(self, *arguments, **words):
+            raised[os.getpid()] = raised.get(os.getpid(), 0) + 1
+            begin(self, *arguments, **words)
+
+        kind.__init__ = __init__
+        raised[os.getpid()] = 0
+
     def when_torch_is_there(torch):
         # A program that starts its peaks anew must not hide those before.
         for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
@@ -184,6 +199,7 @@ def _begin():
                 return reset(*arguments)
 
             setattr(torch._C, name, wrapped)
+        count_errors(torch._C.OutOfMemoryError)
         if os.environ.get("OOMPH_RUN_RECORD"):
             def record():
                 try:

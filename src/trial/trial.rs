@@ -1,12 +1,16 @@
 //! A whole trial: the search at each number of micro-steps, on a machine, remembering every run.
 
 use crate::plan::together::Fits;
+use crate::trial::growth::{Growth, Seen};
 use crate::trial::machine::Machine;
 use crate::trial::outcome::{Outcome, Verdict};
 use crate::trial::search::{Next, Peaks, Point, Search};
 use crate::trial::template::{Sizes, Template};
 use crate::units::{AccumulationSteps, Bytes, DataParallelSize, MicroBatch};
 
+/// Bytes of PyTorch's count that may be lost to the allocator's rounding, and of the device's to its
+/// granules and PyTorch's segments.
+const ROUNDING: (f64, f64) = ((2 << 20) as f64, (16 << 20) as f64);
 /// Micro-steps from which on fragments gather no more (the same as the estimate's).
 const SETTLED: u64 = 6;
 
@@ -25,6 +29,12 @@ pub enum TrialError<E> {
     /// A run came to nothing that says anything about memory.
     #[error("micro-batch {} {}", .0.sizes.micro_batch, .0.outcome.verdict.name())]
     NoVerdict(Box<Run>),
+    /// A run came to its end and left GPUs alone that count as replicas.
+    #[error("micro-batch {} left GPUs alone", .0.sizes.micro_batch)]
+    Idle(Box<Run>),
+    /// Memory is the same at every size.
+    #[error("memory is the same at every size")]
+    SameAtEverySize,
     /// The machine could not run it.
     #[error(transparent)]
     Machine(#[from] E),
@@ -39,6 +49,10 @@ pub struct Trial<M> {
     limit: MicroBatch,
     /// Samples of a replica in an optimizer step, where there is a target.
     samples: Option<u64>,
+    /// GPUs that have to be used: as many as count as replicas; 0 where the user counts.
+    counted: usize,
+    /// The largest size up to which memory grew, where it did not grow any further.
+    grown_to: Option<u64>,
     /// Every run, in order.
     pub runs: Vec<Run>,
     /// With one micro-step.
@@ -62,7 +76,29 @@ impl<M: Machine> Trial<M> {
         let most = MicroBatch::new(most).unwrap_or(MicroBatch::ONE);
         let single = Search::new(capacity, machine.peaks(), most);
         let (accumulated, runs) = (single.clone(), Vec::new());
-        Trial { machine, template, data_parallel, limit, samples, runs, single, accumulated }
+        Trial {
+            machine,
+            template,
+            data_parallel,
+            limit,
+            samples,
+            counted: 0,
+            grown_to: None,
+            runs,
+            single,
+            accumulated,
+        }
+    }
+
+    /// Makes a run that leaves GPUs alone an error where fewer than this many were used.
+    pub fn counting(mut self, gpus: usize) -> Trial<M> {
+        self.counted = gpus;
+        self
+    }
+
+    /// Returns the size up to which memory grew, where larger ones ran and took the same.
+    pub fn grown_to(&self) -> Option<u64> {
+        self.grown_to
     }
 
     /// Returns the machine.
@@ -91,30 +127,30 @@ impl<M: Machine> Trial<M> {
         let known = |run: &&Run| {
             run.sizes.micro_batch == micro_batch && run.sizes.accumulation == accumulation
         };
-        let outcome = match self.runs.iter().find(known) {
-            Some(run) => run.outcome.clone(),
+        let run = match self.runs.iter().find(known) {
+            Some(run) => run.clone(),
             None => {
                 let replicas = self.data_parallel.get();
                 let effective_batch =
                     size.saturating_mul(accumulation.get()).saturating_mul(replicas);
                 let sizes = Sizes { micro_batch, accumulation, effective_batch };
-                let outcome = self.machine.run(&self.template, &sizes)?;
-                self.runs.push(Run { sizes, outcome: outcome.clone() });
-                outcome
+                let run = Run { sizes, outcome: self.machine.run(&self.template, &sizes)? };
+                self.runs.push(run.clone());
+                run
             }
         };
+        let outcome = &run.outcome;
         let ran = match outcome.verdict {
-            Verdict::Ran => outcome.within_free(),
+            Verdict::Ran if self.leaves_idle(outcome) => {
+                return Err(TrialError::Idle(Box::new(run)));
+            }
+            Verdict::Ran => outcome.fits(),
             Verdict::OutOfMemory => false,
             Verdict::Failed | Verdict::TimedOut => {
-                let last = self.runs.iter().rfind(known).or(self.runs.last());
-                return match last {
-                    Some(run) => Err(TrialError::NoVerdict(Box::new(run.clone()))),
-                    None => Ok(Point { micro_batch: size, peak: None, ran: false }),
-                };
+                return Err(TrialError::NoVerdict(Box::new(run)));
             }
         };
-        let at_end = outcome.verdict == Verdict::Ran;
+        let at_end = outcome.verdict == Verdict::Ran && !outcome.met_out_of_memory;
         let peak = at_end.then(|| outcome.peak_within(self.machine.capacity())).flatten();
         let point = Point { micro_batch: size, peak, ran };
         if accumulation == AccumulationSteps::ONE {
@@ -127,6 +163,12 @@ impl<M: Machine> Trial<M> {
             self.accumulated.record(point);
         }
         Ok(point)
+    }
+
+    /// Whether GPUs that count as replicas were not used, which only a look at every allocation tells.
+    fn leaves_idle(&self, outcome: &Outcome) -> bool {
+        let used = outcome.gpus.len() - outcome.idle_gpus().count();
+        self.machine.peaks() == Peaks::Exact && (used == 0 || used < self.counted)
     }
 
     /// Micro-steps of a run of this size where its plan has more than one.
@@ -180,7 +222,17 @@ impl<M: Machine> Fits for Trial<M> {
         loop {
             let next = if whole { self.single.next() } else { self.accumulated.next() };
             let size = match next {
-                Next::Done(largest) => return Ok(largest),
+                Next::Done(largest) => match self.growth(largest, whole) {
+                    Growth::Whole => return Ok(self.grown_to.unwrap_or(largest).min(largest)),
+                    Growth::UpTo(grown_to) => {
+                        self.grown_to = Some(grown_to);
+                        self.single.limit_to(grown_to);
+                        self.accumulated.limit_to(grown_to);
+                        return Ok(grown_to);
+                    }
+                    Growth::None => return Err(TrialError::SameAtEverySize),
+                    Growth::Ask(size) => size,
+                },
                 Next::Run(size) => size,
             };
             let steps = if whole { accumulation } else { self.micro_steps(size) };
@@ -193,7 +245,7 @@ impl<M: Machine> Fits for Trial<M> {
         micro_batch: MicroBatch,
         accumulation: AccumulationSteps,
     ) -> Result<bool, Self::Error> {
-        if micro_batch > self.limit {
+        if micro_batch > self.limit || self.grown_to.is_some_and(|most| micro_batch.get() > most) {
             return Ok(false);
         }
         if accumulation == AccumulationSteps::ONE {
@@ -218,6 +270,33 @@ impl<M: Machine> Fits for Trial<M> {
 }
 
 impl<M: Machine> Trial<M> {
+    /// Says how far memory grew up to the largest size that ran, with one micro-step or with more.
+    fn growth(&self, largest: u64, whole: bool) -> Growth {
+        let search = if whole { &self.single } else { &self.accumulated };
+        // The next sample ran out of memory, so that this one took what it does; and what a command
+        // has no data for it has none for with more micro-steps.
+        if search.is_refused(largest + 1) || self.grown_to.is_some() {
+            return Growth::Whole;
+        }
+        let of_kind =
+            |run: &&Run| (run.sizes.accumulation.get() == 1) == whole && run.outcome.fits();
+        let sizes = || self.runs.iter().filter(of_kind);
+        let (counted, held) = ROUNDING;
+        let allocated = sizes().all(|run| run.outcome.most_allocated().is_some());
+        let bytes = |run: &Run| match allocated {
+            true => run.outcome.most_allocated(),
+            false => run.outcome.peak_within(self.machine.capacity()),
+        };
+        let mut points: Vec<(u64, u64)> = sizes()
+            .filter_map(|run| Some((run.sizes.micro_batch.get(), bytes(run)?.get())))
+            .collect();
+        points.sort_unstable();
+        points.dedup_by_key(|(size, _)| *size);
+        let rounding = if allocated { counted } else { held };
+        let slope = self.single.slope().or(self.accumulated.slope());
+        Seen { points: &points, rounding, slope }.growth(largest)
+    }
+
     /// What runs with several micro-steps runs with one, which keeps no gradients meanwhile: the
     /// search at one begins there.
     fn start_where_accumulation_ended(&mut self) {
@@ -234,141 +313,4 @@ impl<M: Machine> Trial<M> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use super::*;
-    use crate::plan::together::{Wish, solve_with};
-    use crate::trial::outcome::{Ending, GpuPeak, PeakSource, ProcessPeak};
-    use crate::units::EffectiveBatch;
-
-    /// A machine on which memory is a line, and gradients are kept from two micro-steps on.
-    #[derive(Clone, Copy)]
-    struct Line {
-        peaks: Peaks,
-        capacity: u64,
-        gradients: u64,
-        retries: u64,
-        /// What gathers over six micro-steps.
-        fragments: u64,
-    }
-
-    impl Machine for Line {
-        type Error = Infallible;
-
-        fn capacity(&self) -> Bytes {
-            Bytes::new(self.capacity)
-        }
-
-        fn peaks(&self) -> Peaks {
-            self.peaks
-        }
-
-        fn run(&mut self, _: &Template, sizes: &Sizes) -> Result<Outcome, Infallible> {
-            let steps = sizes.accumulation.get();
-            let kept = if steps > 1 { self.gradients } else { 0 };
-            let fragments = if steps >= SETTLED { self.fragments } else { 0 };
-            let needs = 100 + kept + fragments + 10 * sizes.micro_batch.get();
-            let ran = needs <= self.capacity;
-            let peak_bytes = Bytes::new(needs.min(self.capacity));
-            let gpu = GpuPeak {
-                index: 0,
-                name: "test".to_owned(),
-                uuid: "SIM-test-0".to_owned(),
-                simulated: true,
-                total_bytes: Bytes::new(self.capacity),
-                free_bytes: Bytes::new(self.capacity),
-                peak_bytes,
-                source: PeakSource::Allocations,
-            };
-            let process = ProcessPeak {
-                pid: 1,
-                rank: None,
-                gpu: 0,
-                peak_device_bytes: peak_bytes,
-                peak_allocated_bytes: None,
-                peak_reserved_bytes: None,
-                allocation_retries: Some(self.retries),
-                refused: None,
-            };
-            Ok(Outcome {
-                command: Vec::new(),
-                ending: Some(Ending::Exit(i32::from(!ran))),
-                verdict: if ran { Verdict::Ran } else { Verdict::OutOfMemory },
-                reason: String::new(),
-                seconds: 0.0,
-                gpus: vec![gpu],
-                processes: vec![process],
-                versions: Default::default(),
-                warnings: Vec::new(),
-                contended: false,
-                tail: Vec::new(),
-            })
-        }
-    }
-
-    /// Solves for 480 samples; returns micro-batch, accumulation, and the sizes of all runs.
-    fn solve(machine: Line) -> (u64, u64, Vec<(u64, u64)>) {
-        let wish = Wish {
-            data_parallel: DataParallelSize::ONE,
-            target: EffectiveBatch::new(480),
-            micro_batch: None,
-            accumulation: None,
-        };
-        let limit = MicroBatch::new(480).unwrap();
-        let template = Template::new(Vec::new(), false);
-        let mut trial = Trial::new(machine, template, wish.data_parallel, limit, Some(480));
-        let Ok(solved) = solve_with(&wish, &mut trial) else { panic!("every run has a verdict") };
-        let best = solved.unwrap().best;
-        let sizes = |run: &Run| (run.sizes.micro_batch.get(), run.sizes.accumulation.get());
-        let runs = trial.runs.iter().map(sizes).collect();
-        (best.micro_batch.get(), best.accumulation.get(), runs)
-    }
-
-    const LINE: Line =
-        Line { peaks: Peaks::Exact, capacity: 1000, gradients: 50, retries: 0, fragments: 0 };
-
-    #[test]
-    fn every_run_has_its_plans_micro_steps_up_to_six() {
-        let (micro_batch, accumulation, runs) = solve(LINE);
-        assert_eq!((micro_batch, accumulation), (80, 6));
-        assert_eq!(runs, [(1, 6), (6, 6), (85, 6), (86, 6), (80, 6)]);
-        // 480 samples are 3 micro-steps of 160, and 4 of 159.
-        let (micro_batch, accumulation, runs) = solve(Line { capacity: 1755, ..LINE });
-        assert_eq!((micro_batch, accumulation), (160, 3));
-        assert!(runs.contains(&(160, 3)) && runs.contains(&(161, 3)), "{runs:?}");
-    }
-
-    #[test]
-    fn what_gathers_over_micro_steps_is_in_the_peaks() {
-        let (micro_batch, _, runs) = solve(Line { fragments: 60, ..LINE });
-        assert!(
-            micro_batch == 60 && runs.contains(&(80, 6)) && !runs.contains(&(85, 2)),
-            "{runs:?}"
-        );
-    }
-
-    #[test]
-    fn on_real_gpus_every_run_has_two_micro_steps_where_the_plan_has_more() {
-        let (micro_batch, accumulation, runs) = solve(Line { peaks: Peaks::Sampled, ..LINE });
-        assert_eq!((micro_batch, accumulation), (80, 6));
-        assert!(runs.iter().all(|(_, steps)| *steps == 2), "{runs:?}");
-    }
-
-    #[test]
-    fn the_whole_in_one_micro_step_is_run_only_where_it_may_fit() {
-        let (micro_batch, accumulation, runs) = solve(Line { capacity: 4910, ..LINE });
-        assert_eq!((micro_batch, accumulation), (480, 1));
-        assert_eq!(runs.last(), Some(&(480, 1)), "{runs:?}");
-    }
-
-    #[test]
-    fn on_real_gpus_a_tight_plan_is_run_with_as_many_micro_steps_as_change_anything() {
-        let line = Line { peaks: Peaks::Sampled, retries: 1, ..LINE };
-        let (_, accumulation, runs) = solve(line);
-        assert!(accumulation == 6 && runs.contains(&(80, 6)), "{runs:?}");
-        // Where it does not run so, a smaller one is the plan.
-        let (micro_batch, accumulation, _) = solve(Line { fragments: 60, ..line });
-        assert_eq!((micro_batch, accumulation), (60, 8));
-    }
-}
+mod tests;

@@ -127,8 +127,9 @@ fn law(words: &Words, micro_batch: u64, accumulation: u64) -> u64 {
     (base + gradients + micro_batch * sample + jump).div_ceil(granule) * granule
 }
 
+/// The samples of a batch: no more than the data set has.
 fn micro_batch(words: &Words) -> u64 {
-    words.number("micro_batch", 1)
+    words.number("micro_batch", 1).min(words.number("samples", u64::MAX))
 }
 
 /// Waits until whoever reads the driver has read all of a GPU once more, as its log of calls tells.

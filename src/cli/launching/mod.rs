@@ -10,6 +10,7 @@ mod run;
 mod trial;
 mod trial_notes;
 mod trial_place;
+mod trial_stops;
 mod trying;
 
 use std::ffi::OsString;

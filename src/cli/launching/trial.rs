@@ -7,7 +7,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::launching::run::check_command;
 use crate::cli::launching::trial_notes::{self, Found};
-use crate::cli::launching::trial_place::{self, Machine};
+use crate::cli::launching::trial_place;
+use crate::cli::launching::trial_stops::{check_used, explain};
 use crate::cli::launching::trying::Tried;
 use crate::cli::output::{Answer, Style, write_stderr};
 use crate::cli::trial::Args;
@@ -17,11 +18,11 @@ use crate::plan::together::{Wish, solve_with};
 use crate::profile::names::nearest;
 use crate::report;
 use crate::report::text::Paint;
-use crate::trial::answer::TrialAnswer;
+use crate::trial::answer::{Bounds, TrialAnswer};
 use crate::trial::kept::Kept;
 use crate::trial::search::Peaks;
 use crate::trial::template::Template;
-use crate::trial::trial::{Run, Trial, TrialError};
+use crate::trial::trial::{Run, Trial};
 use crate::units::{Bytes, DataParallelSize, EffectiveBatch, MicroBatch};
 
 /// The largest micro-batch that is tried where neither flag bounds it: a program's own data loader
@@ -58,24 +59,20 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let samples = args.effective_batch.map(|target| target / wish.data_parallel.get());
     let limit = args.micro_batch_max.or(samples).unwrap_or(LARGEST);
     let limit = MicroBatch::new(limit).unwrap_or(MicroBatch::ONE);
-    let mut trial = Trial::new(machine, template, wish.data_parallel, limit, samples);
+    // Every GPU counts as a replica unless the user counts.
+    let counted = if args.world_size.is_some() { 0 } else { gpus.len() };
+    let trial = Trial::new(machine, template, wish.data_parallel, limit, samples);
+    let mut trial = trial.counting(counted);
     let solution = match solve_with(&wish, &mut trial) {
         Ok(solution) => solution,
-        Err(error) => return Err(explain(error, &trial, style)),
+        Err(error) => return Err(explain(error, args, &trial, style)),
     };
     if let Err(unsolvable @ Unsolvable::FewerThanReplicas { replicas, .. }) = solution {
         return Err(CliError::usage(unsolvable.to_string())
             .hint(format!("--effective-batch {replicas} or more, or fewer GPUs")));
     }
-    if solution.is_ok() && trial.runs.iter().all(|run| run.outcome.left_gpus_alone()) {
-        show_runs(&trial, style);
-        let runs = report::trial::runs_value(&trial.runs);
-        return Err(CliError::new(exit::NOT_MEASURED, "the command was never seen to use a GPU")
-            .cause("no run had memory on one for as long as a look takes (a fiftieth of a second)")
-            .hint(
-                "name the GPU that it uses (--gpu 0), or see what the command prints (--keep DIR)",
-            )
-            .known("runs", runs));
+    if solution.is_ok() {
+        check_used(args, &trial, style)?;
     }
     let found =
         Found { trial: &trial, solution: solution.as_ref().ok(), limit, samples, accumulates };
@@ -85,6 +82,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         data_parallel: wish.data_parallel,
         goal: wish.target.map(|effective_batch| Goal { effective_batch, tokens: None }),
         notes: trial_notes::notes(&found),
+        bounds: bounds(&trial, limit),
         reused: trial.machine().reused,
         runs: trial.runs,
         solution,
@@ -100,6 +98,16 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         Ok(_) => exit::OK,
     };
     Ok(Answer { text, code })
+}
+
+/// What kept the trial from larger micro-batches.
+fn bounds(trial: &Trial<Tried>, limit: MicroBatch) -> Bounds {
+    let ran = |run: &Run| run.sizes.micro_batch == limit && run.outcome.fits();
+    match trial.grown_to() {
+        Some(size) => Bounds::Command(size),
+        None if trial.runs.iter().any(ran) => Bounds::Limit(limit.get()),
+        None => Bounds::Memory,
+    }
 }
 
 /// Refuses a command that cannot be tried.
@@ -142,40 +150,4 @@ fn open(folder: &std::path::Path) -> Result<Kept, CliError> {
             .cause(error.to_string())
             .hint("--keep DIR names a folder that may be written")
     })
-}
-
-/// Shows the runs of a trial that has no answer.
-fn show_runs(trial: &Trial<Tried>, style: Style) {
-    if !style.json && !trial.runs.is_empty() {
-        let paint = Paint { on: style.color };
-        write_stderr(&report::trial::runs(&trial.runs, trial.machine().reused, paint));
-    }
-}
-
-/// Says why a trial stopped; its runs so far and the end of the command's output go before it.
-fn explain(error: TrialError<CliError>, trial: &Trial<Tried>, style: Style) -> CliError {
-    let (paint, runs) = (Paint { on: style.color }, trial.runs.as_slice());
-    show_runs(trial, style);
-    match error {
-        TrialError::Machine(error) => error,
-        TrialError::NoVerdict(run) => {
-            write_stderr(&report::run::tail(&run.outcome.tail, paint));
-            no_verdict(&run, matches!(trial.machine().place.machine, Machine::Simulated(_)))
-        }
-    }
-    .known("runs", report::trial::runs_value(runs))
-}
-
-fn no_verdict(run: &Run, simulated: bool) -> CliError {
-    let fact = format!(
-        "the trial stops: at micro-batch {} and {} micro-step(s) the command {}",
-        run.sizes.micro_batch,
-        run.sizes.accumulation,
-        run.outcome.verdict.name().replace('_', " "),
-    );
-    let line = run.outcome.command.join(" ");
-    let alone = if simulated { format!("oomph run --gpu sim:... -- {line}") } else { line };
-    CliError::new(exit::NOT_MEASURED, fact)
-        .cause(format!("{}, which says nothing about memory", run.outcome.reason))
-        .hint(format!("try it alone: {alone}"))
 }

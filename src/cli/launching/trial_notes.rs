@@ -1,7 +1,5 @@
 //! What to keep in mind about a trial.
 
-use std::collections::BTreeSet;
-
 use crate::cli::launching::trial_place::Machine;
 use crate::cli::launching::trying::Tried;
 use crate::plan::solver::Solution;
@@ -38,6 +36,14 @@ pub fn notes(found: &Found<'_>) -> Vec<String> {
     ));
     notes.extend(by_the_line(found));
     notes.extend(into_the_headroom(runs));
+    notes.extend(went_on(runs));
+    notes.extend(found.trial.grown_to().map(|size| {
+        format!(
+            "above micro-batch {size} the command took no more: its data set has fewer samples \
+             than such a batch (drop_last drops those), or it bounds its batches itself; what a \
+             larger one takes is not known"
+        )
+    }));
     if runs.iter().any(|run| run.outcome.contended) {
         notes.push(
             "contended: others took memory of the GPUs meanwhile, so the answer is what fitted \
@@ -45,13 +51,11 @@ pub fn notes(found: &Found<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let ran_at =
-        |run: &Run| run.sizes.micro_batch == found.limit && run.outcome.verdict == Verdict::Ran;
+    let ran_at = |run: &Run| run.sizes.micro_batch == found.limit && run.outcome.fits();
     if runs.iter().any(ran_at) && found.samples != Some(found.limit.get()) {
         let limit = found.limit;
         notes.push(format!("nothing above micro-batch {limit} was tried (--micro-batch-max)"));
     }
-    notes.extend(same_at_every_size(runs));
     let several = found.solution.is_some_and(|solution| solution.best.accumulation.get() > 1);
     if several && !found.accumulates {
         notes.push(
@@ -120,25 +124,23 @@ fn by_the_line(found: &Found<'_>) -> Option<String> {
     ))
 }
 
+fn went_on(runs: &[Run]) -> Option<String> {
+    let met = |run: &&Run| run.outcome.met_out_of_memory;
+    let least = runs.iter().filter(met).map(|run| run.sizes.micro_batch).min()?;
+    Some(format!(
+        "micro-batch {least} ran out of memory, and the command went on by itself, with less or \
+         without that batch: it does not fit"
+    ))
+}
+
 fn into_the_headroom(runs: &[Run]) -> Option<String> {
-    let into = |run: &&Run| run.outcome.verdict == Verdict::Ran && !run.outcome.within_free();
+    let into = |run: &&Run| {
+        let outcome = &run.outcome;
+        outcome.verdict == Verdict::Ran && !outcome.met_out_of_memory && !outcome.within_free()
+    };
     let least = runs.iter().filter(into).map(|run| run.sizes.micro_batch).min()?;
     Some(format!(
         "micro-batch {least} ran too, with less than the headroom left: --headroom decides that \
          it does not count"
     ))
-}
-
-fn same_at_every_size(runs: &[Run]) -> Option<String> {
-    let peaks = || {
-        runs.iter()
-            .filter(|run| run.outcome.verdict == Verdict::Ran)
-            .filter_map(|run| run.outcome.tightest().and_then(|gpu| gpu.peak()))
-    };
-    let sizes: BTreeSet<_> = runs.iter().map(|run| run.sizes.micro_batch).collect();
-    let same = sizes.len() > 1 && peaks().count() > 1 && peaks().min() == peaks().max();
-    same.then(|| {
-        "every size took the same memory: does the command use the micro-batch that it is given?"
-            .to_owned()
-    })
 }
