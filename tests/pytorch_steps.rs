@@ -500,8 +500,9 @@ fn deberta_needs_what_pytorch_needs() {
 
 /// Setups that were refused until they were worked out, drawn by chance: DeBERTa without attention to
 /// distances, Whisper in 16 bits (its user casts the features), T5 in float16 (of which `from_pretrained`
-/// keeps a part in float32); and heads of more than 128, which flash attention rounds up. `held_out` after
-/// the code was finished.
+/// keeps a part in float32), classifiers of samples and of tokens out of every decoder, and checkpointing of attention and of
+/// every n-th layer outside decoders; and heads of more than 128, which flash attention rounds up. `held_out`
+/// after the code was finished.
 #[test]
 fn what_was_refused_once_needs_what_pytorch_needs() {
     let new = include_str!("data/once_refused_torch2.15.jsonl");

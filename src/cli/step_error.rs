@@ -22,6 +22,9 @@ impl From<StepError> for CliError {
             StepError::NotYet(what) if what.starts_with("quantize") => {
                 CliError::not_yet(what).hint("leave --quantize out")
             }
+            StepError::NotYet(what) if what.starts_with("checkpointing") => {
+                CliError::not_yet(what).hint("--checkpointing full")
+            }
             StepError::NotYet(what) => CliError::not_yet(what),
             StepError::SdpaRefused(_) => {
                 CliError::usage(error.to_string()).hint("--attention eager")
@@ -45,6 +48,8 @@ impl From<StepError> for CliError {
                     .cause(format!("its linear layers are named {}", names.join(", ")))
                     .hint("--lora r=16,targets=all-linear")
             }
+            StepError::NoClass(..) => CliError::usage(error.to_string())
+                .hint("--transformers 5.23, if that is what trains it"),
             StepError::NoFusedLoss(_) => CliError::usage(error.to_string()).hint("--loss standard"),
             StepError::LoraOnExperts => CliError::usage(error.to_string()).hint(
                 "name layers of the attention: --lora r=16,targets=q_proj+k_proj+v_proj+o_proj",

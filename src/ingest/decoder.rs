@@ -120,6 +120,7 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
         task: Task::CausalLm,
         problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
+        classifier_dropout: classifier_dropout(fields, family)?,
         family,
         hidden_size,
         num_hidden_layers,
@@ -154,7 +155,7 @@ fn task(fields: &mut Fields<'_>, config: &DecoderConfig) -> Result<Task, ConfigE
     let named = fields.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
     let task = named.and_then(Task::of_class).filter(|task| config.tasks().contains(task));
     if task != Some(Task::SequenceClassification) {
-        return Ok(Task::CausalLm);
+        return Ok(task.unwrap_or(Task::CausalLm));
     }
     if fields.get("pad_token_id").is_none() {
         let note = "`pad_token_id` is not in config.json: transformers classifies one sample at a \
@@ -162,6 +163,17 @@ fn task(fields: &mut Fields<'_>, config: &DecoderConfig) -> Result<Task, ConfigE
         fields.assumed.push(note.to_owned());
     }
     Ok(Task::SequenceClassification)
+}
+
+/// `classifier_dropout`, or `hidden_dropout` where the class does not read its own.
+///
+/// Source: transformers `modeling_layers.py` (`GenericForTokenClassification`), `modeling_gpt_neox.py`.
+fn classifier_dropout(fields: &Fields<'_>, family: Family) -> Result<f64, ConfigError> {
+    let default = match family {
+        Family::GptNeoX => 0.1,
+        _ => fields.dropout("hidden_dropout", 0.1)?,
+    };
+    fields.dropout("classifier_dropout", default)
 }
 
 fn attention(

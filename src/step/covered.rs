@@ -20,9 +20,17 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
     if setup.checkpointing != Checkpointing::None && model.refuses_checkpointing() {
         return Err(StepError::CheckpointingRefused(model.model_type()));
     }
-    if !matches!(setup.checkpointing, Checkpointing::None | Checkpointing::Full)
-        && !is_causal_decoder(model)
-    {
+    let has_no_such_region = match (model, setup.checkpointing) {
+        (_, Checkpointing::None | Checkpointing::Full) => false,
+        // Its stages are counted among the layers.
+        (ModelConfig::Swin(_), _) => true,
+        // Layers of a decoder have two attentions.
+        (ModelConfig::T5(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_), by) => {
+            by == Checkpointing::Attention
+        }
+        _ => false,
+    };
+    if has_no_such_region {
         return refuse(format!("checkpointing {} on {}", setup.checkpointing, model.model_type()));
     }
     if let Some(head_dim) = model.head_dim()
@@ -45,6 +53,9 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         return Err(StepError::HalfRegression);
     }
     match model {
+        ModelConfig::Decoder(c) if c.lacks_class(setup.transformers) => {
+            Err(StepError::NoClass(model.model_type(), model.task().name()))
+        }
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
         // What torch.compile makes of it was not worked out.
         ModelConfig::ModernBert(c)

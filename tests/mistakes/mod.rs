@@ -96,7 +96,12 @@ pub const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate gpt2 --label-len 64", 2, &["no encoder-decoder", "leave --label-len out"]),
     ("estimate resnet-18 --label-len 64", 2, &["--label-len", "model of images"]),
     ("estimate t5-small --label-len 5000000", 2, &["--label-len 5000000 is out of range"]),
-    ("estimate t5-small --precision fp16", 2, &["float32", "--precision bf16"]),
+    ("estimate t5-small --checkpointing attention", 2, &["not yet", "on t5"]),
+    (
+        "estimate olmo-2-0425-1b --task sequence-classification --transformers 4.56",
+        2,
+        &["before 5 has no class", "--transformers 5.23"],
+    ),
     ("estimate t5-small --transformers 4.56 --attention sdpa", 2, &["refuses sdpa"]),
     ("wait --min-free 101%", 2, &["--min-free", "at most 100%"]),
     ("wait", 2, &["--min-free"]),

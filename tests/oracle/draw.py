@@ -254,8 +254,8 @@ def task(rng, c):
     if family == "whisper": return "speech-seq2seq"
     if family in SEQ2SEQ: return "seq2seq-lm"
     if family in ENCODERS: return rng.choice(["masked-lm", "sequence-classification", "token-classification"])
-    if family in ("gpt2", "opt", "gemma3_text", "olmo2"): return "causal-lm"
-    return often(rng, "causal-lm", ["sequence-classification"], 0.85)
+    if family in ("gpt2", "opt"): return "causal-lm"
+    return often(rng, "causal-lm", ["sequence-classification"] + ["token-classification"] * (family not in ("gemma3_text", "olmo2")), 0.85)
 
 
 def case(rng, only=ALL):
@@ -271,7 +271,8 @@ def case(rng, only=ALL):
         k["label_len"] = rng.randint(2, 200)
     k["precision"] = rng.choice("fp32 bf16 bf16 fp16 amp-bf16 amp-bf16 amp-fp16".split())
     k["optimizer"] = often(rng, "adamw", "adamw-fused adamw-loop sgd sgd-plain adafactor adamw-8bit paged-adamw-8bit".split(), 0.55)
-    ways = ["full"] * 4 + (["attention", "every=2", "every=3"] if family in DECODERS + ["gpt2", "opt"] else [])
+    parts = ["attention"] * (family not in SEQ2SEQ) + ["every=2", "every=3"] if family not in ("swin", "convnext") else []
+    ways = ["full"] * 4 + parts
     k["checkpointing"] = often(rng, "none", ways, 0.6) if family != "resnet" else "none"
     k["attention"] = often(rng, "sdpa", ["eager"], 0.65)
     k["attention_mask"] = rng.choice(TEXT) if family not in VISION + ["whisper"] else "none"

@@ -6,6 +6,7 @@ use crate::model::decoder::architecture::{
     Architecture, Mlp, NormKind, QkNorm, Residuals, Rotation,
 };
 use crate::model::options::Version;
+use crate::model::versions::TRANSFORMERS_5;
 
 /// The families: each is one `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +89,8 @@ pub struct DecoderConfig {
     pub problem: Problem,
     /// Labels of a classifier.
     pub num_labels: u64,
+    /// Dropout before a classifier of tokens.
+    pub classifier_dropout: f64,
     /// Which family, and with it everything that is code and not a size.
     pub family: Family,
     /// Width of the residual stream.
@@ -181,19 +184,21 @@ pub struct Window {
 impl DecoderConfig {
     /// The tasks that it can be trained for.
     ///
-    /// Source: `GenericForSequenceClassification` in the modeling files of transformers 4.56.2 and
-    /// 5.23.0, where both have it.
+    /// Source: the classes in the modeling files of transformers 4.56.2 and 5.23.0.
     pub fn tasks(&self) -> &'static [Task] {
         match self.family {
-            Family::Llama
-            | Family::Mistral
-            | Family::Qwen2
-            | Family::Qwen3
-            | Family::Gemma2
-            | Family::Phi3
-            | Family::Starcoder2 => &[Task::CausalLm, Task::SequenceClassification],
-            _ => &[Task::CausalLm],
+            Family::Gemma3 | Family::Olmo2 => &[Task::CausalLm, Task::SequenceClassification],
+            _ => &[Task::CausalLm, Task::SequenceClassification, Task::TokenClassification],
         }
+    }
+
+    /// Whether that transformers has no class for the task yet.
+    ///
+    /// Source: `modeling_olmo2.py` and `modeling_gemma3.py` of 4.56.2 have no `...ForSequenceClassification` of a
+    /// text model, those of 5.23.0 do; where between them it came is not known.
+    pub fn lacks_class(&self, transformers: Version) -> bool {
+        let came_late = matches!(self.family, Family::Gemma3 | Family::Olmo2);
+        came_late && self.task != Task::CausalLm && transformers < TRANSFORMERS_5
     }
 
     /// Returns what is code of the family, in the newest transformers.
@@ -244,6 +249,7 @@ impl DecoderConfig {
         let layers = self.num_hidden_layers * (self.attention_parameters() + norms * norm);
         let head = match self.task {
             Task::SequenceClassification => self.num_labels * hidden,
+            Task::TokenClassification => self.num_labels * (hidden + 1),
             _ if self.tie_word_embeddings => 0,
             _ => self.vocab_size * hidden,
         };

@@ -48,6 +48,8 @@ pub struct Disentangled<'a, 'b> {
     pub w: &'a Projections<'b>,
     /// What it does with distances, and their embeddings.
     pub relative: Option<(RelativeAttention, &'a Value<'b>)>,
+    /// What it is passed besides: which tokens see each other, and how far they are apart.
+    pub passed: &'a [&'a Value<'b>],
 }
 
 impl<'b> Disentangled<'_, 'b> {

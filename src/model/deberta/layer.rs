@@ -67,7 +67,7 @@ impl<'b> LayerWeights<'b> {
         x: &Value<'b>,
     ) -> Value<'b> {
         let c = attention.c;
-        let attended = b.attention("attention", &[], || {
+        let attended = b.attention("attention", attention.passed, || {
             let context = {
                 let _m = b.enter("self");
                 attention.run(b, x)

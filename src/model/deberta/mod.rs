@@ -158,7 +158,7 @@ fn encoder<'b>(
     for (index, weights) in w.layers.iter().enumerate() {
         let _m = b.enter(&format!("layer.{index}"));
         let projections = weights.projections();
-        let attention = Disentangled { c, o, w: projections, relative };
+        let attention = Disentangled { c, o, w: projections, relative, passed: &passed };
         let input = hidden.last().expect("the embeddings are the first");
         let out = b.layer(&passed, || weights.forward(b, &attention, input));
         let convolved = match (index, &w.convolution) {

@@ -41,6 +41,8 @@ struct Weights<'b> {
     /// Inverse frequencies, one for each table.
     inv_freq: Vec<Value<'b>>,
     head: Option<Value<'b>>,
+    /// Of a classifier of tokens.
+    head_bias: Option<Value<'b>>,
 }
 
 impl<'b> Weights<'b> {
@@ -58,11 +60,21 @@ impl<'b> Weights<'b> {
             Task::SequenceClassification => {
                 Some(b.parameter("score", &[c.num_labels, c.hidden_size]))
             }
+            Task::TokenClassification => {
+                Some(b.parameter(token_head(c), &[c.num_labels, c.hidden_size]))
+            }
             _ if c.tie_word_embeddings => None,
             _ => Some(b.parameter("lm_head", &[c.vocab_size, c.hidden_size])),
         };
-        Weights { embedding, embedding_scale, layers, norm, inv_freq, head }
+        let classifies_tokens = c.task == Task::TokenClassification;
+        let head_bias = classifies_tokens.then(|| b.parameter(token_head(c), &[c.num_labels]));
+        Weights { embedding, embedding_scale, layers, norm, inv_freq, head, head_bias }
     }
+}
+
+/// The name of a classifier of tokens.
+const fn token_head(c: &DecoderConfig) -> &'static str {
+    if matches!(c.family, Family::GptNeoX) { "classifier" } else { "score" }
 }
 
 fn scaled_by_buffer(arch: &Architecture, o: &GraphOptions) -> bool {
@@ -121,6 +133,9 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     if let (true, Some(score)) = (classifies, &w.head) {
         return classifier_loss(b, c, o, [&hidden, score, &labels]).keep();
     }
+    if let (Some(weight), Some(bias)) = (&w.head, &w.head_bias) {
+        return token_loss(b, c, o, [&hidden, weight, bias, &labels]).keep();
+    }
     let head = w.head.as_ref().unwrap_or(&w.embedding);
     if o.loss == Loss::Fused {
         let sizes = [c.hidden_size, c.vocab_size];
@@ -170,6 +185,32 @@ fn classifier_loss<'b>(
     let loss = classify::loss(b, o, c.problem, [&pooled, labels], c.num_labels);
     drop((names, last, pooled, scores));
     loss
+}
+
+/// `GenericForTokenClassification`: scores of each token, in float32 for the loss.
+///
+/// Source: transformers `modeling_layers.py`, `modeling_gpt_neox.py`, `loss/loss_utils.py`.
+fn token_loss<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    o: &GraphOptions,
+    [hidden, weight, bias, labels]: [&Value<'b>; 4],
+) -> Value<'b> {
+    let dropped = {
+        let _m = b.enter("dropout");
+        b.dropout(hidden, c.classifier_dropout)
+    };
+    let logits = {
+        let _m = b.enter(token_head(c));
+        b.run(Op::Linear, &[&dropped, weight, bias])
+    };
+    b.mark_logits(o.batch * o.seq_len, c.num_labels);
+    let wide = {
+        let flat = b.view(&logits, &[-1, c.num_labels as i64]);
+        b.run(Op::To { dtype: Dtype::F32 }, &[&flat])
+    };
+    let flat_labels = b.view(labels, &[-1]);
+    b.run(Op::CrossEntropy, &[&wide, &flat_labels])
 }
 
 /// Where each sample's last token is that is no padding, and what else has a name.

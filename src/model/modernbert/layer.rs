@@ -67,6 +67,8 @@ pub struct Layer<'a, 'b> {
     pub table: Option<&'a Table<'b>>,
     /// The mask of its kind of layer.
     pub mask: Option<&'a Value<'b>>,
+    /// What it is called with, and its attention too, read or not.
+    pub passed: &'a [&'a Value<'b>],
 }
 
 impl<'b> Layer<'_, 'b> {
@@ -74,8 +76,8 @@ impl<'b> Layer<'_, 'b> {
     pub fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.before.as_ref().map(|norm| norm.run(b, input));
-        let (attended, _probabilities) =
-            b.attention("attn", &[], || self.attention(b, normed.as_ref().unwrap_or(input)));
+        let (attended, _probabilities) = b
+            .attention("attn", self.passed, || self.attention(b, normed.as_ref().unwrap_or(input)));
         drop(normed);
         let residual = b.add(input, &attended);
         let normed = w.after.run(b, &residual);

@@ -123,11 +123,11 @@ fn encoder<'b>(
         let is_local = c.is_local(index);
         let table = kinds.iter().position(|&local| local == is_local).and_then(|at| tables.get(at));
         let mask = masks.of_layer(is_local);
-        let layer = Layer { c, o, w: weights, table, mask };
         let arguments: Vec<&Value<'b>> = match of_5 {
             true => Vec::new(),
             false => masks.both().chain([&positions]).collect(),
         };
+        let layer = Layer { c, o, w: weights, table, mask, passed: &arguments };
         let out = {
             let input = hidden.as_ref().or(first.as_ref()).expect("embedded or made by a layer");
             b.layer(&arguments, || layer.forward(b, input))
