@@ -10,7 +10,7 @@
 #[path = "../tests/oracle_case/mod.rs"]
 mod oracle_case;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use oomph::memory::fit;
@@ -84,6 +84,13 @@ fn judge(row: Row) -> Judged {
     }
 }
 
+/// Lists the versions that cases were asked of, in order.
+fn versions(judged: &[Judged], of: impl Fn(&Judged) -> Version) -> String {
+    let all: BTreeSet<Version> = judged.iter().map(of).collect();
+    let all: Vec<String> = all.iter().map(|v| format!("{}.{}", v.major, v.minor)).collect();
+    all.join(", ")
+}
+
 fn head(judged: &[Judged]) {
     let held_out = judged.iter().filter(|one| one.row.held_out).count();
     println!("# How accurate the estimates are\n");
@@ -92,10 +99,11 @@ fn head(judged: &[Judged]) {
     );
     println!(
         "The judge is the oracle: unmodified PyTorch and transformers on a driver without a GPU, whose peaks were equal to \
-         a real card's to the printed digit\nin ten of ten published cases. {} cases were asked of it, on PyTorch 2.15 \
-         with transformers 5.23, on 2.8 with 4.56 (some with 5.12, and 4.46 to 4.55) and on 2.12, 2.6 and 2.4; {held_out} of them\nare at sizes, or of setups, \
-         that nobody had looked at while the code was written (*unseen* below). Nothing here ran on a GPU.\n",
-        judged.len()
+         a real card's to the printed digit\nin ten of ten published cases. {} cases were asked of it, on PyTorch {} with transformers\n{}; {held_out} of them are at sizes, or of setups, \
+         that nobody had looked at while the code was written (*unseen* below).\nNothing here ran on a GPU.\n",
+        judged.len(),
+        versions(judged, |one| one.row.torch),
+        versions(judged, |one| one.row.transformers),
     );
     println!(
         "Errors are in percent of the oracle's figure: *allocated* is `torch.cuda.max_memory_allocated()`, *reserved* \

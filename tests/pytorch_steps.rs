@@ -580,6 +580,22 @@ fn torch_2_6_needs_what_it_needs() {
 
 /// transformers before 4.56, on PyTorch 2.8: each row says with which it was made.
 #[test]
+fn each_transformers_5_needs_what_it_needs() {
+    let rows = include_str!("data/transformers_5_torch2.15.jsonl");
+    assert_equal(&errors("transformers 5.0 to 5.24", rows, NEW.0, NEW.1));
+}
+
+#[test]
+fn models_of_published_sizes_need_what_pytorch_needs() {
+    let rows = include_str!("data/real_sizes_torch2.15.jsonl");
+    assert_equal(&errors("published sizes", rows, NEW.0, NEW.1));
+    let rows = include_str!("data/real_sizes_held_out_torch2.15.jsonl");
+    let out = errors("published sizes, not looked at", rows, NEW.0, NEW.1);
+    out.iter().for_each(assert_capacity);
+    assert_equal(&out);
+}
+
+#[test]
 fn older_transformers_need_what_they_need() {
     let rows = include_str!("data/transformers_torch2.8.jsonl");
     let out = errors("torch 2.8, transformers before 4.56", rows, OLD.0, OLD.1);

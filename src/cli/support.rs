@@ -10,6 +10,7 @@ use crate::cli::values::{
 };
 use crate::model::config::{Family, ModelConfig, Task};
 use crate::model::quantize::Quantize;
+use crate::model::versions::{GROUPED_EXPERTS, MODERNBERT_AS_OTHERS, TRANSFORMERS_5};
 use crate::plan::sync::When;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
@@ -50,6 +51,18 @@ fn oldest_compared(model: &ModelConfig) -> Version {
     }
 }
 
+/// Returns how far an answer is off where a model's code of transformers 5 is none of those modelled.
+///
+/// Source: cases of the oracle on 5.0.0 to 5.3.0; 5.6.2 and later are equal.
+fn error_on_5(model: &ModelConfig, version: Version) -> Option<&'static str> {
+    let of_5 = version >= TRANSFORMERS_5;
+    match model {
+        _ if model.has_experts() => (of_5 && version < GROUPED_EXPERTS).then_some("5 %"),
+        ModelConfig::ModernBert(_) => (of_5 && version < MODERNBERT_AS_OTHERS).then_some("2 %"),
+        _ => None,
+    }
+}
+
 /// Says how near an answer is for a transformers whose code for the model was not compared.
 ///
 /// Source: cases of the oracle (docs/design.md): on 4.53 to 4.55 at most 1.1 % from the next that was
@@ -57,6 +70,14 @@ fn oldest_compared(model: &ModelConfig) -> Version {
 /// cases that were tried were up to 76 % off when all decoders were taken as on 4.48 (GPT-2 on 4.46 under
 /// checkpointing).
 pub fn older_transformers(model: &ModelConfig, version: Version) -> Option<String> {
+    if let Some(error) = error_on_5(model, version) {
+        return Some(format!(
+            "a {} is written otherwise on transformers {}.{}, which is not modelled: up to {error} off",
+            model.model_type(),
+            version.major,
+            version.minor
+        ));
+    }
     let oldest = oldest_compared(model);
     let error = match version {
         _ if version >= oldest => return None,

@@ -7,6 +7,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::masks;
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
+use crate::model::versions::MASKS_FROM_LENGTHS;
 
 /// How far a token sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub fn bidirectional<'b>(
 ) -> Option<Value<'b>> {
     let (batch, keys) = (o.batch, o.seq_len);
     let slides = matches!(reach, Reach::Window(window) if keys >= window);
+    let _positions = (o.transformers < MASKS_FROM_LENGTHS).then(|| b.fresh(&[queries], Dtype::I64));
     let as_bool = passed.map(|_| b.fresh(&[batch, keys], Dtype::Bool));
     if let Some(as_bool) = &as_bool {
         drop(b.run(Op::AllTrue, &[as_bool]));

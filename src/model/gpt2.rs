@@ -11,8 +11,8 @@ use crate::model::masks::{self, LossCode};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
 use crate::model::update_causal_mask::{Drawn, Windows, converted_causal_mask, update_causal_mask};
 use crate::model::versions::{
-    ATTENTION_INTERFACE, GPT2_HAS_CACHE_POSITIONS, GPT2_MASKS_BY_FUNCTION, GPT2_SLICES_FOR_HEAD,
-    TRANSFORMERS_5,
+    ATTENTION_INTERFACE, GPT2_HAS_CACHE_POSITIONS, GPT2_MASKS_BY_FUNCTION, GPT2_SCALES_AT_ONCE,
+    GPT2_SLICES_FOR_HEAD, GPT2_WITHOUT_BUFFERS, TRANSFORMERS_5,
 };
 
 struct Affine<'b> {
@@ -60,10 +60,12 @@ fn block_weights<'b>(
     let ln_1 = norm_weights(b, &at("ln_1"), width);
     let c_attn = conv1d_weights(b, &at("attn.c_attn"), width, 3 * width);
     let c_proj = conv1d_weights(b, &at("attn.c_proj"), width, width);
-    // Until transformers 5 each attention kept its causal mask, and the number behind it, as buffers.
-    let causal = (o.transformers < TRANSFORMERS_5).then(|| {
+    // Each attention kept its causal mask, and until transformers 5 the number behind it, as buffers.
+    let causal = (o.transformers < GPT2_WITHOUT_BUFFERS).then(|| {
         let mask = b.buffer(&at("attn"), &[1, 1, c.n_positions, c.n_positions], Dtype::Bool);
-        b.buffer(&at("attn"), &[], Dtype::Model);
+        if o.transformers < TRANSFORMERS_5 {
+            b.buffer(&at("attn"), &[], Dtype::Model);
+        }
         mask
     });
     let ln_2 = norm_weights(b, &at("ln_2"), width);
@@ -324,10 +326,11 @@ impl<'b> Block<'_, 'b> {
             let turned = b.transpose(k, -1, -2);
             let product = b.run(Op::Matmul, &[q, &turned]);
             drop(turned);
+            let scores = self.scaled(b, product);
             match &self.w.causal {
-                None => (b.mul_number(&product), None),
+                None => (scores, None),
                 Some(causal) => {
-                    let (scores, minimum) = self.masked_by_buffer(b, product, causal);
+                    let (scores, minimum) = self.masked_by_buffer(b, scores, causal);
                     (scores, Some(minimum))
                 }
             }
@@ -345,15 +348,10 @@ impl<'b> Block<'_, 'b> {
         (b.transpose(&out, 1, 2), probabilities)
     }
 
-    /// transformers 4: the scores are divided by a tensor, then masked with `torch.where` by another,
-    /// which stays a name.
-    fn masked_by_buffer(
-        &self,
-        b: &'b Builder,
-        product: Value<'b>,
-        causal: &Value<'b>,
-    ) -> (Value<'b>, Value<'b>) {
-        let o = self.o;
+    fn scaled(&self, b: &'b Builder, product: Value<'b>) -> Value<'b> {
+        if self.o.transformers >= GPT2_SCALES_AT_ONCE {
+            return b.mul_number(&product);
+        }
         let mut scores = product;
         if self.c.scale_attn_weights {
             let divisor = b.run(Op::NumberLike, &[&scores]);
@@ -362,7 +360,17 @@ impl<'b> Block<'_, 'b> {
         if self.c.scale_attn_by_inverse_layer_idx {
             scores = b.mul_number(&scores);
         }
-        let seq = o.seq_len as i64;
+        scores
+    }
+
+    /// The scores are masked with `torch.where` by a tensor, which stays a name.
+    fn masked_by_buffer(
+        &self,
+        b: &'b Builder,
+        scores: Value<'b>,
+        causal: &Value<'b>,
+    ) -> (Value<'b>, Value<'b>) {
+        let seq = self.o.seq_len as i64;
         let rows = b.run(Op::Slice { dim: 2, start: 0, end: seq }, &[causal]);
         let square = b.run(Op::Slice { dim: 3, start: 0, end: seq }, &[&rows]);
         let minimum = b.run(Op::NumberLike, &[&scores]);

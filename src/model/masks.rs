@@ -6,7 +6,9 @@
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, AttentionMask, GraphOptions, Version};
-use crate::model::versions::{AFTER_5_12, LOSS_PADS_LABELS, TRANSFORMERS_5};
+use crate::model::versions::{
+    HEAD_TAKES_ALL, LOSS_PADS_LABELS, MASKS_FROM_LENGTHS, PADDING_IS_COUNTED, TRANSFORMERS_5,
+};
 
 /// The first PyTorch on which transformers 4 keeps packed sequences apart; before it finds them and makes
 /// no mask of it. What else it does otherwise on older ones is small: masks are made with fewer steps.
@@ -14,10 +16,10 @@ use crate::model::versions::{AFTER_5_12, LOSS_PADS_LABELS, TRANSFORMERS_5};
 /// Source: transformers 4.56.2 `masking_utils.py` (`_is_torch_greater_or_equal_than_2_6`); seen on 2.4.1.
 const SEPARATES_SEQUENCES: Version = Version::new(2, 6);
 
-/// `torch.arange(seq_len)`, which transformers 5 shifts by the tokens seen before.
+/// `torch.arange(seq_len)`, which newer versions shift by the tokens seen before.
 pub fn positions<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
     let positions = b.fresh(&[o.seq_len], Dtype::I64);
-    if o.transformers < TRANSFORMERS_5 {
+    if o.transformers < MASKS_FROM_LENGTHS {
         return positions;
     }
     b.fresh(&[o.seq_len], Dtype::I64)
@@ -73,9 +75,9 @@ pub fn added<'b>(b: &'b Builder, sizes: &[u64]) -> Value<'b> {
 }
 
 /// The causal mask of tokens that nothing else is known of: a model that passes neither a mask nor
-/// positions. None at all for sdpa.
+/// positions. Only eager attention gets one.
 pub fn causal_mask_alone<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
-    if o.attention == Attention::Sdpa {
+    if o.attention != Attention::Eager {
         return None;
     }
     let _mask = boolean_mask(b, o, false, Tokens::All);
@@ -85,7 +87,7 @@ pub fn causal_mask_alone<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'
 /// Asks the device whether any token is padding; where one is, the newest versions ask again for
 /// the tokens that are no longer to come.
 fn ask_for_padding<'b>(b: &'b Builder, o: &GraphOptions, mask: &Value<'b>) {
-    if o.transformers < AFTER_5_12 {
+    if o.transformers < PADDING_IS_COUNTED {
         drop(b.run(Op::AllTrue, &[mask]));
         return;
     }
@@ -211,8 +213,8 @@ pub fn index_tensors<'b>(b: &'b Builder, o: &GraphOptions, queries: u64) -> Vec<
     };
     let batch = index(o.batch);
     let heads = index(1);
-    let queries = shifted(queries);
-    vec![batch, heads, queries, shifted(o.seq_len)]
+    let queries = (o.transformers >= MASKS_FROM_LENGTHS).then(|| shifted(queries));
+    [batch, heads].into_iter().chain(queries).chain([shifted(o.seq_len)]).collect()
 }
 
 /// `x[..., :, ...]`: a slice of a whole dimension.
@@ -220,9 +222,9 @@ pub fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32) -> Value<'b> {
     b.run(Op::All { dim }, &[x])
 }
 
-/// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.12.
+/// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.20.
 pub fn sliced_for_head<'b>(b: &'b Builder, o: &GraphOptions, hidden: Value<'b>) -> Value<'b> {
-    if o.transformers >= AFTER_5_12 {
+    if o.transformers >= HEAD_TAKES_ALL {
         return hidden;
     }
     let samples = whole(b, &hidden, 0);

@@ -12,7 +12,7 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks::{self, LossCode};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{OPT_LEAVES_MASK_OUT, TRANSFORMERS_5};
 
 /// Positions in front of the first, which are never used.
 const OFFSET: u64 = 2;
@@ -121,22 +121,23 @@ fn decoder<'b>(
         let _m = b.enter("embed_tokens");
         b.run(Op::Embedding, &[&w.tokens, ids])
     };
-    // The mask is made after the positions from transformers 5 on, before them until then.
-    let of_5 = o.transformers >= TRANSFORMERS_5;
-    let mut ones = None;
-    let (positions, causal, cache_positions) = if of_5 {
-        let positions = counted_positions(b, o, mask);
-        (positions, masks::causal_mask(b, o, mask, None), None)
+    // Where no mask is passed, one of ones is made, in float32, to count positions by.
+    let make_ones = || mask.is_none().then(|| b.fresh(&[o.batch, o.seq_len], Dtype::F32));
+    // The causal mask is made after the positions from transformers 5 on, before them until then.
+    let (ones, positions, causal, cache_positions) = if o.transformers >= TRANSFORMERS_5 {
+        let ones = make_ones();
+        let positions = counted_positions(b, o, mask, ones.as_ref());
+        let causal = match mask {
+            None if o.transformers >= OPT_LEAVES_MASK_OUT => masks::causal_mask_alone(b, o),
+            _ => masks::causal_mask(b, o, mask.or(ones.as_ref()), None),
+        };
+        (ones, positions, causal, None)
     } else {
         let cache_positions = b.fresh(&[o.seq_len], Dtype::I64);
-        // Where no mask is passed, one of ones is made, in float32.
-        ones = mask.is_none().then(|| b.fresh(&[o.batch, o.seq_len], Dtype::F32));
+        let ones = make_ones();
         let causal = mask_of_4(b, o);
-        let positions = match &ones {
-            Some(ones) => positions_of_ones(b, o, ones),
-            None => counted_positions(b, o, mask),
-        };
-        (positions, causal, Some(cache_positions))
+        let positions = counted_positions(b, o, mask, ones.as_ref());
+        (ones, positions, causal, Some(cache_positions))
     };
     let position_embedded = {
         let _m = b.enter("embed_positions");
@@ -165,26 +166,25 @@ fn decoder<'b>(
     out
 }
 
-/// The same of a mask of ones in float32.
-fn positions_of_ones<'b>(b: &'b Builder, o: &GraphOptions, ones: &Value<'b>) -> Value<'b> {
+/// `(torch.cumsum(mask, dim=1) * mask - 1).long()`, of the mask that is passed or of `ones`, which is no
+/// integer.
+fn counted_positions<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    mask: Option<&Value<'b>>,
+    ones: Option<&Value<'b>>,
+) -> Value<'b> {
+    let dtype = if ones.is_some() { Dtype::F32 } else { Dtype::I64 };
     let fresh = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
-    let sums = b.run(Op::CumulativeSum, &[ones]);
-    let masked = fresh(Dtype::F32);
-    let shifted = fresh(Dtype::F32);
+    let counted: Vec<&Value<'b>> = mask.into_iter().chain(ones).collect();
+    let sums = b.run(Op::CumulativeSum, &counted);
+    let masked = fresh(dtype);
+    let mut positions = fresh(dtype);
     drop(masked);
-    let positions = fresh(Dtype::I64);
-    drop((shifted, sums));
-    positions
-}
-
-/// `(torch.cumsum(mask, dim=1) * mask - 1).long()`; a mask of ones is made where there is none.
-fn counted_positions<'b>(b: &'b Builder, o: &GraphOptions, mask: Option<&Value<'b>>) -> Value<'b> {
-    let fresh = || b.fresh(&[o.batch, o.seq_len], Dtype::I64);
-    let ones = mask.is_none().then(fresh);
-    let sums = b.run(Op::CumulativeSum, &mask.into_iter().chain(&ones).collect::<Vec<_>>());
-    let masked = fresh();
-    let positions = fresh();
-    drop((sums, masked));
+    if ones.is_some() {
+        positions = fresh(Dtype::I64);
+    }
+    drop(sums);
     positions
 }
 
@@ -314,6 +314,7 @@ impl<'b> Layer<'_, 'b> {
             mask: self.mask,
             adds_mask_in_place: false,
             calls_pytorch: false,
+            softmax_in_f32: true,
         };
         let (attended, weights) = attend.run(b, &q, &k, &v);
         let flat = attention::joined_heads(b, o, attended, width);

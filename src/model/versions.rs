@@ -9,10 +9,78 @@ use crate::model::options::Version;
 /// Masks are built without vmap, caches keep no positions, and much is written anew.
 pub const TRANSFORMERS_5: Version = Version::new(5, 0);
 
-/// The first version known to compute rotary angles by broadcasting, to count a mask's ones by their
-/// sum, and not to slice what goes into the head. Read in 5.12.1 and 5.23.0; where between them each
-/// changed is not known, so that versions between are taken as the newer ones.
-pub const AFTER_5_12: Version = Version::new(5, 13);
+/// ModernBERT is written as the newer encoders are, with masks from `masking_utils`.
+///
+/// Source: `models/modernbert/modeling_modernbert.py` of 5.0.0 and 5.1.0.
+pub const MODERNBERT_AS_OTHERS: Version = Version::new(5, 1);
+
+/// Masks are made from lengths; before, from a tensor of the cache's positions, which most models made.
+///
+/// Source: `masking_utils.py`, `models/{llama,bert}/modeling_*.py` of 5.3.0 and 5.4.0.
+pub const MASKS_FROM_LENGTHS: Version = Version::new(5, 4);
+
+/// Gemma 2's embedding is scaled by a buffer; before, by a tensor made for it.
+///
+/// Source: `models/gemma2/modeling_gemma2.py` of 5.3.0 and 5.4.0.
+pub const GEMMA2_SCALES_BY_BUFFER: Version = Version::new(5, 4);
+
+/// GPT-2 has no buffers of its own for the causal mask, which `masking_utils` makes alone; before, the
+/// scores were masked twice.
+///
+/// Source: `models/gpt2/modeling_gpt2.py` of 5.1.0 and 5.2.0.
+pub const GPT2_WITHOUT_BUFFERS: Version = Version::new(5, 2);
+
+/// GPT-2 scales its scores by one number; before, they were divided by a tensor.
+///
+/// Source: `models/gpt2/modeling_gpt2.py` of 5.3.0 and 5.4.0.
+pub const GPT2_SCALES_AT_ONCE: Version = Version::new(5, 4);
+
+/// Mixtures give tokens to their experts in one step; before, in two, which is not modelled.
+///
+/// Source: `integrations/moe.py` of 5.5.4 and 5.6.2.
+pub const GROUPED_EXPERTS: Version = Version::new(5, 6);
+
+/// Whisper copies keys before it makes values; before, once both are there.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 5.4.0 and 5.5.4.
+pub const WHISPER_COPIES_IN_TURN: Version = Version::new(5, 5);
+
+/// ViT and Swin are written as decoders are: attention from `ALL_ATTENTION_FUNCTIONS`, an MLP of its own,
+/// other names of modules; Swin takes sdpa.
+///
+/// Source: `models/{vit,swin}/modeling_*.py` of 5.8.1 and 5.9.0.
+pub const VISION_AS_DECODERS: Version = Version::new(5, 9);
+
+/// A mask's padding is looked for by counting its ones; before, by asking whether all are.
+///
+/// Source: `masking_utils.py` of 5.13.1 and 5.14.1.
+pub const PADDING_IS_COUNTED: Version = Version::new(5, 14);
+
+/// Rotary angles are made by broadcasting; before, by a matrix product.
+///
+/// Source: `models/llama/modeling_llama.py` of 5.14.1 and 5.15.1.
+pub const ROTARY_BROADCASTS: Version = Version::new(5, 15);
+
+/// T5 is written as BART is: masks from `masking_utils`, attention from `ALL_ATTENTION_FUNCTIONS`, sdpa too.
+///
+/// Source: `models/t5/modeling_t5.py` of 5.14.1 and 5.15.1.
+pub const T5_AS_BART: Version = Version::new(5, 15);
+
+/// OPT makes no causal mask for sdpa where none is passed; before, it was given the ones that positions
+/// are counted by.
+///
+/// Source: `models/opt/modeling_opt.py` of 5.17.0 and 5.18.0.
+pub const OPT_LEAVES_MASK_OUT: Version = Version::new(5, 18);
+
+/// What goes into a decoder's head is not sliced.
+///
+/// Source: `models/llama/modeling_llama.py` of 5.20.2 and 5.21.1.
+pub const HEAD_TAKES_ALL: Version = Version::new(5, 21);
+
+/// Gemma 2 refuses sdpa, which has no soft cap.
+///
+/// Source: `models/gemma2/modeling_gemma2.py` of 5.20.2 and 5.21.1.
+pub const GEMMA2_REFUSES_SDPA: Version = Version::new(5, 21);
 
 /// `sdpa_attention_forward` hands query, key and value on with the strides that they have; before, it
 /// makes each contiguous.

@@ -3,6 +3,7 @@
 use crate::model::config::{ModelConfig, Problem, Task};
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
+use crate::model::versions::MODERNBERT_AS_OTHERS;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, Loss, Precision, Setup, Version,
 };
@@ -59,7 +60,7 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
         ModelConfig::Decoder(c) if c.experts.is_some() => experts_covered(setup),
         // What torch.compile makes of it was not worked out.
         ModelConfig::ModernBert(c)
-            if c.reference_compile && setup.transformers < Version::new(5, 0) =>
+            if c.reference_compile && setup.transformers < MODERNBERT_AS_OTHERS =>
         {
             refuse(
                 "modernbert compiled, as transformers 4 does unless `reference_compile` is false,"

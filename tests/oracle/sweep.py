@@ -10,7 +10,7 @@ also runs the oracle on our `min_capacity_bytes`, where it has to run, and on 2 
 of --out is a case with the oracle's answer under `result` and ours under `ours`; a line that differs is a row to look at
 with trace.py and compare.py, and a row of tests/data once it is mended. Exit code 1: something differs.
 """
-import argparse, collections, json, os, random, subprocess, sys, tempfile, time
+import argparse, collections, contextlib, json, os, random, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import draw, switches
@@ -72,15 +72,21 @@ def judge(case, theirs, mine):
     return ("same" if all(abs(e) <= 100 * SAME for e in errors) else "DIFFERENT"), errors
 
 
-def warm():
-    """Imports once what each fork would import; CUDA may not be asked before the forks."""
-    import importlib
+@contextlib.contextmanager
+def no_device_asked():
+    """Answers for the devices while modules are imported: a process that has asked CUDA may not fork."""
     import torch
     asked, torch._C._cuda_getDeviceCount = torch._C._cuda_getDeviceCount, lambda: 1
+    yield
+    torch._C._cuda_getDeviceCount = asked
+
+
+def warm():
+    """Imports once what each fork would import."""
+    import importlib
     for name in MODULES:
         try: importlib.import_module(f"transformers.models.{name}.modeling_{name}")
         except ImportError: pass
-    torch._C._cuda_getDeviceCount = asked
 
 
 def lacks(case):
@@ -98,10 +104,11 @@ def main():
     a.add_argument("--capacity", action="store_true"), a.add_argument("--cases"), a.add_argument("--out")
     a = a.parse_args()
     os.environ["PYTHONHASHSEED"] = "0"  # Gemma 3 makes tables in the order of a set
-    oracle = switches.load()
-    import torch, transformers, trace
+    with no_device_asked():
+        oracle = switches.load()
+        import torch, transformers, trace
+        warm()
     versions = [".".join(v.split(".")[:2]) for v in (torch.__version__, transformers.__version__)]
-    warm()
     rng, only = random.Random(a.seed), a.only.split(",") if a.only else draw.ALL
     cases = [json.loads(line) for line in open(a.cases) if line.strip()] if a.cases else \
         [draw.case(rng, only) | {"id": f"s{a.seed}-{i}"} for i in range(a.count)]

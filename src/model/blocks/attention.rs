@@ -35,6 +35,8 @@ pub struct Attend<'a, 'b> {
     pub adds_mask_in_place: bool,
     /// Whether the model calls PyTorch itself, and not by transformers' `sdpa_attention_forward`.
     pub calls_pytorch: bool,
+    /// Whether eager attention takes its softmax in float32 and casts the result back.
+    pub softmax_in_f32: bool,
 }
 
 impl<'b> Attend<'_, 'b> {
@@ -177,9 +179,11 @@ impl<'b> Attend<'_, 'b> {
             let op = if self.adds_mask_in_place { Op::AddInPlace } else { Op::Add };
             scores = b.run(op, &[&scores, mask]);
         }
-        let soft = b.run(Op::Softmax { in_f32: true }, &[&scores]);
-        let narrow = b.run(Op::ToLike, &[&soft, q]);
-        drop((scores, soft));
+        let mut narrow = b.run(Op::Softmax { in_f32: self.softmax_in_f32 }, &[&scores]);
+        if self.softmax_in_f32 {
+            narrow = b.run(Op::ToLike, &[&narrow, q]);
+        }
+        drop(scores);
         let probabilities = b.dropout(&narrow, self.dropout);
         drop(narrow);
         let out = b.run(Op::Matmul, &[&probabilities, v]);

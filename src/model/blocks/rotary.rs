@@ -4,7 +4,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::decoder::architecture::Rotation;
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
-use crate::model::versions::{AFTER_5_12, ROTARY_SCALES_AT_ONCE};
+use crate::model::versions::{ROTARY_BROADCASTS, ROTARY_SCALES_AT_ONCE};
 
 /// Cosines and sines, (1, seq_len, rotary_dim).
 pub type Table<'b> = (Value<'b>, Value<'b>);
@@ -90,7 +90,7 @@ impl<'b> Frequencies<'_, 'b> {
     fn table(&self, b: &'b Builder, cast: &dyn Fn(&Value<'b>) -> Value<'b>) -> Table<'b> {
         let (seq, dim) = (self.o.seq_len, self.rotary_dim);
         let off = b.without_autocast();
-        let (freqs, _positions) = if self.o.transformers >= AFTER_5_12 {
+        let (freqs, _positions) = if self.o.transformers >= ROTARY_BROADCASTS {
             let _positions = b.fresh(&[1, seq, 1], Dtype::F32);
             (b.fresh(&[1, seq, dim / 2], Dtype::F32), None)
         } else {

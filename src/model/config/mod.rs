@@ -31,7 +31,10 @@ pub use vit::VitConfig;
 pub use whisper::WhisperConfig;
 
 use crate::model::options::Version;
-use crate::model::versions::{ATTENTION_INTERFACE, STARCODER2_CHECKPOINTS};
+use crate::model::versions::{
+    ATTENTION_INTERFACE, GEMMA2_REFUSES_SDPA, STARCODER2_CHECKPOINTS, T5_AS_BART,
+    VISION_AS_DECODERS,
+};
 
 /// A model of a known architecture, with every size that changes its memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -264,15 +267,15 @@ impl ModelConfig {
     /// Whether transformers refuses `sdpa` for the model: it has no soft cap, no bias by position, and
     /// no attention at all.
     ///
-    /// Source: `_supports_sdpa` in modeling_gemma2.py: true in 4.56.2, false in 5.23.0; in
-    /// modeling_t5.py, modeling_mt5.py and modeling_swin.py the other way round; where between them it changed is not
-    /// known. In modeling_resnet.py it is not set.
+    /// Source: `_supports_sdpa` in the models' `modeling_*.py`; in modeling_resnet.py it is not set.
     pub fn refuses_sdpa(&self, transformers: Version) -> bool {
-        let of_5 = transformers >= Version::new(5, 0);
         match self {
             ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) | ModelConfig::Deberta(_) => true,
-            ModelConfig::T5(_) | ModelConfig::Swin(_) => !of_5,
-            ModelConfig::Decoder(c) => c.family == Family::Gemma2 && of_5,
+            ModelConfig::T5(_) => transformers < T5_AS_BART,
+            ModelConfig::Swin(_) => transformers < VISION_AS_DECODERS,
+            ModelConfig::Decoder(c) => {
+                c.family == Family::Gemma2 && transformers >= GEMMA2_REFUSES_SDPA
+            }
             _ => false,
         }
     }

@@ -194,8 +194,8 @@ pub enum Masks {
 pub enum EmbeddingScale {
     /// Not at all.
     None,
-    /// By a buffer, from transformers 5 on; before, by a number after the rotary tables are made.
-    BufferFrom5,
+    /// By a buffer in newer versions; before, by a number after the rotary tables are made.
+    LaterBuffer,
     /// By a buffer.
     Buffer,
 }
@@ -242,7 +242,7 @@ const GEMMA2: Architecture = Architecture {
     residuals: Residuals::Sandwich,
     masks: Masks::Both,
     drawn: Drawn::Always,
-    embedding_scale: EmbeddingScale::BufferFrom5,
+    embedding_scale: EmbeddingScale::LaterBuffer,
     own: MISTRAL.own,
     ..LLAMA
 };

@@ -343,6 +343,7 @@ impl<'b> Layer<'_, 'b> {
             mask: self.mask,
             adds_mask_in_place: own.is_some_and(|own| own.adds_mask_in_place),
             calls_pytorch: false,
+            softmax_in_f32: true,
         };
         if own.is_some() && !self.calls_function() {
             let (attended, _names) = attend.run_own(b, [q, k, v]);

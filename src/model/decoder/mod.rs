@@ -22,8 +22,8 @@ use crate::model::masks::{self, LossCode};
 use crate::model::options::{AttentionMask, GraphOptions, Loss};
 use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
 use crate::model::versions::{
-    ATTENTION_INTERFACE, GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX, LAST_TOKEN_IN_I32,
-    MASKS_BY_FUNCTION, STARCODER2_LOSS_FUNCTION, TRANSFORMERS_5,
+    ATTENTION_INTERFACE, GEMMA2_SCALES_BY_BUFFER, GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX,
+    LAST_TOKEN_IN_I32, MASKS_BY_FUNCTION, STARCODER2_LOSS_FUNCTION, TRANSFORMERS_5,
 };
 
 /// Builds the forward pass with its loss.
@@ -80,7 +80,7 @@ const fn token_head(c: &DecoderConfig) -> &'static str {
 fn scaled_by_buffer(arch: &Architecture, o: &GraphOptions) -> bool {
     match arch.embedding_scale {
         EmbeddingScale::None => false,
-        EmbeddingScale::BufferFrom5 => o.transformers >= TRANSFORMERS_5,
+        EmbeddingScale::LaterBuffer => o.transformers >= GEMMA2_SCALES_BY_BUFFER,
         EmbeddingScale::Buffer => o.transformers >= GEMMA3_SCALES_BY_BUFFER,
     }
 }
@@ -269,7 +269,9 @@ fn decoder<'b>(
     // `inputs_embeds` stays a name; `hidden_states` is another only where it is another tensor.
     let mut hidden = (c.embedding_dropout > 0.0).then(|| b.dropout(&embedded, c.embedding_dropout));
     let tables = tables(b, c, o, w);
-    if arch.embedding_scale == EmbeddingScale::BufferFrom5 && o.transformers < TRANSFORMERS_5 {
+    if arch.embedding_scale == EmbeddingScale::LaterBuffer
+        && o.transformers < GEMMA2_SCALES_BY_BUFFER
+    {
         hidden = Some(b.mul_number(&embedded));
     }
     for (index, weights) in w.layers.iter().enumerate() {

@@ -20,7 +20,7 @@ use crate::model::classify;
 use crate::model::config::{EncoderConfig, EncoderFamily, Task};
 use crate::model::graph::{Dtype, Graph, ValueId};
 use crate::model::options::{AttentionMask, GraphOptions};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{MASKS_FROM_LENGTHS, TRANSFORMERS_5};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &EncoderConfig, o: &GraphOptions) -> Graph {
@@ -87,8 +87,7 @@ fn forward(b: &Builder, c: &EncoderConfig, o: &GraphOptions) -> ValueId {
     };
     let (hidden, pooled) = {
         let _model = b.enter(encoder_name(c.family));
-        // The model's function has a name for the embeddings until it returns.
-        let (hidden, _embedded) = encoder(b, c, o, &w, &ids, mask.as_ref());
+        let (hidden, _named) = encoder(b, c, o, &w, &ids, mask.as_ref());
         let pooled = w.head.pooled(b, c, &hidden);
         (hidden, pooled)
     };
@@ -97,6 +96,7 @@ fn forward(b: &Builder, c: &EncoderConfig, o: &GraphOptions) -> ValueId {
     w.head.loss(b, c, o, &ends).keep()
 }
 
+/// Returns the last layer's result, and what else the model's function has names for until it returns.
 fn encoder<'b>(
     b: &'b Builder,
     c: &EncoderConfig,
@@ -104,8 +104,11 @@ fn encoder<'b>(
     w: &Weights<'b>,
     ids: &Value<'b>,
     mask: Option<&Value<'b>>,
-) -> (Value<'b>, Option<Value<'b>>) {
+) -> (Value<'b>, Vec<Value<'b>>) {
     masks::look_for_padding(b, o, mask);
+    let makes_positions = c.family != EncoderFamily::DistilBert
+        && (TRANSFORMERS_5..MASKS_FROM_LENGTHS).contains(&o.transformers);
+    let positions = makes_positions.then(|| b.fresh(&[o.seq_len], Dtype::I64));
     let embedded = {
         let _m = b.enter("embeddings");
         w.embeddings.run(b, c, o, ids, w.tokens())
@@ -122,7 +125,8 @@ fn encoder<'b>(
         let _m = b.enter(&format!("layer.{index}"));
         let layer = Layer { c, o, w: weights, mask: masks.of_layers() };
         let mut probabilities = None;
-        let out = b.layer(&[], || {
+        let arguments: Vec<&Value<'b>> = positions.iter().collect();
+        let out = b.layer(&arguments, || {
             let outputs = layer.forward(b, hidden.as_ref().unwrap_or(&embedded));
             probabilities = outputs.probabilities;
             outputs.hidden
@@ -131,7 +135,7 @@ fn encoder<'b>(
         hidden = Some(out);
     }
     match hidden {
-        Some(hidden) => (hidden, Some(embedded)),
-        None => (embedded, None),
+        Some(hidden) => (hidden, positions.into_iter().chain([embedded]).collect()),
+        None => (embedded, positions.into_iter().collect()),
     }
 }

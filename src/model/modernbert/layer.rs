@@ -10,7 +10,7 @@ use crate::model::config::ModernBertConfig;
 use crate::model::decoder::architecture::Rotation;
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, GraphOptions};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::MODERNBERT_AS_OTHERS;
 
 /// A layer's weights.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl<'b> LayerWeights<'b> {
         let norm = |name| Norm::load_layer_norm(b, path, name, width, c.norm_bias);
         let before = (index > 0).then(|| norm("attn_norm"));
         let qkv = Linear::load(b, &attention, "Wqkv", [3 * width, width], c.attention_bias);
-        let inv_freq = (o.transformers < TRANSFORMERS_5)
+        let inv_freq = (o.transformers < MODERNBERT_AS_OTHERS)
             .then(|| b.buffer(&format!("{attention}.rotary_emb"), &[c.head_dim() / 2], Dtype::F32));
         LayerWeights {
             before,
@@ -110,7 +110,7 @@ impl<'b> Layer<'_, 'b> {
             let flat = self.w.qkv.run(b, x);
             b.view(&flat, &sizes)
         };
-        if o.transformers >= TRANSFORMERS_5 {
+        if o.transformers >= MODERNBERT_AS_OTHERS {
             let parts = b.run_many(Op::Unbind { dim: -3, parts: 3 }, &[&qkv]);
             let [q, k, v] = parts.each_ref().map(|part| b.transpose(part, 1, 2));
             drop(parts);
@@ -144,7 +144,7 @@ impl<'b> Layer<'_, 'b> {
         [q, k, v]: [Value<'b>; 3],
     ) -> Attended<'b> {
         let (c, o) = (self.c, self.o);
-        let upcast = o.transformers >= TRANSFORMERS_5;
+        let upcast = o.transformers >= MODERNBERT_AS_OTHERS;
         let rotary = Rotary {
             table,
             rotation: Rotation::Whole,
@@ -169,7 +169,8 @@ impl<'b> Layer<'_, 'b> {
             causal: false,
             mask: self.mask,
             adds_mask_in_place: false,
-            calls_pytorch: o.transformers < TRANSFORMERS_5,
+            calls_pytorch: o.transformers < MODERNBERT_AS_OTHERS,
+            softmax_in_f32: true,
         };
         let (attended, probabilities) = attend.run(b, &q, &k, &v);
         debug_assert!(o.attention != Attention::Flash, "refused before");

@@ -5,7 +5,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::ModernBertConfig;
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::MODERNBERT_AS_OTHERS;
 
 /// What each kind of layer gets; `None` where it needs no mask.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl<'b> Masks<'b> {
         o: &GraphOptions,
         passed: Option<&Value<'b>>,
     ) -> Masks<'b> {
-        if o.transformers < TRANSFORMERS_5 {
+        if o.transformers < MODERNBERT_AS_OTHERS {
             return added_4(b, o);
         }
         let full = bidirectional(b, o, o.seq_len, passed, Reach::All);

@@ -19,7 +19,7 @@ use crate::model::config::{ModernBertConfig, Task};
 use crate::model::encoder::look_for_padding;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::options::{AttentionMask, GraphOptions};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::MODERNBERT_AS_OTHERS;
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &ModernBertConfig, o: &GraphOptions) -> Graph {
@@ -53,7 +53,8 @@ impl<'b> Weights<'b> {
             .map(|index| LayerWeights::load(b, c, o, &format!("model.layers.{index}"), index))
             .collect();
         let last_norm = Norm::load_layer_norm(b, "model", "final_norm", width, c.norm_bias);
-        let kinds = if o.transformers >= TRANSFORMERS_5 { layer_kinds(c) } else { Vec::new() };
+        let kinds =
+            if o.transformers >= MODERNBERT_AS_OTHERS { layer_kinds(c) } else { Vec::new() };
         let buffer = || b.buffer("model.rotary_emb", &[c.head_dim() / 2], Dtype::F32);
         // The second is `original_inv_freq`.
         let inv_freq = kinds.iter().map(|_| [buffer(), buffer()]).map(|[first, _]| first).collect();
@@ -71,7 +72,8 @@ fn forward(b: &Builder, c: &ModernBertConfig, o: &GraphOptions) -> ValueId {
         Task::SequenceClassification => classify::labels(b, o, c.problem, c.num_labels),
         _ => b.batch(&[o.batch, o.seq_len], Dtype::I64),
     };
-    let classifies_4 = c.task == Task::SequenceClassification && o.transformers < TRANSFORMERS_5;
+    let classifies_4 =
+        c.task == Task::SequenceClassification && o.transformers < MODERNBERT_AS_OTHERS;
     // Transformers 4's classifier of samples looks for padding and makes a mask itself.
     let ones = (classifies_4 && passed.is_none()).then(|| {
         look_for_padding(b, o, None);
@@ -93,7 +95,7 @@ fn encoder<'b>(
     ids: &Value<'b>,
     passed: Option<&Value<'b>>,
 ) -> Value<'b> {
-    let of_5 = o.transformers >= TRANSFORMERS_5;
+    let of_5 = o.transformers >= MODERNBERT_AS_OTHERS;
     look_for_padding(b, o, passed);
     let ones = (!of_5 && passed.is_none()).then(|| b.fresh(&[o.batch, o.seq_len], Dtype::Bool));
     let positions = b.fresh(&[o.seq_len], Dtype::I64);

@@ -9,7 +9,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::graph::Op;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::layer::{LayerSizes, Style};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::WHISPER_COPIES_IN_TURN;
 
 /// An attention's weights.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl<'b> CrossAttention<'_, 'b> {
         b.contiguous(&turned)
     }
 
-    /// Keys and values. Whisper copies what it has turned: until transformers 5 once both are there.
+    /// Keys and values. Whisper copies what it has turned: until 5.4 once both are there.
     fn of_source(&self, b: &'b Builder, source: &Value<'b>) -> [Value<'b>; 2] {
         let turned = |linear: &Linear<'b>| {
             let projected = linear.run(b, source);
@@ -106,7 +106,7 @@ impl<'b> CrossAttention<'_, 'b> {
         let dense = |turned: Value<'b>| b.contiguous(&turned);
         match self.sizes.style {
             Style::Bart => [turned(&self.w.k), turned(&self.w.v)],
-            Style::Whisper if self.o.transformers >= TRANSFORMERS_5 => {
+            Style::Whisper if self.o.transformers >= WHISPER_COPIES_IN_TURN => {
                 [dense(turned(&self.w.k)), dense(turned(&self.w.v))]
             }
             Style::Whisper => [turned(&self.w.k), turned(&self.w.v)].map(dense),

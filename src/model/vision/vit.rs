@@ -12,7 +12,9 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
 use crate::model::masks;
 use crate::model::options::{Attention, GraphOptions};
-use crate::model::versions::{TRANSFORMERS_5, VIT_ATTENTION_INTERFACE, VIT_NAMES_ALL};
+use crate::model::versions::{
+    TRANSFORMERS_5, VISION_AS_DECODERS, VIT_ATTENTION_INTERFACE, VIT_NAMES_ALL,
+};
 use crate::model::vision::conv::{Convolution, Filters};
 use crate::model::vision::head::{self, Batch};
 
@@ -41,7 +43,7 @@ fn load_layer<'b>(b: &'b Builder, c: &VitConfig, o: &GraphOptions, path: &str) -
     let at = |name: &str| format!("{path}.{name}");
     let norm = |name| Norm::load(b, NormKind::Layer, path, name, width);
     let linear = |parent: &str, name, sizes, bias| Linear::load(b, &at(parent), name, sizes, bias);
-    if o.transformers >= TRANSFORMERS_5 {
+    if o.transformers >= VISION_AS_DECODERS {
         return LayerWeights {
             query: linear("attention", "q_proj", square, c.qkv_bias),
             key: linear("attention", "k_proj", square, c.qkv_bias),
@@ -88,7 +90,7 @@ fn load_embeddings<'b>(b: &'b Builder, c: &VitConfig) -> Embeddings<'b> {
 fn forward(b: &Builder, c: &VitConfig, o: &GraphOptions) -> ValueId {
     let embeddings = load_embeddings(b, c);
     let names: Vec<String> = (0..c.num_hidden_layers)
-        .map(|index| match o.transformers >= TRANSFORMERS_5 {
+        .map(|index| match o.transformers >= VISION_AS_DECODERS {
             true => format!("layers.{index}"),
             false => format!("encoder.layer.{index}"),
         })
@@ -154,7 +156,7 @@ struct Layer<'a, 'b> {
 
 impl<'b> Layer<'_, 'b> {
     fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
-        if self.o.transformers >= TRANSFORMERS_5 {
+        if self.o.transformers >= VISION_AS_DECODERS {
             self.forward_5(b, input)
         } else {
             self.forward_4(b, input)
@@ -272,6 +274,8 @@ impl<'b> Layer<'_, 'b> {
             mask: None,
             adds_mask_in_place: false,
             calls_pytorch: before_interface,
+            // Up to 4.57 and from 5.9 on it does; what is between them does not.
+            softmax_in_f32: o.transformers < TRANSFORMERS_5 || o.transformers >= VISION_AS_DECODERS,
         };
         let (attended, weights) = match o.attention {
             Attention::Eager if before_interface => {

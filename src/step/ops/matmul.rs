@@ -1,8 +1,14 @@
 //! Matrix products. Each takes a cuBLAS workspace after its result.
 
 use crate::step::ops::{Backward, Grads};
+use crate::step::setup::Version;
 use crate::step::tape::Tape;
 use crate::step::tensor::{Dims, Tensor};
+
+/// From this version on `torch.bmm` of one column and one row is a kernel of Triton's.
+///
+/// Source: PyTorch `torch/_native/ops/bmm_outer_product`, in 2.13.0 and not in 2.12.0; run on 2.15.0.
+const OUTER_PRODUCTS_BY_TRITON: Version = Version::new(2, 13);
 
 impl Tape<'_> {
     /// `a.mm(b)` outside autograd.
@@ -11,8 +17,18 @@ impl Tape<'_> {
         let mut sizes = a.sizes;
         sizes.as_mut_slice()[n - 1] = b.sizes.as_slice()[n - 1];
         let out = self.empty(sizes, a.dtype);
-        self.cublas_workspace();
+        self.workspace_of_product(a);
         out
+    }
+
+    /// Takes the workspace of `a` times another, where cuBLAS multiplies.
+    fn workspace_of_product(&mut self, a: &Tensor) {
+        let by_triton = a.sizes.len() == 3
+            && a.sizes.as_slice()[2] == 1
+            && self.setup.torch >= OUTER_PRODUCTS_BY_TRITON;
+        if !by_triton {
+            self.cublas_workspace();
+        }
     }
 
     /// `nn.functional.linear`
@@ -170,7 +186,7 @@ impl Tape<'_> {
             _ => self.record(Backward::Bmm, &[a, b], &[b, a], &meta),
         };
         let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
-        self.cublas_workspace();
+        self.workspace_of_product(a);
         out
     }
 

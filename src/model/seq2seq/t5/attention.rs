@@ -10,7 +10,7 @@ use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::attention::eager;
 use crate::model::seq2seq::t5::bias;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::T5_AS_BART;
 
 /// An attention's weights.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl<'b> T5Attention<'_, 'b> {
         let q = heads(&self.w.q, x, self.o.seq_len);
         let k = heads(&self.w.k, source, self.keys);
         let v = heads(&self.w.v, source, self.keys);
-        if self.o.transformers < TRANSFORMERS_5 {
+        if self.o.transformers < T5_AS_BART {
             return self.of_4(b, [q, k, v], bias);
         }
         let made = bias.is_none().then(|| self.new_bias(b, &q));

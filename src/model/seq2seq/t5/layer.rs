@@ -8,7 +8,7 @@ use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
 use crate::model::seq2seq::t5::attention::{AttentionWeights, T5Attention};
 use crate::model::seq2seq::t5::norm::Norm;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::T5_AS_BART;
 
 /// The MLP's weights.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl<'b> Block<'_, 'b> {
         let bound = b.run(Op::FiniteBound, &[&attended]);
         let bound = names.bound.insert(bound);
         let out = b.run(Op::ClampTo, &[&attended, bound]);
-        if self.o.transformers < TRANSFORMERS_5 {
+        if self.o.transformers < T5_AS_BART {
             names.returned.push(attended);
         }
         out

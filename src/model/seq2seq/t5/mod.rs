@@ -17,7 +17,7 @@ use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions};
 use crate::model::seq2seq;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::T5_AS_BART;
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &T5Config, o: &GraphOptions) -> Graph {
@@ -58,7 +58,7 @@ fn forward(b: &Builder, c: &T5Config, o: &GraphOptions) -> ValueId {
     let table = b.parameter("shared", &[c.vocab_size, c.d_model]);
     let encoder = StackWeights::load(b, c, "encoder", c.num_layers);
     let decoder = StackWeights::load(b, c, "decoder", c.num_decoder_layers);
-    let of_5 = o.transformers >= TRANSFORMERS_5;
+    let of_5 = o.transformers >= T5_AS_BART;
     let own_head = (!of_5 && !c.ties).then(|| b.parameter("lm_head", &[c.vocab_size, c.d_model]));
     let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
     let mask = (o.attention_mask != AttentionMask::None)
@@ -97,7 +97,7 @@ impl<'b> Stack<'_, 'b> {
         let o = self.o;
         let _m = b.enter(self.w.name);
         let embedded = self.embedded(b, ids);
-        if o.transformers >= TRANSFORMERS_5 {
+        if o.transformers >= T5_AS_BART {
             let mask = bidirectional(b, o, o.seq_len, passed, Reach::All);
             return self.blocks(b, &embedded, mask.as_ref(), None, None);
         }
@@ -121,7 +121,7 @@ impl<'b> Stack<'_, 'b> {
         let _m = b.enter(self.w.name);
         let embedded = self.embedded(b, ids);
         let tokens = source.seq_len;
-        if o.transformers >= TRANSFORMERS_5 {
+        if o.transformers >= T5_AS_BART {
             let mask = masks::causal_mask_alone(b, o);
             let cross = bidirectional(b, source, o.seq_len, passed, Reach::All);
             let source = Source { hidden: read, tokens, mask: cross.as_ref() };

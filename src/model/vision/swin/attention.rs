@@ -6,7 +6,7 @@ use crate::model::builder::{Builder, Value};
 use crate::model::config::SwinConfig;
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::VISION_AS_DECODERS;
 use crate::model::vision::swin::windows::Windows;
 
 /// An attention's weights.
@@ -32,7 +32,7 @@ impl<'b> AttentionWeights<'b> {
         layer: &str,
         stage: usize,
     ) -> AttentionWeights<'b> {
-        let of_5 = o.transformers >= TRANSFORMERS_5;
+        let of_5 = o.transformers >= VISION_AS_DECODERS;
         let (width, heads) = (c.width(stage), c.num_heads[stage]);
         let path = format!("{layer}.attention");
         let (own, [q, k, v]) = match of_5 {
@@ -80,7 +80,7 @@ impl<'b> WindowAttention<'_, 'b> {
     /// Runs it on (windows of all images, patches, width); returns what it made, and probabilities
     /// that its caller gets as well.
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
-        if self.o.transformers >= TRANSFORMERS_5 {
+        if self.o.transformers >= VISION_AS_DECODERS {
             self.run_5(b, x)
         } else {
             (self.run_4(b, x), None)
@@ -140,6 +140,7 @@ impl<'b> WindowAttention<'_, 'b> {
             mask: Some(masks.as_ref().map_or(&bias, |(_, combined)| combined)),
             adds_mask_in_place: false,
             calls_pytorch: false,
+            softmax_in_f32: true,
         };
         let (attended, probabilities) = attend.run(b, &q, &k, &v);
         let sizes = [self.all_windows(), self.windows.patches(), self.windows.width];

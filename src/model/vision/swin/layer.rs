@@ -9,7 +9,7 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Op, Sizes};
 use crate::model::masks;
 use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::VISION_AS_DECODERS;
 use crate::model::vision::swin::attention::{AttentionWeights, WindowAttention};
 use crate::model::vision::swin::windows::Windows;
 
@@ -44,7 +44,7 @@ impl<'b> LayerWeights<'b> {
             Linear::load(b, &format!("{path}.{parent}"), name, sizes, true)
         };
         let shifts = at % 2 == 1 && c.window_size > 1;
-        if o.transformers >= TRANSFORMERS_5 {
+        if o.transformers >= VISION_AS_DECODERS {
             let attention = attention();
             let (before, after) = (norm("layernorm_before"), norm("layernorm_after"));
             let up = linear("mlp", "fc1", [inner, width]);
@@ -98,7 +98,7 @@ impl<'b> Layer<'_, 'b> {
         let shifted = shifts.then(|| b.run(Op::RollTwo, &[&hidden]));
         let cut = windows.cut(b, shifted.as_ref().unwrap_or(&hidden));
         // Transformers 4 has a name for what was shifted.
-        let _shifted = shifted.filter(|_| o.transformers < TRANSFORMERS_5);
+        let _shifted = shifted.filter(|_| o.transformers < VISION_AS_DECODERS);
         let flat = b.view(&cut, &[-1, windows.patches() as i64, width as i64]);
         drop(cut);
         let mask = shifts.then(|| windows.mask(b, o));
@@ -106,7 +106,7 @@ impl<'b> Layer<'_, 'b> {
             let (c, w) = (self.c, &self.w.attention);
             WindowAttention { c, o, w, windows, mask: mask.as_ref() }.run(b, &flat)
         });
-        let attended = if o.transformers >= TRANSFORMERS_5 {
+        let attended = if o.transformers >= VISION_AS_DECODERS {
             let dense = attended;
             b.dropout(&dense, self.c.hidden_dropout_prob)
         } else {
@@ -115,7 +115,7 @@ impl<'b> Layer<'_, 'b> {
         let image = self.image(b, &windows, shifts, &attended);
         let residual = self.residual(b, input, &image.whole);
         // Without a shift, transformers 4 has a second name for what was padded.
-        let padded = Some(hidden).filter(|_| o.transformers < TRANSFORMERS_5 && !shifts);
+        let padded = Some(hidden).filter(|_| o.transformers < VISION_AS_DECODERS && !shifts);
         let out = self.fed(b, &residual);
         drop((attended, image, mask, flat, padded));
         (out, probabilities)
@@ -134,7 +134,7 @@ impl<'b> Layer<'_, 'b> {
         let mut whole = b.view(attended, &[-1, size, size, width as i64]);
         whole = windows.joined(b, &whole);
         // Transformers 4 has a name for what is shifted back.
-        let shifted = (o.transformers < TRANSFORMERS_5).then(|| {
+        let shifted = (o.transformers < VISION_AS_DECODERS).then(|| {
             let sizes = [o.batch, windows.side, windows.side, width].map(|n| n as i64);
             b.view(&whole, &sizes)
         });
@@ -166,7 +166,7 @@ impl<'b> Layer<'_, 'b> {
             let random = like();
             let mut is_kept = like();
             // Until transformers 5 it was rounded in place.
-            if self.o.transformers >= TRANSFORMERS_5 {
+            if self.o.transformers >= VISION_AS_DECODERS {
                 let shifted = is_kept;
                 is_kept = like();
                 drop(shifted);
@@ -182,7 +182,7 @@ impl<'b> Layer<'_, 'b> {
     fn fed(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.after.run(b, x);
-        if self.o.transformers >= TRANSFORMERS_5 {
+        if self.o.transformers >= VISION_AS_DECODERS {
             let fed = {
                 let _m = b.enter("mlp");
                 let mut hidden = w.up.run(b, &normed);

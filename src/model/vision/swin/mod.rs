@@ -16,7 +16,7 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
 use crate::model::masks;
 use crate::model::options::GraphOptions;
-use crate::model::versions::{SWIN_DROPS_BY_DEPTH, TRANSFORMERS_5};
+use crate::model::versions::{SWIN_DROPS_BY_DEPTH, VISION_AS_DECODERS};
 use crate::model::vision::conv::{Convolution, Filters};
 use crate::model::vision::head::{self, Batch};
 
@@ -167,7 +167,7 @@ fn run_stage<'b>(
     before: u64,
     input: &Value<'b>,
 ) -> StageOutput<'b> {
-    let of_5 = o.transformers >= TRANSFORMERS_5;
+    let of_5 = o.transformers >= VISION_AS_DECODERS;
     let mut hidden: Option<Value<'b>> = None;
     let mut probabilities: Option<Value<'b>> = None;
     for (at, weights) in (0..).zip(&stage.layers) {
@@ -238,7 +238,7 @@ fn merge<'b>(
     });
     let joined = b.run(Op::Cat { dim: -1 }, &quarters.each_ref());
     // Transformers 4 has names for them.
-    let _quarters = Some(quarters).filter(|_| o.transformers < TRANSFORMERS_5);
+    let _quarters = Some(quarters).filter(|_| o.transformers < VISION_AS_DECODERS);
     drop(image);
     let flat = b.view(&joined, &[o.batch as i64, -1, 4 * width as i64]);
     drop(joined);

@@ -3,7 +3,7 @@
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::Dtype;
 use crate::model::options::GraphOptions;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::VISION_AS_DECODERS;
 
 /// How an image is cut.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ impl Windows {
     pub fn mask<'b>(&self, b: &'b Builder, o: &GraphOptions) -> Value<'b> {
         let side = self.side;
         let image = || b.fresh(&[1, side, side, 1], Dtype::Model);
-        let (_regions, image) = if o.transformers >= TRANSFORMERS_5 {
+        let (_regions, image) = if o.transformers >= VISION_AS_DECODERS {
             let index = || b.fresh(&[side], Dtype::I64);
             let (rows, columns) = (index(), index());
             let (row_regions, column_regions) = (regions(b, side), regions(b, side));
