@@ -139,6 +139,22 @@ fn an_estimate_judges_a_capacity_exactly_at_its_least() {
 }
 
 #[test]
+fn a_capacity_is_the_allocators_share_and_no_more_than_the_gpu_has() {
+    let said = |line| {
+        let output = oomph(line);
+        let (out, err) = (output.stdout, output.stderr);
+        let text = String::from_utf8([out, err].concat()).unwrap();
+        (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let (_, text) = said("estimate gpt2 --capacity 24GiB");
+    assert!(text.contains("--gpu sim:24GiB"), "{text}");
+    assert!(!said("estimate gpt2 --capacity 10GiB --gpu sim:t4").1.contains("sim:10GiB"));
+    let (code, text) = said("estimate gpt2 --capacity 24GiB --gpu sim:t4");
+    assert_eq!(code, Some(2));
+    assert!(text.contains("--capacity is more than GPU 0 has"), "{text}");
+}
+
+#[test]
 fn the_largest_micro_batch_fits_and_the_next_does_not() {
     let line = "estimate gpt2 --precision bf16 --capacity 12GiB --json";
     let auto = json(&oomph(&format!("{line} --micro-batch auto")));

@@ -80,6 +80,22 @@ fn verdicts_and_exit_codes() {
 }
 
 #[test]
+fn until_matches_whole_lines_and_says_where_it_matched_none() {
+    let user = User::new();
+    let run = |until: &str, line: &str| {
+        let mut command = user.plain("run --gpu sim:t4 --json --until");
+        command.args([until, "--", "sh", "-c", line]);
+        json(&command.output().unwrap())
+    };
+    let halves = "printf 'step 1'; sleep 0.1; printf '0 done\\n'; sleep 0.1";
+    let warned = run("step 1$", halves)["warnings"].to_string();
+    assert!(warned.contains("no line of its output matched --until 'step 1$'"), "{warned}");
+    let prompt = run("step 1$", "printf 'step 1'; sleep 60");
+    assert_eq!(prompt["reason"], "printed `step 1`, then ended", "{prompt:#}");
+    assert!(prompt["warnings"].to_string().contains("two optimizer steps"), "{prompt:#}");
+}
+
+#[test]
 fn a_command_that_uses_no_gpu_is_no_success() {
     let user = User::new();
     let output = user.plain("run --gpu sim:t4 -- ls").output().unwrap();
@@ -194,6 +210,8 @@ fn what_cannot_be_run_is_refused_before_anything_is_made() {
         ("run --gpu sim:t4 --timeout 10 -- true", &["--timeout", "90s"]),
         ("run --gpu sim:t4 --record no/such/folder/x -- true", &["--record", "no such folder"]),
         ("run --gpu sim:t4 true", &["`true`", "-- true ..."]),
+        ("run --gpu t4*2 -- true", &["no GPU of this machine", "sim:t4*2"]),
+        ("run --gpu sim:24 -- true", &["did you mean 24GiB"]),
     ] {
         let output = user.plain(words).output().unwrap();
         let text = said(&output);

@@ -299,7 +299,10 @@ fn mistakes_are_refused_before_anything_runs() {
         ("trial --gpu sim:t4 --effective-batch 64", &["missing", "CMD"][..]),
         ("trial --gpu sim:t4 --effective-batch 64 -- true", &["{micro_batch}", "nowhere"]),
         ("trial --gpu sim:t4 --effective-batch 64 -- nowhere/x {micro_batch}", &["nowhere/x"]),
-        ("trial --gpu t4 --effective-batch 64 -- true {micro_batch}", &["t4", "sim:NAME"]),
+        (
+            "trial --gpu t4 --effective-batch 64 -- true {micro_batch}",
+            &["t4", "a simulated one is sim:t4"],
+        ),
         ("trial --gpu sim:t4 --effective-batch 0 -- true {micro_batch}", &["at least 1"]),
         ("trial --gpu sim:x9 --effective-batch 8 -- true {micro_batch}", &["sim:x9", "known"]),
         ("trial --gpu sim:t4 --headroom 5 -- true {micro_batch}", &["--headroom", "unit"]),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::probe::{GpuList, GpuRow};
+use crate::profile::simulated::SimulatedGpus;
 
 /// One GPU by index or UUID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,12 @@ impl FromStr for GpuId {
             return Ok(GpuId::Uuid(text.to_owned()));
         }
         text.parse().map(GpuId::Index).map_err(|_| {
+            let simulated = format!("sim:{text}");
+            if SimulatedGpus::parse(&simulated).is_ok() {
+                return format!(
+                    "`{text}` is no GPU of this machine: a simulated one is {simulated}"
+                );
+            }
             format!(
                 "`{text}` is no GPU: write all, an index (0,2), a UUID (GPU-...), or sim:NAME \
                  (sim:h100-80gb)"
@@ -225,6 +232,7 @@ mod tests {
         assert_eq!("all".parse(), Ok(GpuSelector::All));
         assert_eq!("sim:24GiB".parse(), Ok(GpuSelector::Simulated("sim:24GiB".into())));
         assert!("0,0".parse::<GpuSelector>().is_err());
+        assert!("rtx-4090*2".parse::<GpuSelector>().is_err_and(|e| e.ends_with("sim:rtx-4090*2")));
         assert!("h100".parse::<GpuSelector>().is_err_and(|e| e.contains("sim:")));
     }
 }

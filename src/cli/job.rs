@@ -100,6 +100,14 @@ impl Job {
         }
         settings.notes.extend(model.notes.iter().cloned());
         let capacity = setup.capacity;
+        check_capacity(capacity, &gpus)?;
+        if let Some(size) = capacity.filter(|_| gpus.is_empty()) {
+            settings.notes.push(format!(
+                "--capacity is what PyTorch's allocator may take. A card of {size} leaves it less, for \
+                 the driver, the CUDA context and the headroom: --gpu sim:{}",
+                typed(size)
+            ));
+        }
         let world = world(settings.world_size, None, gpus.len())?;
         if setup.parallel == Some(ParallelArg::Ddp) && world.size == 1 {
             settings.notes.push(ALONE.to_owned());
@@ -188,6 +196,24 @@ impl Job {
         let torch = self.settings.versions.torch;
         self.gpus.iter().try_for_each(|gpu| support::kernels(gpu.arch, torch))
     }
+}
+
+/// Refuses a capacity that no GPU in question has.
+fn check_capacity(capacity: Option<Bytes>, gpus: &[ChosenGpu]) -> Result<(), CliError> {
+    let Some(size) = capacity else { return Ok(()) };
+    // What has no figure of its own is why a capacity is given (memory shared with the host).
+    match gpus.iter().find(|gpu| gpu.total > Bytes::ZERO && size > gpu.total) {
+        None => Ok(()),
+        Some(gpu) => Err(CliError::usage(format!("--capacity is more than GPU {} has", gpu.index))
+            .cause(format!("{} has {} in all, and {size} are asked for", gpu.name, gpu.total))
+            .hint("leave --capacity out: what the GPU has free is taken")),
+    }
+}
+
+/// A size as a flag takes it.
+fn typed(size: Bytes) -> String {
+    let gib = size.get() >> 30;
+    if Bytes::gib(gib) == size { format!("{gib}GiB") } else { format!("{}B", size.get()) }
 }
 
 /// Decides on the number of devices: the flag, the launcher's environment, a file, the GPUs.

@@ -103,6 +103,9 @@ impl SimulatedGpuError {
             SimulatedGpuError::MoreFreeThanIdle { name, idle, .. } => {
                 format!("sim:{name} alone has {idle} free; free= takes a smaller size")
             }
+            SimulatedGpuError::Size { text, .. } if text.parse::<u32>().is_ok() => {
+                format!("did you mean {text}GiB, as in sim:24GiB?")
+            }
             SimulatedGpuError::Size { .. } | SimulatedGpuError::NothingFree => {
                 "a size is a number and a unit, as in sim:h100-80gb,free=60GiB".to_owned()
             }

@@ -162,7 +162,7 @@ pub fn bound(solution: &Solution, may: &str) -> String {
 }
 
 /// Says what the allocator may take.
-pub fn allocator_may(capacity: Capacity) -> String {
+fn allocator_may(capacity: Capacity) -> String {
     format!(" in the {} that the allocator may take", capacity.bytes)
 }
 

@@ -45,10 +45,10 @@ pub fn render(answer: &TrialAnswer, paint: Paint) -> String {
     text.push_str(&labelled("on", &on));
     text.push_str(&labelled("command", &answer.command.join(" ")));
     if let Ok(solution) = &answer.solution {
-        let least = answer.gpus.iter().min_by_key(|gpu| gpu.capacity.bytes);
-        let may = least.map_or(String::new(), |gpu| match gpu.simulated {
-            true => plan::allocator_may(gpu.capacity),
-            false => format!(" in the {} that the command may take", gpu.capacity.bytes),
+        // What runs are held against: a peak has the context and NCCL in it.
+        let gpus = answer.runs.last().map_or(&[][..], |run| &run.outcome.gpus);
+        let may = gpus.iter().map(|gpu| gpu.free_bytes).min().map_or(String::new(), |free| {
+            format!(" in the {free} that the command may take, context and NCCL included")
         });
         text.push_str(&labelled("why", &why(answer, solution, &may)));
     }

@@ -48,7 +48,7 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
             None => mentioned(seen, ooms),
         };
         let met_out_of_memory = met.is_some();
-        let warnings = warning.into_iter().collect();
+        let warnings = warning.into_iter().chain(unmatched(seen)).collect();
         return Judged { warnings, met_out_of_memory, ..judged(Verdict::Ran, reason) };
     }
     let died = how_it_died(ended);
@@ -65,7 +65,9 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
         return Judged { warnings: vec![warning], ..judged(Verdict::Ran, reason) };
     }
     if ended.how == How::TimedOut {
-        return judged(Verdict::TimedOut, "time was up before it ended".to_owned());
+        let warnings = unmatched(seen).into_iter().collect();
+        let reason = "time was up before it ended".to_owned();
+        return Judged { warnings, ..judged(Verdict::TimedOut, reason) };
     }
     let host = seen.messages.iter().find(|said| said.message.memory == Memory::Host);
     let killed = ended.ending.map(Ending::code) == Some(128 + 9);
@@ -193,6 +195,14 @@ fn went_on(seen: &Seen, reports: &[Report], processes: &[ProcessPeak]) -> Option
         _ => refused().any(|process| !counted(process.pid)),
     };
     said.filter(|_| silent).map(|said| format!("it printed `{}`", shortened(&said.line)))
+}
+
+/// What to say of a run that `--until` was to end and did not.
+fn unmatched(seen: &Seen) -> Option<String> {
+    let until = seen.unmatched.as_deref()?;
+    Some(format!(
+        "no line of its output matched --until '{until}', which is looked for in whole lines"
+    ))
 }
 
 /// What to say of a run in which memory was short, and which did what it was asked for.

@@ -1,18 +1,19 @@
 //! Starts a command's guard, and turns what becomes of it into events.
 
 use std::io::{BufRead, BufReader};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Sender;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::trial::environment::Change;
 use crate::trial::guard;
 use crate::trial::launch::{Event, Launch};
-use crate::trial::watch::{Sink, Watch};
+use crate::trial::watch::{SILENCE, Sink, Watch};
 
 /// One of the command's streams.
 pub(super) enum Stream {
@@ -24,10 +25,17 @@ impl Stream {
     /// Passes it on to its end.
     pub(super) fn pass_on(self, watch: &Watch, sink: Sink, found: impl FnMut()) {
         match self {
-            Stream::Out(stream) => watch.pass_on(stream, sink, found),
-            Stream::Err(stream) => watch.pass_on(stream, sink, found),
+            Stream::Out(stream) => watch.pass_on(stream, sink, is_silent, found),
+            Stream::Err(stream) => watch.pass_on(stream, sink, is_silent, found),
         }
     }
+}
+
+/// Waits a while for something to read; whether nothing came, nor the stream's end.
+fn is_silent(stream: &impl AsFd) -> bool {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(SILENCE.subsec_nanos()) };
+    let mut waits = [PollFd::new(stream, PollFlags::IN)];
+    matches!(poll(&mut waits, Some(&timeout)), Ok(0))
 }
 
 /// Starts the guard, with its end of the socket.

@@ -27,7 +27,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     check_command(&args.command)?;
     let record = args.record.as_deref().map(absolute).transpose()?;
     let machine = SimulatedMachine::new(gpus, Bytes::ZERO)?;
-    let outcome = machine.run(Request {
+    let mut outcome = machine.run(Request {
         command: args.command.clone(),
         environment: Vec::new(),
         until: args.end.until.clone(),
@@ -38,6 +38,13 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         log: None,
         record,
     })?;
+    if args.end.until.is_some() && outcome.verdict == Verdict::Ran {
+        outcome.warnings.push(
+            "ended by --until: let the command do two optimizer steps at least, as the first one \
+             makes the optimizer's state"
+                .to_owned(),
+        );
+    }
     let text = if style.json {
         report::run::json(&outcome)
     } else {

@@ -56,6 +56,7 @@ pub fn notes(found: &Found<'_>) -> Vec<String> {
         let limit = found.limit;
         notes.push(format!("nothing above micro-batch {limit} was tried (--micro-batch-max)"));
     }
+    notes.extend(found.solution.and_then(|solution| not_run(runs, solution)));
     let several = found.solution.is_some_and(|solution| solution.best.accumulation.get() > 1);
     if several && !found.accumulates {
         notes.push(
@@ -131,6 +132,23 @@ fn went_on(runs: &[Run]) -> Option<String> {
         "micro-batch {least} ran out of memory, and the command went on by itself, with less or \
          without that batch: it does not fit"
     ))
+}
+
+/// Where the plan's own size was not run as the plan has it, but others around it were.
+fn not_run(runs: &[Run], solution: &Solution) -> Option<String> {
+    let best = &solution.best;
+    let several = best.accumulation.get() > 1;
+    let is_it = |run: &Run| {
+        run.sizes.micro_batch == best.micro_batch
+            && (run.sizes.accumulation.get() > 1) == several
+            && run.outcome.fits()
+    };
+    (!runs.iter().any(is_it)).then(|| {
+        format!(
+            "micro-batch {} itself was not run: {} ran, which takes more",
+            best.micro_batch, solution.largest_micro_batch
+        )
+    })
 }
 
 fn into_the_headroom(runs: &[Run]) -> Option<String> {
