@@ -223,3 +223,44 @@ pub const VIT_ATTENTION_INTERFACE: Version = Version::new(4, 50);
 ///
 /// Source: `models/swin/modeling_swin.py` of 4.46.3 and 4.47.1.
 pub const SWIN_DROPS_BY_DEPTH: Version = Version::new(4, 47);
+
+/// Whisper takes its attention from `ALL_ATTENTION_FUNCTIONS`; before, it has classes of its own: eager
+/// scores are not multiplied again, and for sdpa queries are not.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 4.52.4 and 4.53.3.
+pub const WHISPER_ATTENTION_INTERFACE: Version = Version::new(4, 53);
+
+/// Whisper's encoder looks its positions up; before, it adds the table.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 4.52.4 and 4.53.3.
+pub const WHISPER_EMBEDS_PLACES: Version = Version::new(4, 53);
+
+/// Layers of Whisper's encoder return their probabilities too; before, only where they were asked for.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 4.53.3 and 4.54.1.
+pub const WHISPER_RETURNS_PROBABILITIES: Version = Version::new(4, 54);
+
+/// Layers of Whisper's encoder clamp in float16; before, only where a number is not finite.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 4.50.3 and 4.51.3.
+pub const WHISPER_CLAMPS_AT_ONCE: Version = Version::new(4, 51);
+
+/// Whisper's decoder has positions for each sample; before, one row of them.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 4.48.3 and 4.49.0.
+pub const WHISPER_REPEATS_POSITIONS: Version = Version::new(4, 49);
+
+/// Whisper projects values before it copies the keys that it turned ([`WHISPER_COPIES_IN_TURN`] ends it); before, after.
+///
+/// Source: `models/whisper/modeling_whisper.py` of 4.51.3 and 4.52.4.
+pub const WHISPER_COPIES_BOTH_LAST: Version = Version::new(4, 52);
+
+/// RoBERTa and XLM-RoBERTa take sdpa; before, transformers refuses it and is eager by default.
+///
+/// Source: `_supports_sdpa` in `models/{roberta,xlm_roberta}/modeling_*.py` of 4.44.2 and 4.45.2.
+pub const SDPA_IN_ROBERTA: Version = Version::new(4, 45);
+
+/// DistilBERT and OPT take sdpa; before, transformers refuses it and is eager by default.
+///
+/// Source: `_supports_sdpa` in `models/{distilbert,opt}/modeling_*.py` of 4.45.2 and 4.46.3.
+pub const SDPA_IN_DISTILBERT: Version = Version::new(4, 46);

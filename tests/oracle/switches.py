@@ -82,10 +82,14 @@ def add(oracle):
         import transformers
         from transformers.models.auto.auto_factory import _BaseAutoModelClass as auto
         if tuple(map(int, transformers.__version__.split(".")[:2])) < (4, 56):
-            plain = auto.from_config.__func__
-            def from_config(cls, config, dtype=None, torch_dtype=None, **k):
-                return plain(cls, config, torch_dtype=dtype or torch_dtype, **k)
-            auto.from_config = classmethod(from_config)
+            def patch(auto):
+                plain = auto.from_config.__func__
+                def from_config(cls, config, dtype=None, torch_dtype=None, **k):
+                    return plain(cls, config, torch_dtype=dtype or torch_dtype, **k)
+                auto.from_config = classmethod(from_config)
+            # In 4.44 each class has a copy of its own.
+            for auto in {auto, *(getattr(transformers, name) for name in oracle.AUTO.values())}:
+                if "from_config" in vars(auto): patch(auto)
 
     def keep_float32():
         """`from_pretrained` keeps some of a model out of float16 (T5's `wo`), `from_config` does not."""

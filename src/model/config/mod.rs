@@ -32,8 +32,8 @@ pub use whisper::WhisperConfig;
 
 use crate::model::options::Version;
 use crate::model::versions::{
-    ATTENTION_INTERFACE, GEMMA2_REFUSES_SDPA, STARCODER2_CHECKPOINTS, T5_AS_BART,
-    VISION_AS_DECODERS,
+    ATTENTION_INTERFACE, GEMMA2_REFUSES_SDPA, SDPA_IN_DISTILBERT, SDPA_IN_ROBERTA,
+    STARCODER2_CHECKPOINTS, T5_AS_BART, VISION_AS_DECODERS,
 };
 
 /// A model of a known architecture, with every size that changes its memory.
@@ -276,6 +276,14 @@ impl ModelConfig {
             ModelConfig::Decoder(c) => {
                 c.family == Family::Gemma2 && transformers >= GEMMA2_REFUSES_SDPA
             }
+            ModelConfig::Encoder(c) => match c.family {
+                EncoderFamily::Bert => false,
+                EncoderFamily::Roberta | EncoderFamily::XlmRoberta => {
+                    transformers < SDPA_IN_ROBERTA
+                }
+                EncoderFamily::DistilBert => transformers < SDPA_IN_DISTILBERT,
+            },
+            ModelConfig::Opt(_) => transformers < SDPA_IN_DISTILBERT,
             _ => false,
         }
     }

@@ -9,7 +9,9 @@ use crate::model::builder::{Builder, Value};
 use crate::model::graph::Op;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::layer::{LayerSizes, Style};
-use crate::model::versions::WHISPER_COPIES_IN_TURN;
+use crate::model::versions::{
+    WHISPER_ATTENTION_INTERFACE, WHISPER_COPIES_BOTH_LAST, WHISPER_COPIES_IN_TURN,
+};
 
 /// An attention's weights.
 #[derive(Debug)]
@@ -61,8 +63,14 @@ impl<'b> CrossAttention<'_, 'b> {
     ) -> (Value<'b>, Option<Value<'b>>) {
         let q = self.query(b, x);
         let [k, v] = self.of_source(b, source);
+        // A name until the output is projected.
+        let mut dropped = None;
         let (attended, probabilities) = match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, [&q, &k, &v]), None),
+            Attention::Eager if self.is_whispers_own() => {
+                let (out, probabilities) = self.eager_of_whisper(b, [&q, &k, &v], &mut dropped);
+                (out, Some(probabilities))
+            }
             // Flash is refused before a graph is made.
             Attention::Eager | Attention::Flash => {
                 let (out, probabilities) =
@@ -84,39 +92,49 @@ impl<'b> CrossAttention<'_, 'b> {
         b.transpose(&split, 1, 2)
     }
 
-    /// Whisper scales queries itself, and copies what it has turned.
+    /// Whether attention is in Whisper's own classes.
+    fn is_whispers_own(&self) -> bool {
+        self.sizes.style == Style::Whisper && self.o.transformers < WHISPER_ATTENTION_INTERFACE
+    }
+
+    /// Whisper scales queries itself, but in its own class for sdpa, and copies what it has turned.
     fn query(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
-        let projected = self.w.q.run(b, x);
+        let mut projected = self.w.q.run(b, x);
         if self.sizes.style == Style::Bart {
             return self.split(b, &projected, self.o.seq_len);
         }
-        let scaled = b.mul_number(&projected);
+        if !(self.is_whispers_own() && self.o.attention == Attention::Sdpa) {
+            projected = b.mul_number(&projected);
+        }
+        let turned = self.split(b, &projected, self.o.seq_len);
         drop(projected);
-        let turned = self.split(b, &scaled, self.o.seq_len);
-        drop(scaled);
         b.contiguous(&turned)
     }
 
-    /// Keys and values. Whisper copies what it has turned: until 5.4 once both are there.
+    /// Keys and values. Whisper copies what it has turned: from 4.52 until 5.4 once both are there.
     fn of_source(&self, b: &'b Builder, source: &Value<'b>) -> [Value<'b>; 2] {
         let turned = |linear: &Linear<'b>| {
             let projected = linear.run(b, source);
             self.split(b, &projected, self.keys)
         };
         let dense = |turned: Value<'b>| b.contiguous(&turned);
+        let copies_both_last =
+            (WHISPER_COPIES_BOTH_LAST..WHISPER_COPIES_IN_TURN).contains(&self.o.transformers);
         match self.sizes.style {
             Style::Bart => [turned(&self.w.k), turned(&self.w.v)],
-            Style::Whisper if self.o.transformers >= WHISPER_COPIES_IN_TURN => {
-                [dense(turned(&self.w.k)), dense(turned(&self.w.v))]
-            }
-            Style::Whisper => [turned(&self.w.k), turned(&self.w.v)].map(dense),
+            Style::Whisper if copies_both_last => [turned(&self.w.k), turned(&self.w.v)].map(dense),
+            Style::Whisper => [dense(turned(&self.w.k)), dense(turned(&self.w.v))],
         }
     }
 
     fn sdpa(&self, b: &'b Builder, [q, k, v]: [&Value<'b>; 3]) -> Value<'b> {
         let causal = self.causal && self.mask.is_none() && self.o.seq_len > 1;
         let op = Op::Sdpa { dropout: self.sizes.attention_dropout, causal, grouped: false };
-        let made = [q, k, v].map(|x| contiguous_for_sdpa(b, self.o, x));
+        // Whisper has made them contiguous.
+        let made = [q, k, v].map(|x| match self.is_whispers_own() {
+            true => None,
+            false => contiguous_for_sdpa(b, self.o, x),
+        });
         let [q, k, v] = [(q, 0), (k, 1), (v, 2)].map(|(x, i)| made[i].as_ref().unwrap_or(x));
         let attended = match self.mask {
             Some(mask) => b.run(op, &[q, k, v, mask]),
@@ -124,7 +142,28 @@ impl<'b> CrossAttention<'_, 'b> {
         };
         let turned = b.transpose(&attended, 1, 2);
         drop(attended);
-        b.contiguous(&turned)
+        if self.is_whispers_own() { turned } else { b.contiguous(&turned) }
+    }
+
+    /// Scores of queries that are scaled already; returns the result and the probabilities before
+    /// dropout, and leaves those behind it in `dropped`.
+    fn eager_of_whisper(
+        &self,
+        b: &'b Builder,
+        [q, k, v]: [&Value<'b>; 3],
+        dropped: &mut Option<Value<'b>>,
+    ) -> (Value<'b>, Value<'b>) {
+        let mut weights = {
+            let turned = b.transpose(k, 2, 3);
+            b.run(Op::Matmul, &[q, &turned])
+        };
+        if let Some(mask) = self.mask {
+            weights = b.add(&weights, mask);
+        }
+        weights = b.run(Op::Softmax { in_f32: false }, &[&weights]);
+        let probabilities = dropped.insert(b.dropout(&weights, self.sizes.attention_dropout));
+        let attended = b.run(Op::Matmul, &[probabilities, v]);
+        (b.transpose(&attended, 1, 2), weights)
     }
 }
 

@@ -10,7 +10,9 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::Op;
 use crate::model::options::GraphOptions;
 use crate::model::seq2seq::attention::{AttentionWeights, CrossAttention};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{
+    TRANSFORMERS_5, WHISPER_CLAMPS_AT_ONCE, WHISPER_RETURNS_PROBABILITIES,
+};
 
 /// Whose layer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +117,7 @@ pub struct Layer<'a, 'b> {
 
 impl<'b> Layer<'_, 'b> {
     /// Runs it; returns the hidden states, and probabilities that are returned as well: of Whisper's
-    /// encoder until transformers 5.
+    /// encoder, from 4.54 until transformers 5.
     pub fn forward(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let w = self.w;
         let own = CrossAttention {
@@ -150,15 +152,20 @@ impl<'b> Layer<'_, 'b> {
         // What float16 cannot hold is clamped in an encoder: BART looks for it first.
         match (self.source, self.sizes.style) {
             (Some(_), _) => {}
-            (None, Style::Whisper) => out = b.run(Op::ClampHalf, &[&out]),
+            (None, Style::Whisper) if self.o.transformers >= WHISPER_CLAMPS_AT_ONCE => {
+                out = b.run(Op::ClampHalf, &[&out]);
+            }
+            (None, Style::Whisper) => drop(b.run(Op::AskFinite { at_once: false }, &[&out])),
             (None, Style::Bart) => {
                 let at_once = self.o.transformers >= TRANSFORMERS_5;
                 drop(b.run(Op::AskFinite { at_once }, &[&out]));
             }
         }
         drop((hidden, earlier));
-        let of_4 = self.o.transformers < TRANSFORMERS_5;
-        let returns = of_4 && self.sizes.style == Style::Whisper && self.source.is_none();
+        let versions = WHISPER_RETURNS_PROBABILITIES..TRANSFORMERS_5;
+        let returns = versions.contains(&self.o.transformers)
+            && self.sizes.style == Style::Whisper
+            && self.source.is_none();
         (out, probabilities.filter(|_| returns))
     }
 

@@ -1,6 +1,6 @@
 //! Whisper: an encoder of audio behind two convolutions, and a decoder of text.
 //!
-//! Source: transformers `models/whisper/modeling_whisper.py` of 4.56.2 and 5.23.0.
+//! Source: transformers `models/whisper/modeling_whisper.py` of 4.46.3 to 4.56.2 and 5.23.0.
 
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
@@ -11,7 +11,10 @@ use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions};
 use crate::model::seq2seq;
 use crate::model::seq2seq::layer::{Layer, LayerSizes, LayerWeights, Source, Style};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
+use crate::model::versions::{
+    MASKS_BY_FUNCTION, TRANSFORMERS_5, WHISPER_EMBEDS_PLACES, WHISPER_REPEATS_POSITIONS,
+};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &WhisperConfig, o: &GraphOptions) -> Graph {
@@ -171,6 +174,12 @@ impl<'b> Encoder<'b> {
         };
         let turned = b.run(Op::Permute { order: [0, 2, 1].into_iter().collect() }, &[&embedded]);
         drop(embedded);
+        if o.transformers < WHISPER_EMBEDS_PLACES {
+            let sum = b.add(&turned, &self.positions);
+            let hidden = b.dropout(&sum, c.dropout);
+            drop(sum);
+            return self.layers.run(b, o, hidden, None, None, &[]);
+        }
         let indices = b.fresh(&[o.seq_len], Dtype::I64);
         let hidden = {
             let places = {
@@ -200,8 +209,11 @@ impl<'b> Decoder<'b> {
         };
         let of_4 = o.transformers < TRANSFORMERS_5;
         let row = masks::positions(b, o);
-        // .unsqueeze(0).repeat(batch, 1)
-        let indices = b.fresh(&[o.batch, o.seq_len], Dtype::I64);
+        // .unsqueeze(0), and .repeat(batch, 1)
+        let indices = match o.transformers >= WHISPER_REPEATS_POSITIONS {
+            true => b.fresh(&[o.batch, o.seq_len], Dtype::I64),
+            false => b.run(Op::Unsqueeze { dim: 0 }, &[&row]),
+        };
         // Until transformers 5 the positions are `cache_position` too, which each layer is passed.
         let row = of_4.then_some(row);
         let positions = {
@@ -212,7 +224,10 @@ impl<'b> Decoder<'b> {
             let sum = b.add(&embedded, &positions);
             b.dropout(&sum, self.layers.sizes.dropout)
         };
-        let mask = masks::causal_mask(b, o, None, None);
+        let mask = match o.transformers >= MASKS_BY_FUNCTION {
+            true => masks::causal_mask(b, o, None, None),
+            false => update_causal_mask(b, o, None, Drawn::Triangle, Windows::NONE),
+        };
         let passed: Vec<&Value<'b>> =
             mask.iter().chain([source.hidden]).chain(row.iter()).collect();
         self.layers.run(b, o, hidden, mask.as_ref(), Some(source), &passed)
