@@ -6,11 +6,24 @@ use crate::step::setup::{GpuArch, Version};
 use crate::step::tape::Tape;
 use crate::step::tensor::Storage;
 
-/// cuBLAS workspaces that PyTorch keeps for good: one a thread that multiplies.
+/// Workspaces that PyTorch keeps for good.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    cublas: PerThread,
+    cublaslt: PerThread,
+}
+
+/// One a thread that multiplies: that of the forward pass, and autograd's.
+#[derive(Debug, Default)]
+struct PerThread {
     forward: Option<Rc<Storage>>,
     backward: Option<Rc<Storage>>,
+}
+
+impl PerThread {
+    fn of(&mut self, in_backward: bool) -> &mut Option<Rc<Storage>> {
+        if in_backward { &mut self.backward } else { &mut self.forward }
+    }
 }
 
 /// From this version on, cuBLAS workspaces are taken and given back around each product.
@@ -18,12 +31,17 @@ pub struct Scratch {
 /// Evidence: shared/oracle/README.md, Versions, switch 2.
 const TRANSIENT_WORKSPACE: Version = Version::new(2, 15);
 
+/// From this version on a thread keeps the workspace that it takes for cuBLASLt, until
+/// [`UNIFIED_WORKSPACE`].
+///
+/// Source: github.com/pytorch/pytorch/pull/156495, of June 2025; run on 2.9.1, 2.10.0 and 2.11.0.
+const KEPT_LT_WORKSPACE: Version = Version::new(2, 9);
+
 /// From this version on until workspaces are transient, cuBLASLt works in the workspace of the cuBLAS
 /// handle, which stays.
 ///
-/// Source: github.com/pytorch/pytorch/pull/168175, merged in January 2026; run on 2.12.0. Of 2.9 and
-/// 2.10, which keep a workspace of cuBLASLt's own (pull/156495), nothing was run.
-const UNIFIED_WORKSPACE: Version = Version::new(2, 11);
+/// Source: github.com/pytorch/pytorch/pull/168175; run on 2.11.0, which is without it, and 2.12.0.
+const UNIFIED_WORKSPACE: Version = Version::new(2, 12);
 
 /// Returns the bytes of a cuBLAS workspace.
 ///
@@ -59,29 +77,31 @@ impl Tape<'_> {
         }
     }
 
-    /// Takes the workspace that comes with a cuBLAS handle and stays, where that is how it is done:
-    /// once for each thread that multiplies.
-    pub fn cublas_handle(&mut self) {
-        if self.setup.torch >= TRANSIENT_WORKSPACE {
-            return;
-        }
+    /// Takes the workspace that comes with a cuBLAS handle and stays.
+    fn cublas_handle(&mut self) {
         let bytes = cublas_workspace_bytes(self.setup.gpu, self.setup.torch);
-        let kept = if self.in_backward { &self.scratch.backward } else { &self.scratch.forward };
-        if kept.is_none() {
-            let workspace = self.hold(bytes);
-            if self.in_backward {
-                self.scratch.backward = workspace;
-            } else {
-                self.scratch.forward = workspace;
-            }
+        if self.scratch.cublas.of(self.in_backward).is_none() {
+            *self.scratch.cublas.of(self.in_backward) = self.hold(bytes);
         }
     }
 
-    /// Takes the workspace of a product with a fused bias, until the result is dropped.
-    pub fn cublaslt_workspace(&self) -> Option<Rc<Storage>> {
-        if (UNIFIED_WORKSPACE..TRANSIENT_WORKSPACE).contains(&self.setup.torch) {
-            return None;
+    /// Takes what a product with a fused bias needs beside its result, and gives back what is not kept.
+    pub fn cublaslt_workspace(&mut self) {
+        let torch = self.setup.torch;
+        let bytes = cublaslt_workspace_bytes(self.setup.gpu, torch);
+        if torch >= TRANSIENT_WORKSPACE {
+            self.transient(bytes);
+        } else if torch >= UNIFIED_WORKSPACE {
+            self.cublas_handle();
+        } else if torch >= KEPT_LT_WORKSPACE {
+            self.cublas_handle();
+            if self.scratch.cublaslt.of(self.in_backward).is_none() {
+                *self.scratch.cublaslt.of(self.in_backward) = self.hold(bytes);
+            }
+        } else {
+            let workspace = self.hold(bytes);
+            self.cublas_handle();
+            drop(workspace);
         }
-        self.hold(cublaslt_workspace_bytes(self.setup.gpu, self.setup.torch))
     }
 }

@@ -31,8 +31,16 @@ impl Row {
 
 /// Returns the transformers that a row was made with, which it says where it is not its file's.
 pub fn transformers_of(case: &Value, of_file: Version) -> Version {
-    let Some(own) = case["transformers"].as_str() else { return of_file };
-    let (major, minor) = own.split_once('.').unwrap();
+    case["transformers"].as_str().map_or(of_file, version)
+}
+
+/// Returns the transformers of rows that do not say it.
+fn transformers_beside(torch: Version) -> Version {
+    if torch < Version::new(2, 11) { Version::new(4, 56) } else { Version::new(5, 23) }
+}
+
+fn version(text: &str) -> Version {
+    let (major, minor) = text.split_once('.').unwrap();
     Version::new(major.parse().unwrap(), minor.parse().unwrap())
 }
 
@@ -52,14 +60,9 @@ pub fn all_rows() -> Vec<Row> {
     names.sort();
     let mut rows = Vec::new();
     for file in names {
-        let (torch, of_file) = match file.split_once("_torch") {
-            Some((_, "2.15.jsonl")) => (Version::new(2, 15), Version::new(5, 23)),
-            Some((_, "2.4.jsonl")) => (Version::new(2, 4), Version::new(4, 56)),
-            Some((_, "2.6.jsonl")) => (Version::new(2, 6), Version::new(4, 56)),
-            Some((_, "2.12.jsonl")) => (Version::new(2, 12), Version::new(5, 23)),
-            Some((_, "2.8.jsonl")) => (Version::new(2, 8), Version::new(4, 56)),
-            _ => continue,
-        };
+        let named = file.split_once("_torch").and_then(|(_, rest)| rest.strip_suffix(".jsonl"));
+        let Some(torch) = named.map(version) else { continue };
+        let of_file = transformers_beside(torch);
         // The optimizers' sizes were chosen once the code was finished.
         let held_out = file.contains("held_out") || file.starts_with("optimizers");
         for line in std::fs::read_to_string(folder.join(&file)).unwrap().lines() {

@@ -3,12 +3,14 @@
 //! Source: PyTorch `aten/src/ATen/native/transformers/cuda/` (`sdp_utils.cpp`, `flash_api.cpp`,
 //! `attention.cu`, `attention_backward.cu`, `mem_eff_attention/kernel_backward.h`).
 
+use std::rc::Rc;
+
 use smallvec::SmallVec;
 
 use crate::step::ops::{Backward, Grads};
 use crate::step::setup::Version;
 use crate::step::tape::Tape;
-use crate::step::tensor::{DType, Dims, Tensor};
+use crate::step::tensor::{DType, Dims, Edge, Tensor};
 
 /// Sizes of one attention, (batch, heads, queries, keys, head_dim).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,9 +84,17 @@ const BIAS_GRADIENT_ALIGNMENT: u64 = 16;
 /// 2.8, 2.12 and 2.15; where between the first two it changed is not known.
 const HEADS_BY_64: Version = Version::new(2, 9);
 
-/// From this version on attention without dropout keeps its empty seeds on the device. Run on 2.8
-/// and 2.15; where between them it changed is not known.
-const SEEDS_ON_DEVICE: Version = Version::new(2, 15);
+/// From this version on the memory-efficient kernel without dropout keeps its empty seeds on the
+/// device. Run on 2.13.0 (GPT-NeoX is equal without them) and 2.14.1.
+const SEEDS_ON_DEVICE: Version = Version::new(2, 14);
+
+/// From this version on flash attention keeps the state of its random numbers on the device, with
+/// dropout or without. Run on 2.6.0 and 2.7.1.
+const FLASH_STATE_ON_DEVICE: Version = Version::new(2, 7);
+
+/// From this version on the math kernel fills its masks and its rows that are masked as a whole in
+/// place: before, each made a tensor more. Run on 2.5.1 and 2.6.0; 2.4 is taken to be as 2.5.
+const MATH_IN_PLACE: Version = Version::new(2, 6);
 
 /// Whether the kernel reads a mask as it is.
 ///
@@ -169,9 +179,18 @@ impl Tape<'_> {
         });
         self.save_result(edge, &out);
         self.save_result(edge, &lse);
+        if self.setup.torch >= FLASH_STATE_ON_DEVICE {
+            self.save_flash_state(edge, call.dropout > 0.0);
+        }
+        drop(accumulators);
+        out
+    }
+
+    /// Saves the state of the random numbers for backward.
+    fn save_flash_state(&mut self, edge: Option<Edge>, dropout: bool) {
         let first_state = self.empty(Dims::new(&[2]), DType::I64);
         let unused = self.empty(Dims::new(&[]), DType::I64);
-        if call.dropout > 0.0 {
+        if dropout {
             let state = self.empty(Dims::new(&[2]), DType::I64);
             self.save_result(edge, &unused);
             self.save_result(edge, &state);
@@ -179,8 +198,6 @@ impl Tape<'_> {
             self.save_result(edge, &first_state);
             self.save_result(edge, &unused);
         }
-        drop(accumulators);
-        out
     }
 
     /// `flash_attn_func` on (batch, seq_len, heads, head_dim) tensors.
@@ -485,13 +502,21 @@ impl Tape<'_> {
 
     /// `_safe_softmax`: softmax, then zeros in rows that are masked as a whole.
     fn safe_softmax(&mut self, scores: &Tensor) -> Tensor {
-        let out = self.softmax(scores, false);
+        let scalar = Dims::new(&[]);
+        let copies = self.setup.torch < MATH_IN_PLACE;
+        let (soft, minimum) = if copies {
+            let soft = self.empty(scores.sizes, scores.dtype);
+            (soft, Some(self.empty(scalar, scores.dtype)))
+        } else {
+            (self.softmax(scores, false), None)
+        };
         let masked = self.empty(scores.sizes, DType::Bool);
         let mut rows = scores.sizes;
         rows.as_mut_slice()[3] = 1;
         let masked_rows = self.empty(rows, DType::Bool);
-        let zero = self.empty(Dims::new(&[]), scores.dtype);
-        drop((masked, masked_rows, zero));
+        let zero = self.empty(scalar, scores.dtype);
+        let out = if copies { self.softmax(scores, false) } else { Rc::clone(&soft) };
+        drop((soft, minimum, masked, masked_rows, zero));
         out
     }
 
@@ -502,9 +527,10 @@ impl Tape<'_> {
         let lower = self.empty(square, DType::Bool);
         drop(ones);
         let zero = self.empty(Dims::new(&[]), dtype);
+        let upper = (self.setup.torch < MATH_IN_PLACE).then(|| self.empty(square, DType::Bool));
         let minimum = self.empty(Dims::new(&[]), dtype);
         let out = self.empty(square, dtype);
-        drop((lower, zero, minimum));
+        drop((lower, zero, upper, minimum));
         out
     }
 
@@ -519,7 +545,7 @@ impl Tape<'_> {
     }
 }
 
-/// The size of a head that flash-attn's accumulators have.
+/// The size of a head that accumulators have in flash-attn, and in PyTorch's newest copy of it.
 const fn rounded_head(head_dim: u64) -> u64 {
     head_dim.next_multiple_of(if head_dim <= 128 { 32 } else { 64 })
 }

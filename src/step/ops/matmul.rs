@@ -120,9 +120,7 @@ impl Tape<'_> {
             self.cublas_workspace();
             return out;
         }
-        let workspace = self.cublaslt_workspace();
-        self.cublas_handle();
-        drop(workspace);
+        self.cublaslt_workspace();
         out
     }
 

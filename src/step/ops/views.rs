@@ -8,10 +8,9 @@ use crate::step::setup::Version;
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Edge, Tensor};
 
-/// From this version on `:` alone is known to take the whole dimension, as it is; before, it was a
-/// slice up to the largest index, whose backward copied the gradient into zeros. Run on 2.8 and
-/// 2.15; where between them it changed is not known.
-const WHOLE_SLICE_IS_ITSELF: Version = Version::new(2, 15);
+/// From this version on `:` alone takes the whole dimension, as it is; before, it was a slice up to
+/// the largest index, whose backward copied the gradient into zeros. Run on 2.8.0 and 2.9.1.
+const WHOLE_SLICE_IS_ITSELF: Version = Version::new(2, 9);
 
 impl Tape<'_> {
     /// `x.view(sizes)`
