@@ -33,10 +33,10 @@ fn oldest_compared(model: &ModelConfig) -> Version {
             | Family::Qwen2
             | Family::Gemma2
             | Family::Phi3
+            | Family::GptNeoX
             | Family::Starcoder2
             | Family::Mixtral => Version::new(4, 46),
             Family::Olmo2 => Version::new(4, 47),
-            Family::GptNeoX => Version::new(4, 49),
             Family::Qwen3 | Family::Qwen3Moe => Version::new(4, 51),
             Family::Gemma3 => Version::new(4, 56),
         },
@@ -68,7 +68,7 @@ fn error_on_5(model: &ModelConfig, version: Version) -> Option<&'static str> {
 /// Says how near an answer is for a transformers whose code for the model was not compared.
 ///
 /// Source: cases of the oracle (docs/design.md): on 4.48 to 4.55 at most 22 % from the next that was
-/// compared (GPT-NeoX on 4.48 in peak allocated, ConvNeXt in peak reserved), before at most 114 % (OPT
+/// compared (ConvNeXt in peak reserved), before at most 114 % (OPT
 /// on 4.46 and 4.47).
 pub fn older_transformers(model: &ModelConfig, version: Version) -> Option<String> {
     if let Some(error) = error_on_5(model, version) {

@@ -90,6 +90,8 @@ pub enum Op {
     Matmul,
     /// `torch.bmm`. `[a, b] -> [out]`
     Bmm,
+    /// `torch.baddbmm(bias, a, b, alpha=number)`, where bias needs no gradient. `[bias, a, b] -> [out]`
+    Baddbmm,
     /// `torch.gather` along some dimension: what the index names, in its sizes. `[a, index] -> [out]`
     Gather,
     /// `a.repeat(times, 1, ...)`. `[a] -> [out]`

@@ -268,8 +268,10 @@ pub enum LossCode {
     Function,
     /// The model's `forward`, where those in float32 take the logits' name.
     Inline,
-    /// The same, of the logits as they are.
+    /// The same, of the logits as they are (`[..., :-1, :]`).
     InlineUncast,
+    /// The same, sliced dimension by dimension (`[:, :-1, :]`).
+    InlineUncastSliced,
 }
 
 /// The loss before transformers 4.49: of all but the last token's logits, copied.
@@ -290,6 +292,7 @@ fn loss_of_all_but_last<'b>(
             (upcast, None)
         }
         LossCode::InlineUncast => (logits, None),
+        LossCode::InlineUncastSliced => (whole(b, &logits, 0), None),
     };
     let shifted = {
         let cut = b.run(Op::Slice { dim: 1, start: 0, end: o.seq_len as i64 - 1 }, &[&upcast]);

@@ -4,7 +4,7 @@
 //! Source: bitsandbytes `nn/modules.py` (`Linear4bit`, `Linear8bitLt`) of 0.50.2, peft
 //! `utils/other.py`.
 
-use crate::model::adapters::HEAD;
+use crate::model::adapters::HEADS;
 use crate::model::graph::{Dtype, Graph, Op, Statement};
 
 /// The format of frozen linear weights.
@@ -37,7 +37,7 @@ pub fn quantize(graph: &mut Graph, how: Quantize) {
     for statement in &mut graph.statements {
         match statement {
             Statement::Enter(module) | Statement::Leave(module) => {
-                is_head = graph.modules[module.0 as usize] == HEAD;
+                is_head = HEADS.contains(&graph.modules[module.0 as usize].as_str());
             }
             Statement::Run { op: run, inputs, .. } if *run == Op::Linear && !is_head => {
                 *run = op.clone();

@@ -42,9 +42,13 @@ enum Listed {
 
 const fn list_of(op: &Op) -> Listed {
     match op {
-        Op::Linear | Op::Addmm | Op::Matmul | Op::Bmm | Op::Sdpa { .. } | Op::Conv2d(_) => {
-            Listed::Lower
-        }
+        Op::Linear
+        | Op::Addmm
+        | Op::Matmul
+        | Op::Bmm
+        | Op::Baddbmm
+        | Op::Sdpa { .. }
+        | Op::Conv2d(_) => Listed::Lower,
         Op::Pow { .. } | Op::Rsqrt | Op::LayerNorm | Op::MseLoss | Op::BceLoss => Listed::Float,
         _ => Listed::Not,
     }

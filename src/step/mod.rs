@@ -209,7 +209,7 @@ fn adapted(
     if model.has_experts() && setup.transformers >= Version::new(5, 0) {
         experts_left_alone(lora)?;
     }
-    if setup.loss == Loss::Fused && lora.is_target(adapters::HEAD) {
+    if setup.loss == Loss::Fused && lora.is_target(adapters::HEADS[0]) {
         return Err(StepError::HeadIsFused);
     }
     let linears = adapters::linears(graph);

@@ -464,6 +464,7 @@ impl<'g, 's> Interpreter<'g, 's> {
             Op::Addmm => tape.addmm(&args[0], &args[1], &args[2]),
             Op::Matmul => tape.matmul(&args[0], &args[1]),
             Op::Bmm => tape.bmm(&args[0], &args[1]),
+            Op::Baddbmm => tape.baddbmm(&args[1], &args[2]),
             Op::Gather => tape.gather(&args[0], &args[1]),
             Op::Repeat { times } => tape.repeat(&args[0], *times),
             Op::Add => tape.add(&args[0], &args[1]),

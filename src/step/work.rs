@@ -91,7 +91,7 @@ fn forward(op: &Op, args: &[Tensor], made: &Tensor) -> u64 {
         Op::Linear | Op::Linear4bit | Op::Linear8bit | Op::Matmul | Op::GroupedMm => {
             made.numel().saturating_mul(size(&args[0], 1))
         }
-        Op::Addmm => made.numel().saturating_mul(size(&args[1], 1)),
+        Op::Addmm | Op::Baddbmm => made.numel().saturating_mul(size(&args[1], 1)),
         Op::Conv2d(_) => convolution(made, &args[1]),
         Op::Sdpa { .. } => args[0].numel().saturating_mul(size(&args[1], 2)).saturating_mul(2),
         // (batch, seq_len, heads, head_dim)
@@ -117,7 +117,7 @@ fn backward(op: &Backward, saved: &[Tensor], grad: &Tensor, needs: &[bool]) -> u
         grad.numel().saturating_mul(inner).saturating_mul(products)
     };
     match op {
-        Backward::Mm | Backward::Bmm => {
+        Backward::Mm | Backward::Bmm | Backward::Baddbmm => {
             saved.first().map_or(0, |factor| of_pair(factor, needs[0], products))
         }
         Backward::Addmm { .. } => {

@@ -71,12 +71,20 @@ impl Lora {
     }
 }
 
-/// The output embeddings of every causal decoder that is built in.
-pub const HEAD: &str = "lm_head";
+/// The output embeddings of every causal decoder that is built in; GPT-NeoX has another name for them on
+/// transformers 4.
+pub const HEADS: [&str; 2] = ["lm_head", "embed_out"];
 
 /// What `get_output_embeddings()` returns, by its name in the models that are built in.
-const OUTPUT_EMBEDDINGS: [&str; 6] =
-    [HEAD, "cls.predictions.decoder", "lm_head.decoder", "vocab_projector", "decoder", "proj_out"];
+const OUTPUT_EMBEDDINGS: [&str; 7] = [
+    HEADS[0],
+    HEADS[1],
+    "cls.predictions.decoder",
+    "lm_head.decoder",
+    "vocab_projector",
+    "decoder",
+    "proj_out",
+];
 
 /// Returns the part of a classifier's head that a module is or lies in: the module of which a copy is trained in place
 /// of it (`task_type=SEQ_CLS` or `TOKEN_CLS`, or `modules_to_save=["classifier"]`).

@@ -118,7 +118,13 @@ impl<'b> Attend<'_, 'b> {
         (asked && !self.calls_pytorch).then(|| contiguous_for_sdpa(b, self.o, x)).flatten()
     }
 
-    fn ask_pytorch(&self, b: &'b Builder, [q, k, v]: [&Value<'b>; 3], grouped: bool) -> Value<'b> {
+    /// `scaled_dot_product_attention`, and its result with heads last.
+    pub fn ask_pytorch(
+        &self,
+        b: &'b Builder,
+        [q, k, v]: [&Value<'b>; 3],
+        grouped: bool,
+    ) -> Value<'b> {
         let op =
             Op::Sdpa { dropout: self.dropout, causal: self.causal && self.mask.is_none(), grouped };
         let out = match self.mask {

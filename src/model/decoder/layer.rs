@@ -12,7 +12,8 @@ use crate::model::config::{DecoderConfig, Family};
 use crate::model::decoder::architecture::{
     Architecture, NormKind, OwnAttention, Projections, QkNorm, Residuals, Tables,
 };
-use crate::model::decoder::own_attention::OwnRotary;
+use crate::model::decoder::neox_attention::NeoxAttend;
+use crate::model::decoder::own_attention::{OwnRotary, neox_buffers};
 use crate::model::graph::Op;
 use crate::model::options::GraphOptions;
 use crate::model::update_causal_mask::of_sliding_layer;
@@ -34,6 +35,8 @@ pub struct LayerWeights<'b> {
     output: Linear<'b>,
     /// Of its own, before transformers 4.48.
     rotary: OwnRotary<'b>,
+    /// GPT-NeoX's buffer of tokens that are not later, before transformers 4.49.
+    causal: Option<Value<'b>>,
     /// Of query and key, or none.
     qk_norms: Option<(Norm<'b>, Norm<'b>)>,
     feed_forward: FeedForward<'b>,
@@ -56,9 +59,10 @@ impl<'b> LayerWeights<'b> {
         };
         let first_norms = arch.norms_first.then(load_norms);
         let (projections, output, rotary, qk_norms) = attention_weights(b, c, o, &layer);
+        let causal = neox_buffers(b, c, o, &format!("{layer}.{}", arch.attention));
         let feed_forward = feed_forward(b, c, o, index, &layer);
         let norms = first_norms.unwrap_or_else(load_norms);
-        LayerWeights { projections, output, rotary, qk_norms, feed_forward, norms }
+        LayerWeights { projections, output, rotary, causal, qk_norms, feed_forward, norms }
     }
 }
 
@@ -116,6 +120,8 @@ fn attention_weights<'b>(
         |name, outputs| Linear::load(b, &module, name, [outputs, c.hidden_size], a.qkv_bias);
     let load_output =
         || Linear::load(b, &module, arch.output, [c.hidden_size, queries], a.output_bias);
+    let load_rotary = || OwnRotary::load(b, c, o, &module);
+    let first_rotary = (arch.projections == Projections::Interleaved).then(load_rotary);
     let (projections, output) = match arch.projections {
         Projections::Separate => {
             let q = project("q_proj", queries);
@@ -131,7 +137,7 @@ fn attention_weights<'b>(
             (vec![project("query_key_value", queries + 2 * keys)], load_output())
         }
     };
-    let rotary = OwnRotary::load(b, c, o, &module);
+    let rotary = first_rotary.unwrap_or_else(load_rotary);
     let norm = |name, width| {
         let kind = match arch.norm {
             NormKind::Layer => NormKind::Rms,
@@ -296,13 +302,13 @@ impl<'b> Layer<'_, 'b> {
     }
 
     fn parallel(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
-        let mut attended;
-        let _weights;
-        {
+        let (returned, _weights) = {
             let normed = self.norm(b, 0, input);
-            (attended, _weights) = self.attend(b, &normed);
-        }
-        attended = self.dropout(b, &attended);
+            self.attend(b, &normed)
+        };
+        let mut attended = self.dropout(b, &returned);
+        // `attention_layer_outputs`, before transformers 4.49.
+        let _returned = self.own().map(|_| returned);
         if self.c.parallel_residual {
             let mut fed = {
                 let normed = self.norm(b, 1, input);
@@ -345,6 +351,11 @@ impl<'b> Layer<'_, 'b> {
             calls_pytorch: false,
             softmax_in_f32: true,
         };
+        if own.is_some() && c.family == Family::GptNeoX {
+            let attend = NeoxAttend { attend, causal: self.w.causal.as_ref() };
+            let (attended, _names) = attend.run(b, [q, k, v]);
+            return (self.output(b, attended), None);
+        }
         if own.is_some() && !self.calls_function() {
             let (attended, _names) = attend.run_own(b, [q, k, v]);
             return (self.output(b, attended), None);
@@ -423,6 +434,18 @@ impl<'b> Layer<'_, 'b> {
                 let k = front(split(k, a.key_value_heads));
                 let v = front(split(v, a.key_value_heads));
                 (q, k, v, Some(fused))
+            }
+            Projections::Interleaved if self.own().is_some() => {
+                let sizes = [a.heads, 3 * a.head_dim];
+                let fused = attention::split_heads(b, self.o, project(0), sizes);
+                let dim = a.head_dim as i64;
+                let cut = |index: i64| {
+                    let (start, end) = (index * dim, (index + 1) * dim);
+                    let part = b.run(Op::Slice { dim: -1, start, end }, &[&fused]);
+                    b.run(Op::Permute { order: [0, 2, 1, 3].into_iter().collect() }, &[&part])
+                };
+                let (q, k, v) = (cut(0), cut(1), cut(2));
+                (q, k, v, None)
             }
             Projections::Interleaved => {
                 let sizes = [a.heads, 3 * a.head_dim];

@@ -4,6 +4,7 @@
 
 pub mod architecture;
 mod layer;
+mod neox_attention;
 mod own_attention;
 
 use architecture::{Architecture, EmbeddingScale, Masks, RotaryModules, Tables};
@@ -23,7 +24,8 @@ use crate::model::options::{AttentionMask, GraphOptions, Loss};
 use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
 use crate::model::versions::{
     ATTENTION_INTERFACE, GEMMA2_SCALES_BY_BUFFER, GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX,
-    LAST_TOKEN_IN_I32, MASKS_BY_FUNCTION, STARCODER2_LOSS_FUNCTION, TRANSFORMERS_5,
+    LAST_TOKEN_IN_I32, MASKS_BY_FUNCTION, NEOX_ATTENTION_INTERFACE, STARCODER2_LOSS_FUNCTION,
+    TRANSFORMERS_5,
 };
 
 /// Builds the forward pass with its loss.
@@ -64,7 +66,7 @@ impl<'b> Weights<'b> {
                 Some(b.parameter(token_head(c), &[c.num_labels, c.hidden_size]))
             }
             _ if c.tie_word_embeddings => None,
-            _ => Some(b.parameter("lm_head", &[c.vocab_size, c.hidden_size])),
+            _ => Some(b.parameter(head_name(c, o), &[c.vocab_size, c.hidden_size])),
         };
         let classifies_tokens = c.task == Task::TokenClassification;
         let head_bias = classifies_tokens.then(|| b.parameter(token_head(c), &[c.num_labels]));
@@ -141,9 +143,10 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
         let sizes = [c.hidden_size, c.vocab_size];
         return fused_loss::causal_lm_loss(b, o, &hidden, head, sizes).keep();
     }
-    let hidden = masks::sliced_for_head(b, o, hidden);
+    let is_sliced = c.family != Family::GptNeoX || o.transformers >= NEOX_ATTENTION_INTERFACE;
+    let hidden = if is_sliced { masks::sliced_for_head(b, o, hidden) } else { hidden };
     let mut logits = {
-        let _head = b.enter("lm_head");
+        let _head = b.enter(head_name(c, o));
         b.run(Op::Linear, &[&hidden, head])
     };
     if c.final_softcap {
@@ -152,10 +155,18 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     masks::causal_lm_loss(b, o, logits, c.vocab_size, loss_code(c.family, o)).keep()
 }
 
+/// The head's name. Source: `modeling_gpt_neox.py` of 4.44.2 to 4.56.2 and 5.23.0.
+fn head_name(c: &DecoderConfig, o: &GraphOptions) -> &'static str {
+    match c.family {
+        Family::GptNeoX if o.transformers < TRANSFORMERS_5 => "embed_out",
+        _ => "lm_head",
+    }
+}
+
 /// Who computed the loss, before transformers 4.49.
 fn loss_code(family: Family, o: &GraphOptions) -> LossCode {
     let inline_until = match family {
-        Family::GptNeoX => return LossCode::InlineUncast,
+        Family::GptNeoX => return LossCode::InlineUncastSliced,
         Family::Mistral => ATTENTION_INTERFACE,
         Family::Starcoder2 => STARCODER2_LOSS_FUNCTION,
         _ => return LossCode::Function,

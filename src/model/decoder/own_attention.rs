@@ -1,11 +1,11 @@
 //! What the attention classes of decoders did besides, before they took `ALL_ATTENTION_FUNCTIONS`
-//! (transformers 4.48): buffers of their own, and cosines and sines made of them.
+//! (transformers 4.48, GPT-NeoX 4.49): buffers of their own, and cosines and sines made of them.
 //!
 //! Source: `models/*/modeling_*.py` of transformers 4.44.2 to 4.47.1.
 
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
-use crate::model::config::DecoderConfig;
+use crate::model::config::{DecoderConfig, Family};
 use crate::model::decoder::architecture::{Architecture, RotaryModules};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
@@ -14,6 +14,21 @@ use crate::model::options::GraphOptions;
 pub fn rotary_modules(c: &DecoderConfig, o: &GraphOptions) -> RotaryModules {
     Architecture::own_attention(c.family, o.transformers)
         .map_or(RotaryModules::Model, |own| own.rotary)
+}
+
+/// Loads the buffers that GPT-NeoX's attention holds itself, and returns the one of tokens that are not later.
+pub fn neox_buffers<'b>(
+    b: &'b Builder,
+    c: &DecoderConfig,
+    o: &GraphOptions,
+    attention: &str,
+) -> Option<Value<'b>> {
+    let own = Architecture::own_attention(c.family, o.transformers);
+    own.filter(|_| c.family == Family::GptNeoX)?;
+    let positions = c.max_position_embeddings;
+    let causal = b.buffer(attention, &[1, 1, positions, positions], Dtype::Bool);
+    b.buffer(attention, &[], Dtype::Model); // masked_bias
+    Some(causal)
 }
 
 /// The rotary module of one attention.

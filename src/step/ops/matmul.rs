@@ -175,13 +175,25 @@ impl Tape<'_> {
 
     /// `torch.bmm`
     pub fn bmm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        self.batched(Backward::Bmm, a, b)
+    }
+
+    /// `torch.baddbmm(bias, a, b, alpha=number)`, where the bias needs no gradient: it is copied into the
+    /// result, and added to.
+    ///
+    /// Source: PyTorch `cuda/Blas.cpp` (`baddbmm_out_cuda`).
+    pub fn baddbmm(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        self.batched(Backward::Baddbmm, a, b)
+    }
+
+    fn batched(&mut self, op: Backward, a: &Tensor, b: &Tensor) -> Tensor {
         let mut sizes = a.sizes;
         sizes.as_mut_slice()[2] = b.sizes.as_slice()[2];
         let meta = [(sizes, a.dtype)];
         let edge = match (a.edge.is_some(), b.edge.is_some()) {
-            (true, false) => self.record(Backward::Bmm, &[a, b], &[b], &meta),
-            (false, true) => self.record(Backward::Bmm, &[a, b], &[a], &meta),
-            _ => self.record(Backward::Bmm, &[a, b], &[b, a], &meta),
+            (true, false) => self.record(op, &[a, b], &[b], &meta),
+            (false, true) => self.record(op, &[a, b], &[a], &meta),
+            _ => self.record(op, &[a, b], &[b, a], &meta),
         };
         let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
         self.workspace_of_product(a);
@@ -197,6 +209,21 @@ impl Tape<'_> {
         let grad_a = needs[0].then(|| {
             let turned = self.transposed(&saved[0], 1, 2, None);
             self.product(grad, &turned)
+        });
+        Grads::from_iter([grad_a, grad_b])
+    }
+
+    /// `batch1`, then `batch2`, each multiplied by the factor.
+    pub fn baddbmm_backward(&mut self, grad: &Tensor, saved: &[Tensor], needs: &[bool]) -> Grads {
+        let grad_a = needs[0].then(|| {
+            let turned = self.transposed(&saved[0], 1, 2, None);
+            let product = self.product(grad, &turned);
+            self.empty(product.sizes, product.dtype)
+        });
+        let grad_b = needs[1].then(|| {
+            let turned = self.transposed(&saved[usize::from(needs[0])], 1, 2, None);
+            let product = self.product(&turned, grad);
+            self.empty(product.sizes, product.dtype)
         });
         Grads::from_iter([grad_a, grad_b])
     }

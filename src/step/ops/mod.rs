@@ -104,6 +104,8 @@ pub enum Backward {
     Mm,
     /// `bmm`
     Bmm,
+    /// `baddbmm` with a factor
+    Baddbmm,
     /// `addmm`
     Addmm {
         /// Whether the weight was the transpose of a contiguous one.
@@ -227,6 +229,7 @@ impl Tape<'_> {
             }
             Backward::Mm => self.mm_backward(grad, saved, needs),
             Backward::Bmm => self.bmm_backward(grad, saved, needs),
+            Backward::Baddbmm => self.baddbmm_backward(grad, saved, needs),
             Backward::Addmm { turned } => self.addmm_backward(grad, saved, needs, *turned),
             Backward::Softmax(dtype) => one(self.softmax_backward(grad, saved, *dtype)),
             Backward::MeanSpatial { sizes } => one(self.mean_spatial_backward(grad, *sizes)),
