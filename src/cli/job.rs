@@ -100,7 +100,9 @@ impl Job {
         }
         settings.notes.extend(model.notes.iter().cloned());
         let capacity = setup.capacity;
-        check_capacity(capacity, &gpus)?;
+        let world = world(settings.world_size, None, gpus.len())?;
+        let used = usize::try_from(world.size).unwrap_or(usize::MAX).min(gpus.len());
+        check_capacity(capacity, &gpus[..used])?;
         if let Some(size) = capacity.filter(|_| gpus.is_empty()) {
             settings.notes.push(format!(
                 "--capacity is what PyTorch's allocator may take. A card of {size} leaves it less, for \
@@ -108,7 +110,6 @@ impl Job {
                 typed(size)
             ));
         }
-        let world = world(settings.world_size, None, gpus.len())?;
         if setup.parallel == Some(ParallelArg::Ddp) && world.size == 1 {
             settings.notes.push(ALONE.to_owned());
         }

@@ -6,7 +6,7 @@
 
 use crate::model::options::Version;
 
-/// Masks are built without vmap, caches keep no positions, and much is written anew.
+/// Masks are built without vmap, and much is written anew.
 pub const TRANSFORMERS_5: Version = Version::new(5, 0);
 
 /// ModernBERT is written as the newer encoders are, with masks from `masking_utils`.
@@ -45,6 +45,11 @@ pub const GROUPED_EXPERTS: Version = Version::new(5, 6);
 /// Source: `models/whisper/modeling_whisper.py` of 5.4.0 and 5.5.4.
 pub const WHISPER_COPIES_IN_TURN: Version = Version::new(5, 5);
 
+/// OLMo 2 has a class that classifies samples.
+///
+/// Source: `models/olmo2/modeling_olmo2.py` of 5.5.4 and 5.6.2.
+pub const OLMO2_CLASSIFIES: Version = Version::new(5, 6);
+
 /// ViT and Swin are written as decoders are: attention from `ALL_ATTENTION_FUNCTIONS`, an MLP of its own,
 /// other names of modules; Swin takes sdpa.
 ///
@@ -58,10 +63,11 @@ pub const PADDING_IS_COUNTED: Version = Version::new(5, 14);
 
 /// Rotary angles are made by broadcasting; before, by a matrix product.
 ///
-/// Source: `models/llama/modeling_llama.py` of 5.14.1 and 5.15.1.
-pub const ROTARY_BROADCASTS: Version = Version::new(5, 15);
+/// Source: `models/llama/modeling_llama.py` of 5.18.0 and 5.19.0.
+pub const ROTARY_BROADCASTS: Version = Version::new(5, 19);
 
-/// T5 is written as BART is: masks from `masking_utils`, attention from `ALL_ATTENTION_FUNCTIONS`, sdpa too.
+/// T5 is written as BART is: attention from `ALL_ATTENTION_FUNCTIONS`, sdpa too. Its masks are from
+/// `masking_utils` since 5.0, which is not modelled for those before this.
 ///
 /// Source: `models/t5/modeling_t5.py` of 5.14.1 and 5.15.1.
 pub const T5_AS_BART: Version = Version::new(5, 15);

@@ -63,7 +63,7 @@ pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
             if c.reference_compile && setup.transformers < MODERNBERT_AS_OTHERS =>
         {
             refuse(
-                "modernbert compiled, as transformers 4 does unless `reference_compile` is false,"
+                "modernbert compiled, as transformers before 5.1 does unless `reference_compile` is false,"
                     .to_owned(),
             )
         }

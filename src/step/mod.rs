@@ -66,8 +66,8 @@ pub enum StepError {
     /// Patterns that leave no parameter to train.
     #[error("every parameter is frozen: nothing is left to train")]
     NothingTrained,
-    /// A `model_type` and a task that transformers has a class for from 5 on only.
-    #[error("transformers before 5 has no class of {0} for {1}")]
+    /// A `model_type` and a task that transformers has a class for in newer versions only.
+    #[error("this transformers has no class of {0} for {1} yet")]
     NoClass(&'static str, &'static str),
     /// A `model_type` that Liger has no fused loss for, or none for its task.
     #[error("Liger has no fused loss for {0}")]

@@ -88,7 +88,7 @@ fn forward(op: &Op, args: &[Tensor], made: &Tensor) -> u64 {
         sizes.len().checked_sub(from_end).and_then(|at| sizes.get(at)).copied().unwrap_or(1)
     };
     match op {
-        Op::Linear | Op::Linear4bit | Op::Linear8bit | Op::Matmul | Op::GroupedMm => {
+        Op::Linear | Op::Linear4bit | Op::Linear8bit | Op::Matmul | Op::Bmm | Op::GroupedMm => {
             made.numel().saturating_mul(size(&args[0], 1))
         }
         Op::Addmm | Op::Baddbmm => made.numel().saturating_mul(size(&args[1], 1)),

@@ -52,7 +52,7 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
         return Judged { warnings, met_out_of_memory, ..judged(Verdict::Ran, reason) };
     }
     let died = how_it_died(ended);
-    if let Some(why) = out_of_memory(ended, reports, ooms) {
+    if let Some(why) = out_of_memory(ended, reports) {
         let refused = refused(reports, processes).map_or(String::new(), |it| format!("; {it}"));
         return judged(Verdict::OutOfMemory, format!("{why}{refused}; {died}"));
     }
@@ -129,7 +129,7 @@ fn killer(oom_kills: Option<u64>) -> String {
 }
 
 /// What makes it out of memory, or nothing.
-fn out_of_memory(ended: &Ended, reports: &[Report], ooms: u64) -> Option<String> {
+fn out_of_memory(ended: &Ended, reports: &[Report]) -> Option<String> {
     let uncaught = reports.iter().find(|report| report.ended_out_of_memory());
     let said = ended.seen.messages.iter().find(|said| said.message.memory == Memory::Device);
     if let Some(said) = said.filter(|_| uncaught.is_some()) {
@@ -144,14 +144,16 @@ fn out_of_memory(ended: &Ended, reports: &[Report], ooms: u64) -> Option<String>
         return None;
     }
     // A process that caught it and then ended with another exception failed of that one.
-    let mut met = reports.iter().filter(|report| report.ooms() > 0).peekable();
+    let mut met = reports.iter().filter(|report| report.raised() > 0).peekable();
     let caught = met.peek().is_some() && met.all(|report| report.exception.is_some());
     if caught {
         return None;
     }
     match said {
         Some(said) => Some(format!("printed `{}`", shortened(&said.line))),
-        None if ooms > 0 => Some("PyTorch raised an out-of-memory error".to_owned()),
+        None if reports.iter().any(|report| report.raised() > 0) => {
+            Some("PyTorch raised an out-of-memory error".to_owned())
+        }
         None => None,
     }
 }

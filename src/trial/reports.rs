@@ -82,7 +82,7 @@ impl Report {
 
     /// Returns whether the program came to its end, and no error ended it.
     pub fn ended_in_order(&self) -> bool {
-        self.at_exit && self.exception.is_none() && self.ooms() == 0
+        self.at_exit && self.exception.is_none() && self.raised() == 0
     }
 
     /// Returns whether the process ended with an exception about the device's memory.

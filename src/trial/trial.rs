@@ -231,6 +231,10 @@ impl<M: Machine> Fits for Trial<M> {
                         return Ok(grown_to);
                     }
                     Growth::None => return Err(TrialError::SameAtEverySize),
+                    // It ran, and what it took is not known: nothing more can be asked of it.
+                    Growth::Ask(size) if self.has_run(size, whole) => {
+                        return Ok(self.grown_to.unwrap_or(largest).min(largest));
+                    }
                     Growth::Ask(size) => size,
                 },
                 Next::Run(size) => size,
@@ -270,6 +274,11 @@ impl<M: Machine> Fits for Trial<M> {
 }
 
 impl<M: Machine> Trial<M> {
+    fn has_run(&self, micro_batch: MicroBatch, whole: bool) -> bool {
+        let search = if whole { &self.single } else { &self.accumulated };
+        search.at(micro_batch.get()).is_some()
+    }
+
     /// Says how far memory grew up to the largest size that ran, with one micro-step or with more.
     fn growth(&self, largest: u64, whole: bool) -> Growth {
         let search = if whole { &self.single } else { &self.accumulated };

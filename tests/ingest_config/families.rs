@@ -194,7 +194,8 @@ fn a_decoder_classifies_where_the_config_or_the_caller_says_so() {
     });
     let error = refused(&small("llama", unknown));
     assert!(matches!(error, ConfigError::Unsupported { key: "problem_type", .. }), "{error}");
-    // OLMo 2 has no such class in transformers 4.
+    // OLMo 2 has a class for samples in transformers 5, and none for tokens.
     let olmo = read(&small("olmo2", json!({}))).config;
-    assert!(olmo.with_task(Task::SequenceClassification).is_err());
+    assert!(olmo.clone().with_task(Task::SequenceClassification).is_ok());
+    assert!(olmo.with_task(Task::TokenClassification).is_err());
 }

@@ -100,7 +100,7 @@ pub const MISTAKES: &[(&str, i32, &[&str])] = &[
     (
         "estimate olmo-2-0425-1b --task sequence-classification --transformers 4.56",
         2,
-        &["before 5 has no class", "--transformers 5.23"],
+        &["has no class of", "--transformers 5.23"],
     ),
     ("estimate t5-small --transformers 4.56 --attention sdpa", 2, &["refuses sdpa"]),
     ("wait --min-free 101%", 2, &["--min-free", "at most 100%"]),

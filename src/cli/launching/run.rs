@@ -40,7 +40,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     })?;
     if args.end.until.is_some() && outcome.verdict == Verdict::Ran {
         outcome.warnings.push(
-            "ended by --until: let the command do two optimizer steps at least, as the first one \
+            "with --until let the command do two optimizer steps at least, as the first one \
              makes the optimizer's state"
                 .to_owned(),
         );

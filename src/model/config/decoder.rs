@@ -6,7 +6,7 @@ use crate::model::decoder::architecture::{
     Architecture, Mlp, NormKind, QkNorm, Residuals, Rotation,
 };
 use crate::model::options::Version;
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::versions::{OLMO2_CLASSIFIES, TRANSFORMERS_5};
 
 /// The families: each is one `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,10 +195,14 @@ impl DecoderConfig {
     /// Whether that transformers has no class for the task yet.
     ///
     /// Source: `modeling_olmo2.py` and `modeling_gemma3.py` of 4.56.2 have no `...ForSequenceClassification` of a
-    /// text model, those of 5.23.0 do; where between them it came is not known.
+    /// text model; Gemma 3's of 5.0.0 has.
     pub fn lacks_class(&self, transformers: Version) -> bool {
-        let came_late = matches!(self.family, Family::Gemma3 | Family::Olmo2);
-        came_late && self.task != Task::CausalLm && transformers < TRANSFORMERS_5
+        let since = match self.family {
+            Family::Gemma3 => TRANSFORMERS_5,
+            Family::Olmo2 => OLMO2_CLASSIFIES,
+            _ => return false,
+        };
+        self.task != Task::CausalLm && transformers < since
     }
 
     /// Returns what is code of the family, in the newest transformers.

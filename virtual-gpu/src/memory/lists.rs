@@ -40,8 +40,12 @@ enum Then {
 }
 
 impl Lists {
-    /// Reads a kernel's mangled name.
+    /// Reads a kernel's mangled name: PyTorch's own, as others take their lists elsewhere (apex has two
+    /// arguments before them).
     pub fn of(name: &str) -> Option<Lists> {
+        if !name.starts_with("_ZN2at6native") {
+            return None;
+        }
         let at = name.find("multi_tensor_apply_kernelI")?;
         let after = |part: &str| Some(&name[at + name[at..].find(part)? + part.len()..]);
         let (then, rest) = if let Some(rest) = after("28TensorListScalarListMetadataI") {

@@ -40,8 +40,8 @@ const WORD: u64 = 8;
 const UNKNOWN: u64 = u64::MAX;
 
 thread_local! {
-    /// Where this thread's stack ends; zero where that is not told.
-    static END: Cell<u64> = const { Cell::new(UNKNOWN) };
+    /// Where this thread's stack begins and ends; zeros where that is not told.
+    static BOUNDS: Cell<(u64, u64)> = const { Cell::new((UNKNOWN, UNKNOWN)) };
 }
 
 /// The part of this thread's stack that is in use.
@@ -55,13 +55,15 @@ impl Stack {
     pub fn here() -> Stack {
         let mark = 0u64;
         let start = std::ptr::from_ref(&mark).expose_provenance() as u64;
-        let end = END.with(|end| {
-            if end.get() == UNKNOWN {
-                end.set(told_end());
+        let (lowest, end) = BOUNDS.with(|bounds| {
+            if bounds.get().0 == UNKNOWN {
+                bounds.set(told_bounds());
             }
-            end.get()
+            bounds.get()
         });
-        Stack { start, end }
+        // A fiber's stack is another than its thread's: nothing of it is read unasked.
+        let is_threads = lowest <= start && start < end;
+        Stack { start, end: if is_threads { end } else { start } }
     }
 
     /// Whether a word at an address lies on it.
@@ -84,18 +86,22 @@ impl Stack {
     }
 }
 
-/// Asks libc where this thread's stack ends; it is read from /proc/self/maps for the first thread.
-fn told_end() -> u64 {
+/// Asks libc where this thread's stack begins and ends; it is read from /proc/self/maps for the first thread.
+fn told_bounds() -> (u64, u64) {
     let mut attributes = Attributes([0; 64]);
     let (mut lowest, mut bytes) = (std::ptr::null_mut(), 0);
     // SAFETY: room for what each writes.
     unsafe {
         if pthread_getattr_np(pthread_self(), &raw mut attributes) != 0 {
-            return 0;
+            return (0, 0);
         }
         let code = pthread_attr_getstack(&raw const attributes, &raw mut lowest, &raw mut bytes);
         pthread_attr_destroy(&raw mut attributes);
-        if code == 0 { (lowest.addr() + bytes) as u64 } else { 0 }
+        if code == 0 {
+            (lowest.addr() as u64, (lowest.addr() + bytes) as u64)
+        } else {
+            (0, 0)
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions};
 use crate::model::seq2seq;
-use crate::model::versions::T5_AS_BART;
+use crate::model::versions::{T5_AS_BART, TRANSFORMERS_5};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &T5Config, o: &GraphOptions) -> Graph {
@@ -58,8 +58,10 @@ fn forward(b: &Builder, c: &T5Config, o: &GraphOptions) -> ValueId {
     let table = b.parameter("shared", &[c.vocab_size, c.d_model]);
     let encoder = StackWeights::load(b, c, "encoder", c.num_layers);
     let decoder = StackWeights::load(b, c, "decoder", c.num_decoder_layers);
-    let of_5 = o.transformers >= T5_AS_BART;
-    let own_head = (!of_5 && !c.ties).then(|| b.parameter("lm_head", &[c.vocab_size, c.d_model]));
+    // Transformers 5 ties them whatever config.json says.
+    let ties_always = o.transformers >= TRANSFORMERS_5;
+    let own_head =
+        (!ties_always && !c.ties).then(|| b.parameter("lm_head", &[c.vocab_size, c.d_model]));
     let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
     let mask = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
@@ -71,7 +73,7 @@ fn forward(b: &Builder, c: &T5Config, o: &GraphOptions) -> ValueId {
         let stack = Stack { c, o: &target, w: &decoder, table: &table };
         stack.decode(b, &shifted, &read, o, mask.as_ref())
     };
-    let scales = if of_5 { c.ties && c.family == T5Family::T5 } else { c.ties };
+    let scales = if ties_always { c.ties && c.family == T5Family::T5 } else { c.ties };
     let unscaled = scales.then(|| {
         let scaled = b.mul_number(&out);
         std::mem::replace(&mut out, scaled)
