@@ -10,7 +10,7 @@ use crate::cli::values::{
 };
 use crate::model::config::{Family, ModelConfig, Task};
 use crate::model::quantize::Quantize;
-use crate::model::versions::{GROUPED_EXPERTS, MODERNBERT_AS_OTHERS, T5_AS_BART, TRANSFORMERS_5};
+use crate::model::versions::{GROUPED_EXPERTS, MODERNBERT_AS_OTHERS, TRANSFORMERS_5};
 use crate::plan::sync::When;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
@@ -60,7 +60,6 @@ fn error_on_5(model: &ModelConfig, version: Version) -> Option<&'static str> {
     let of_5 = version >= TRANSFORMERS_5;
     match model {
         _ if model.has_experts() => (of_5 && version < GROUPED_EXPERTS).then_some("5 %"),
-        ModelConfig::T5(_) => (of_5 && version < T5_AS_BART).then_some("5 %"),
         ModelConfig::ModernBert(_) => (of_5 && version < MODERNBERT_AS_OTHERS).then_some("2 %"),
         _ => None,
     }

@@ -48,10 +48,10 @@ pub fn named(fields: &Fields<'_>, family: Family) -> Result<Option<u64>, ConfigE
     }
 }
 
-/// Reads the one that they keep if `use_sliding_window` is on, whichever layers it is for.
+/// Reads the one that Qwen2's keeps if `use_sliding_window` is on, whichever layers it is for.
 pub fn switched(fields: &Fields<'_>, family: Family) -> Result<Option<u64>, ConfigError> {
     match family {
-        Family::Qwen2 | Family::Qwen3 => of_qwen_if_on(fields),
+        Family::Qwen2 => of_qwen_if_on(fields),
         _ => Ok(None),
     }
 }

@@ -66,8 +66,8 @@ pub const PADDING_IS_COUNTED: Version = Version::new(5, 14);
 /// Source: `models/llama/modeling_llama.py` of 5.18.0 and 5.19.0.
 pub const ROTARY_BROADCASTS: Version = Version::new(5, 19);
 
-/// T5 is written as BART is: attention from `ALL_ATTENTION_FUNCTIONS`, sdpa too. Its masks are from
-/// `masking_utils` since 5.0, which is not modelled for those before this.
+/// T5 is written as BART is: attention from `ALL_ATTENTION_FUNCTIONS`, sdpa too. Its
+/// masks are from `masking_utils` since 5.0.
 ///
 /// Source: `models/t5/modeling_t5.py` of 5.14.1 and 5.15.1.
 pub const T5_AS_BART: Version = Version::new(5, 15);

@@ -75,6 +75,9 @@ impl<'b> OwnRotary<'b> {
         o: &GraphOptions,
         values: &Value<'b>,
     ) -> Option<Table<'b>> {
+        if matches!(self, OwnRotary::Idle) {
+            return None;
+        }
         let _m = b.enter("rotary_emb");
         match self {
             OwnRotary::Idle => None,

@@ -3,7 +3,7 @@
 use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
-use crate::model::versions::T5_AS_BART;
+use crate::model::versions::MASKS_FROM_LENGTHS;
 
 /// `compute_bias`: a bias for each head and pair of tokens, (1, heads, seq_len, seq_len), out of a
 /// table by bucket of distance.
@@ -18,7 +18,7 @@ pub fn computed<'b>(
 ) -> Value<'b> {
     let values = {
         let arange = || b.fresh(&[o.seq_len], Dtype::I64);
-        let _queries = (o.transformers >= T5_AS_BART).then(|| {
+        let _queries = (o.transformers >= MASKS_FROM_LENGTHS).then(|| {
             let start = arange();
             let shifted = arange();
             drop(start);

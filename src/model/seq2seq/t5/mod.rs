@@ -17,7 +17,7 @@ use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks;
 use crate::model::options::{AttentionMask, GraphOptions};
 use crate::model::seq2seq;
-use crate::model::versions::{T5_AS_BART, TRANSFORMERS_5};
+use crate::model::versions::{MASKS_FROM_LENGTHS, TRANSFORMERS_5};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &T5Config, o: &GraphOptions) -> Graph {
@@ -99,7 +99,7 @@ impl<'b> Stack<'_, 'b> {
         let o = self.o;
         let _m = b.enter(self.w.name);
         let embedded = self.embedded(b, ids);
-        if o.transformers >= T5_AS_BART {
+        if o.transformers >= TRANSFORMERS_5 {
             let mask = bidirectional(b, o, o.seq_len, passed, Reach::All);
             return self.blocks(b, &embedded, mask.as_ref(), None, None);
         }
@@ -123,11 +123,12 @@ impl<'b> Stack<'_, 'b> {
         let _m = b.enter(self.w.name);
         let embedded = self.embedded(b, ids);
         let tokens = source.seq_len;
-        if o.transformers >= T5_AS_BART {
+        if o.transformers >= TRANSFORMERS_5 {
+            let positions = (o.transformers < MASKS_FROM_LENGTHS).then(|| masks::positions(b, o));
             let mask = masks::causal_mask_alone(b, o);
             let cross = bidirectional(b, source, o.seq_len, passed, Reach::All);
             let source = Source { hidden: read, tokens, mask: cross.as_ref() };
-            return self.blocks(b, &embedded, mask.as_ref(), Some(source), None);
+            return self.blocks(b, &embedded, mask.as_ref(), Some(source), positions.as_ref());
         }
         let positions = masks::positions(b, o);
         let _ones = b.fresh(&[o.batch, o.seq_len], Dtype::F32);
