@@ -97,11 +97,7 @@ fn told_bounds() -> (u64, u64) {
         }
         let code = pthread_attr_getstack(&raw const attributes, &raw mut lowest, &raw mut bytes);
         pthread_attr_destroy(&raw mut attributes);
-        if code == 0 {
-            (lowest.addr() as u64, (lowest.addr() + bytes) as u64)
-        } else {
-            (0, 0)
-        }
+        if code == 0 { (lowest.addr() as u64, (lowest.addr() + bytes) as u64) } else { (0, 0) }
     }
 }
 
