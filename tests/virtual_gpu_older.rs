@@ -271,6 +271,114 @@ fn a_library_may_write_to_any_address_that_it_is_given() {
     check([("random numbers", after(generate), OLDER)]);
 }
 
+#[test]
+fn what_a_library_is_told_of_no_work_is_in_no_doubt() {
+    /// Gives an address to each of these, at every place where it might be looked for.
+    macro_rules! given {
+        ($($name:ident)*) => {
+            [$((
+                stringify!($name),
+                after(|at| {
+                    let code = cuda!($name(
+                        at => u64, at => u64, at => u64, at => u64, at => u64, at => u64,
+                        at => u64, at => u64, at => u64, at => u64, at => u64, at => u64
+                    ));
+                    assert_eq!(code, 0);
+                }),
+                TRUSTED,
+            )),*]
+        };
+    }
+    check(given![
+        cublasLtMatmulDescSetAttribute cublasLtMatmulDescDestroy cublasLtDestroy
+        cublasSetKernelStream cudnnSetTensorNdDescriptor cudnnDestroyTensorDescriptor
+        cudnnDestroy cufftSetWorkArea cufftDestroy curandSetStream curandDestroyGenerator
+        cusolverDnSetStream cusolverDnDestroy cusparseSetStream cusparseDestroy
+        cusparseDestroyDnMat
+    ]);
+    let lt_product = |result: u64, from: u64| {
+        let code = cuda!(cublasLtMatmul(
+            1 => u64, 2 => u64, 0 => u64, from => u64, 3 => u64, from => u64, 4 => u64, 0 => u64,
+            result => u64, 5 => u64, result => u64, 6 => u64, 0 => u64, 0 => u64, 0 => usize,
+            0 => u64
+        ));
+        assert_eq!(code, 0);
+    };
+    let filled = |to: u64| {
+        assert_eq!(cuda!(cudnnSetTensor(1 => u64, 2 => u64, to => u64, 0 => u64)), 0);
+    };
+    let dropout = |states: u64| {
+        let code = cuda!(cudnnSetDropoutDescriptor(
+            1 => u64, 2 => u64, 0 => u32, states => u64, 8 => usize, 7 => u64
+        ));
+        assert_eq!(code, 0);
+    };
+    check([
+        ("a product", after(|to| lt_product(to, to + 512)), VALUE),
+        ("a factor", after(|from| lt_product(from + 512, from)), TRUSTED),
+        ("what cuDNN fills", after(filled), OLDER),
+        ("the states of its generator", after(dropout), OLDER),
+    ]);
+}
+
+#[test]
+fn work_on_a_descriptor_is_work_on_its_arrays() {
+    let dense = |values: u64| {
+        let mut descriptor = 0u64;
+        let made = cuda!(cusparseCreateDnMat(
+            &mut descriptor => *mut u64, 1 => i64, 1 => i64, 1 => i64, values => u64, 0 => u32,
+            1 => u32
+        ));
+        assert_eq!(made, 0);
+        descriptor
+    };
+    // In a thread, on whose stack no address is: more words are looked at than there are arguments.
+    let product = |result: u64| {
+        let multiplied = std::thread::spawn(move || {
+            cuda!(cusparseSpMM(
+                1 => u64, 0 => u32, 0 => u32, 0 => u64, 2 => u64, 3 => u64, 0 => u64,
+                result => u64, 0 => u32, 0 => u32, 0 => u64
+            ))
+        });
+        assert_eq!(multiplied.join().expect("does not panic"), 0);
+    };
+    let set = |descriptor: u64, values: u64| {
+        let code = cuda!(cusparseDnMatSetValues(descriptor => u64, values => u64));
+        assert_eq!(code, 0);
+    };
+    check([
+        ("made", after(|to| _ = dense(to)), TRUSTED),
+        ("multiplied", after(|to| product(dense(to))), OLDER),
+        (
+            "set since",
+            after(|to| {
+                let result = dense(to + 512);
+                set(result, to);
+                product(result);
+            }),
+            OLDER,
+        ),
+        (
+            "set elsewhere",
+            after(|to| {
+                let result = dense(to);
+                set(result, to + 512);
+                product(result);
+            }),
+            TRUSTED,
+        ),
+        (
+            "ended",
+            after(|to| {
+                let result = dense(to);
+                assert_eq!(cuda!(cusparseDestroyDnMat(result => u64)), 0);
+                product(result);
+            }),
+            TRUSTED,
+        ),
+    ]);
+}
+
 /// Counts what `body` reads once three arrays of 4 KiB lie one after the other, the second in doubt.
 fn with_a_doubted_array(body: impl FnOnce(u64)) -> [u64; 2] {
     counted(|device| {

@@ -1,5 +1,6 @@
 //! Names that need no answer, or have none.
 
+use crate::libraries::arrays;
 use crate::memory::unfollowed;
 
 /// Makes exported functions of names whose work is done on the device alone, so that doing
@@ -31,14 +32,32 @@ macro_rules! device_work {
 pub(crate) use device_work;
 
 /// Says what is known of where a library would have written: the address of its result among these
-/// words, or that any of them may be one. Returns success.
+/// words, or that any of them may be one, or stand for some. Returns success.
 pub fn worked(words: &[u64; 20], result: Option<usize>) -> u32 {
     match result {
         Some(at) => unfollowed::wrote(words[at], 1, u64::MAX, None),
-        None => unfollowed::given(words),
+        None => {
+            unfollowed::given(words);
+            unfollowed::given(&arrays::of(words));
+        }
     }
     0
 }
+
+/// Makes exported functions of names that set or end what a library keeps on the host, of which
+/// nothing is kept here: success, whatever they are given.
+macro_rules! settings {
+    ($($name:ident)*) => {
+        $(
+            /// Is set, or ended: nothing is to be done.
+            #[unsafe(no_mangle)]
+            pub extern "C" fn $name() -> u32 {
+                0
+            }
+        )*
+    };
+}
+pub(crate) use settings;
 
 /// Makes exported functions of names that are not answered: each says so and fails with the
 /// library's code for what it does not support.

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use super::handle::{answers, creates};
 use crate::c::{NullPointer, Out};
 use crate::{mapped, unanswered};
-use unanswered::device_work;
+use unanswered::{device_work, settings};
 
 /// `CUBLAS_STATUS_INVALID_VALUE`
 const INVALID_VALUE: u32 = 7;
@@ -17,13 +17,15 @@ creates! { 7;
     cublasLtMatrixLayoutCreate cublasLtMatrixTransformDescCreate
 }
 
-device_work! {
-    cublasLtDestroy cublasLtMatrixTransform cublasLtMatmulDescDestroy
-    cublasLtMatmulDescSetAttribute cublasLtMatmulPreferenceDestroy
-    cublasLtMatmulPreferenceSetAttribute cublasLtMatrixLayoutDestroy
-    cublasLtMatrixLayoutSetAttribute cublasLtMatrixTransformDescDestroy
-    cublasLtMatrixTransformDescSetAttribute cublasLtMatmulAlgoConfigSetAttribute
+settings! {
+    cublasLtDestroy cublasLtMatmulDescDestroy cublasLtMatmulDescSetAttribute
+    cublasLtMatmulPreferenceDestroy cublasLtMatmulPreferenceSetAttribute
+    cublasLtMatrixLayoutDestroy cublasLtMatrixLayoutSetAttribute
+    cublasLtMatrixTransformDescDestroy cublasLtMatrixTransformDescSetAttribute
+    cublasLtMatmulAlgoConfigSetAttribute
 }
+
+device_work! { cublasLtMatrixTransform }
 
 device_work! { 10: cublasLtMatmul }
 

@@ -1,40 +1,42 @@
 //! cuDNN 9 (9.10 and 9.26). Descriptors are never read, so that making one is no more than a handle.
 
-use crate::unanswered::{device_work, unanswered};
+use crate::unanswered::{device_work, settings, unanswered};
 
-device_work! {
-    cudnnActivationBackward cudnnActivationForward cudnnAddTensor
-    cudnnBatchNormalizationBackward cudnnBatchNormalizationBackwardEx
-    cudnnBatchNormalizationForwardInference cudnnBatchNormalizationForwardTraining
-    cudnnBatchNormalizationForwardTrainingEx cudnnCTCLoss cudnnCTCLoss_v8
-    cudnnConvolutionBackwardBias cudnnConvolutionBiasActivationForward cudnnDestroy
-    cudnnDestroyActivationDescriptor cudnnDestroyCTCLossDescriptor
+settings! {
+    cudnnDestroy cudnnDestroyActivationDescriptor cudnnDestroyCTCLossDescriptor
     cudnnDestroyConvolutionDescriptor cudnnDestroyDropoutDescriptor cudnnDestroyFilterDescriptor
     cudnnDestroyLRNDescriptor cudnnDestroyOpTensorDescriptor cudnnDestroyPoolingDescriptor
     cudnnDestroyRNNDataDescriptor cudnnDestroyRNNDescriptor cudnnDestroyReduceTensorDescriptor
     cudnnDestroySpatialTransformerDescriptor cudnnDestroyTensorDescriptor
-    cudnnDestroyTensorTransformDescriptor cudnnDivisiveNormalizationBackward
-    cudnnDivisiveNormalizationForward cudnnDropoutBackward cudnnDropoutForward cudnnIm2Col
-    cudnnLRNCrossChannelBackward cudnnLRNCrossChannelForward cudnnMultiHeadAttnBackwardData
-    cudnnMultiHeadAttnBackwardWeights cudnnMultiHeadAttnForward cudnnNormalizationBackward
-    cudnnNormalizationForwardInference cudnnNormalizationForwardTraining cudnnOpTensor
-    cudnnOpsVersionCheck cudnnPoolingBackward cudnnPoolingForward cudnnRNNBackwardData_v8
-    cudnnRNNBackwardWeights_v8 cudnnRNNForward cudnnReduceTensor cudnnReorderFilterAndBias
-    cudnnRestoreDropoutDescriptor cudnnScaleTensor cudnnSetActivationDescriptor
-    cudnnSetActivationDescriptorSwishBeta cudnnSetAttnDescriptor cudnnSetBackdoor
-    cudnnSetBackdoorEx cudnnSetCTCLossDescriptor cudnnSetCTCLossDescriptorEx
+    cudnnDestroyTensorTransformDescriptor cudnnOpsVersionCheck cudnnRestoreDropoutDescriptor
+    cudnnSetActivationDescriptor cudnnSetActivationDescriptorSwishBeta cudnnSetAttnDescriptor
+    cudnnSetBackdoor cudnnSetBackdoorEx cudnnSetCTCLossDescriptor cudnnSetCTCLossDescriptorEx
     cudnnSetCTCLossDescriptor_v8 cudnnSetCTCLossDescriptor_v9 cudnnSetConvolution2dDescriptor
     cudnnSetConvolutionGroupCount cudnnSetConvolutionMathType cudnnSetConvolutionNdDescriptor
-    cudnnSetConvolutionReorderType cudnnSetDropoutDescriptor cudnnSetFilter4dDescriptor
-    cudnnSetFilterNdDescriptor cudnnSetLRNDescriptor cudnnSetOpTensorDescriptor
-    cudnnSetPooling2dDescriptor cudnnSetPoolingNdDescriptor cudnnSetRNNDataDescriptor
-    cudnnSetRNNDescriptor_v8 cudnnSetReduceTensorDescriptor cudnnSetSeqDataDescriptor
-    cudnnSetSpatialTransformerNdDescriptor cudnnSetStream cudnnSetTensor
-    cudnnSetTensor4dDescriptor cudnnSetTensor4dDescriptorEx cudnnSetTensorNdDescriptor
-    cudnnSetTensorNdDescriptorEx cudnnSetTensorTransformDescriptor cudnnSoftmaxBackward
-    cudnnSoftmaxForward cudnnSpatialTfGridGeneratorBackward cudnnSpatialTfGridGeneratorForward
-    cudnnSpatialTfSamplerBackward cudnnSpatialTfSamplerForward cudnnTransformTensor
-    cudnnTransformTensorEx
+    cudnnSetConvolutionReorderType cudnnSetFilter4dDescriptor cudnnSetFilterNdDescriptor
+    cudnnSetLRNDescriptor cudnnSetOpTensorDescriptor cudnnSetPooling2dDescriptor
+    cudnnSetPoolingNdDescriptor cudnnSetRNNDataDescriptor cudnnSetRNNDescriptor_v8
+    cudnnSetReduceTensorDescriptor cudnnSetSeqDataDescriptor
+    cudnnSetSpatialTransformerNdDescriptor cudnnSetStream cudnnSetTensor4dDescriptor
+    cudnnSetTensor4dDescriptorEx cudnnSetTensorNdDescriptor cudnnSetTensorNdDescriptorEx
+    cudnnSetTensorTransformDescriptor
+}
+
+device_work! {
+    cudnnActivationBackward cudnnActivationForward cudnnAddTensor cudnnBatchNormalizationBackward
+    cudnnBatchNormalizationBackwardEx cudnnBatchNormalizationForwardInference
+    cudnnBatchNormalizationForwardTraining cudnnBatchNormalizationForwardTrainingEx cudnnCTCLoss
+    cudnnCTCLoss_v8 cudnnConvolutionBackwardBias cudnnConvolutionBiasActivationForward
+    cudnnDivisiveNormalizationBackward cudnnDivisiveNormalizationForward cudnnDropoutBackward
+    cudnnDropoutForward cudnnIm2Col cudnnLRNCrossChannelBackward cudnnLRNCrossChannelForward
+    cudnnMultiHeadAttnBackwardData cudnnMultiHeadAttnBackwardWeights cudnnMultiHeadAttnForward
+    cudnnNormalizationBackward cudnnNormalizationForwardInference
+    cudnnNormalizationForwardTraining cudnnOpTensor cudnnPoolingBackward cudnnPoolingForward
+    cudnnRNNBackwardData_v8 cudnnRNNBackwardWeights_v8 cudnnRNNForward cudnnReduceTensor
+    cudnnReorderFilterAndBias cudnnScaleTensor cudnnSetDropoutDescriptor cudnnSetTensor
+    cudnnSoftmaxBackward cudnnSoftmaxForward cudnnSpatialTfGridGeneratorBackward
+    cudnnSpatialTfGridGeneratorForward cudnnSpatialTfSamplerBackward cudnnSpatialTfSamplerForward
+    cudnnTransformTensor cudnnTransformTensorEx
 }
 
 device_work! {

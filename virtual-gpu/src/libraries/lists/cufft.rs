@@ -1,14 +1,18 @@
 //! cuFFT (11.3 and 12.2).
 
-use crate::unanswered::{device_work, unanswered};
+use crate::unanswered::{device_work, settings, unanswered};
 
-device_work! {
-    cufftDestroy cufftExecC2C cufftExecC2R cufftExecD2Z cufftExecR2C cufftExecZ2D cufftExecZ2Z
-    cufftSetPlanPropertyInt64 cufftSetStream cufftSetWorkArea cufftXtExec cufftXtExecDescriptor
-    cufftXtExecDescriptorC2C cufftXtExecDescriptorC2R cufftXtExecDescriptorD2Z
-    cufftXtExecDescriptorR2C cufftXtExecDescriptorZ2D cufftXtExecDescriptorZ2Z cufftXtSetCallback
+settings! {
+    cufftDestroy cufftSetPlanPropertyInt64 cufftSetStream cufftSetWorkArea cufftXtSetCallback
     cufftXtSetCallbackSharedSize cufftXtSetGPUs cufftXtSetJITCallback cufftXtSetWorkArea
     cufftXtSetWorkAreaPolicy
+}
+
+device_work! {
+    cufftExecC2C cufftExecC2R cufftExecD2Z cufftExecR2C cufftExecZ2D cufftExecZ2Z cufftXtExec
+    cufftXtExecDescriptor cufftXtExecDescriptorC2C cufftXtExecDescriptorC2R
+    cufftXtExecDescriptorD2Z cufftXtExecDescriptorR2C cufftXtExecDescriptorZ2D
+    cufftXtExecDescriptorZ2Z
 }
 
 unanswered! {

@@ -1,14 +1,18 @@
 //! cuRAND 10.3.
 
-use crate::unanswered::{device_work, unanswered};
+use crate::unanswered::{device_work, settings, unanswered};
 
-device_work! {
-    curandDestroyDistribution curandDestroyGenerator curandGenerate curandGenerateLogNormal
-    curandGenerateLogNormalDouble curandGenerateLongLong curandGenerateNormal
-    curandGenerateNormalDouble curandGeneratePoisson curandGeneratePoissonMethod
-    curandGenerateSeeds curandGenerateUniform curandGenerateUniformDouble curandSetGeneratorOffset
+settings! {
+    curandDestroyDistribution curandDestroyGenerator curandSetGeneratorOffset
     curandSetGeneratorOrdering curandSetPseudoRandomGeneratorSeed
     curandSetQuasiRandomGeneratorDimensions curandSetStream
+}
+
+device_work! {
+    curandGenerate curandGenerateLogNormal curandGenerateLogNormalDouble curandGenerateLongLong
+    curandGenerateNormal curandGenerateNormalDouble curandGeneratePoisson
+    curandGeneratePoissonMethod curandGenerateSeeds curandGenerateUniform
+    curandGenerateUniformDouble
 }
 
 unanswered! {

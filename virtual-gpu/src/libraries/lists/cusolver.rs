@@ -1,6 +1,27 @@
 //! cuSOLVER (11.7 and 12.2): factorizations write device memory; what asks for sizes is not answered.
 
-use crate::unanswered::{device_work, unanswered};
+use crate::unanswered::{device_work, settings, unanswered};
+
+settings! {
+    cusolverDnDestroy cusolverDnDestroyGesvdjInfo cusolverDnDestroyParams
+    cusolverDnDestroySyevjInfo cusolverDnIRSInfosDestroy cusolverDnIRSInfosRequestResidual
+    cusolverDnIRSParamsDestroy cusolverDnIRSParamsDisableFallback
+    cusolverDnIRSParamsEnableFallback cusolverDnIRSParamsSetMaxIters
+    cusolverDnIRSParamsSetMaxItersInner cusolverDnIRSParamsSetRefinementSolver
+    cusolverDnIRSParamsSetSolverLowestPrecision cusolverDnIRSParamsSetSolverMainPrecision
+    cusolverDnIRSParamsSetSolverPrecisions cusolverDnIRSParamsSetTol
+    cusolverDnIRSParamsSetTolInner cusolverDnSetAdvOptions cusolverDnSetDeterministicMode
+    cusolverDnSetEmulationSpecialValuesSupport cusolverDnSetEmulationStrategy
+    cusolverDnSetFixedPointEmulationMantissaBitOffset
+    cusolverDnSetFixedPointEmulationMantissaControl
+    cusolverDnSetFixedPointEmulationMaxMantissaBitCount cusolverDnSetMathMode cusolverDnSetStream
+    cusolverDnXgesvdjSetMaxSweeps cusolverDnXgesvdjSetSortEig cusolverDnXgesvdjSetTolerance
+    cusolverDnXsyevjSetMaxSweeps cusolverDnXsyevjSetSortEig cusolverDnXsyevjSetTolerance
+    cusolverSpDestroy cusolverSpDestroyCsrcholInfo cusolverSpDestroyCsrcholInfoHost
+    cusolverSpDestroyCsrluInfoHost cusolverSpDestroyCsrqrInfo cusolverSpDestroyCsrqrInfoHost
+    cusolverSpDestroyGluInfo cusolverSpDestroySnluInfo cusolverSpSetStream
+    cusolverSpXsnluSetReorder
+}
 
 device_work! {
     cusolverDnCCgels cusolverDnCCgesv cusolverDnCEgels cusolverDnCEgesv cusolverDnCKgels
@@ -22,9 +43,8 @@ device_work! {
     cusolverDnCungqr cusolverDnCungqr_ApI cusolverDnCungtr cusolverDnCungtrHost cusolverDnCunmqr
     cusolverDnCunmqrHost cusolverDnCunmtr cusolverDnCunmtrHost cusolverDnDBgels cusolverDnDBgesv
     cusolverDnDDgels cusolverDnDDgesv cusolverDnDHgels cusolverDnDHgesv cusolverDnDSgels
-    cusolverDnDSgesv cusolverDnDXgels cusolverDnDXgesv cusolverDnDaxpyHost cusolverDnDestroy
-    cusolverDnDestroyGesvdjInfo cusolverDnDestroyParams cusolverDnDestroySyevjInfo
-    cusolverDnDeyeBatch cusolverDnDgebrd cusolverDnDgehrd cusolverDnDgelqfHost cusolverDnDgemmHost
+    cusolverDnDSgesv cusolverDnDXgels cusolverDnDXgesv cusolverDnDaxpyHost cusolverDnDeyeBatch
+    cusolverDnDgebrd cusolverDnDgehrd cusolverDnDgelqfHost cusolverDnDgemmHost
     cusolverDnDgeqlfHost cusolverDnDgeqrf cusolverDnDgeqrfHost cusolverDnDgeqrf_ApI
     cusolverDnDgercond cusolverDnDgesvd cusolverDnDgesvdaStridedBatched cusolverDnDgesvdj
     cusolverDnDgesvdjBatched cusolverDnDgetrf cusolverDnDgetrs cusolverDnDlacpyHost
@@ -40,19 +60,9 @@ device_work! {
     cusolverDnDsterfHost cusolverDnDsyevd cusolverDnDsyevdx cusolverDnDsyevj
     cusolverDnDsyevjBatched cusolverDnDsygst cusolverDnDsygst2 cusolverDnDsygvd cusolverDnDsygvdx
     cusolverDnDsygvj cusolverDnDsymv cusolverDnDsytrd cusolverDnDsytrf cusolverDnDsytri
-    cusolverDnDsytriHost cusolverDnDsytrsHost cusolverDnDtrtriHost cusolverDnIRSInfosDestroy
-    cusolverDnIRSInfosRequestResidual cusolverDnIRSParamsDestroy
-    cusolverDnIRSParamsDisableFallback cusolverDnIRSParamsEnableFallback
-    cusolverDnIRSParamsSetMaxIters cusolverDnIRSParamsSetMaxItersInner
-    cusolverDnIRSParamsSetRefinementSolver cusolverDnIRSParamsSetSolverLowestPrecision
-    cusolverDnIRSParamsSetSolverMainPrecision cusolverDnIRSParamsSetSolverPrecisions
-    cusolverDnIRSParamsSetTol cusolverDnIRSParamsSetTolInner cusolverDnIRSXgels cusolverDnIRSXgesv
-    cusolverDnSBgels cusolverDnSBgesv cusolverDnSHgels cusolverDnSHgesv cusolverDnSSgels
-    cusolverDnSSgesv cusolverDnSXgels cusolverDnSXgesv cusolverDnSaxpyHost cusolverDnSetAdvOptions
-    cusolverDnSetDeterministicMode cusolverDnSetEmulationSpecialValuesSupport
-    cusolverDnSetEmulationStrategy cusolverDnSetFixedPointEmulationMantissaBitOffset
-    cusolverDnSetFixedPointEmulationMantissaControl
-    cusolverDnSetFixedPointEmulationMaxMantissaBitCount cusolverDnSetMathMode cusolverDnSetStream
+    cusolverDnDsytriHost cusolverDnDsytrsHost cusolverDnDtrtriHost cusolverDnIRSXgels
+    cusolverDnIRSXgesv cusolverDnSBgels cusolverDnSBgesv cusolverDnSHgels cusolverDnSHgesv
+    cusolverDnSSgels cusolverDnSSgesv cusolverDnSXgels cusolverDnSXgesv cusolverDnSaxpyHost
     cusolverDnSeyeBatch cusolverDnSgebrd cusolverDnSgehrd cusolverDnSgelqfHost cusolverDnSgemmHost
     cusolverDnSgeqlfHost cusolverDnSgeqrf cusolverDnSgeqrfHost cusolverDnSgeqrf_ApI
     cusolverDnSgercond cusolverDnSgesvd cusolverDnSgesvdaStridedBatched cusolverDnSgesvdj
@@ -71,17 +81,15 @@ device_work! {
     cusolverDnSsygvj cusolverDnSsymv cusolverDnSsytrd cusolverDnSsytrf cusolverDnSsytri
     cusolverDnSsytriHost cusolverDnSsytrsHost cusolverDnStrtriHost cusolverDnSyevd
     cusolverDnSyevdx cusolverDnXfillRandNormalOnDevice cusolverDnXfillRandNormalOnHost
-    cusolverDnXgeev cusolverDnXgeqrf cusolverDnXgesvd cusolverDnXgesvdjSetMaxSweeps
-    cusolverDnXgesvdjSetSortEig cusolverDnXgesvdjSetTolerance cusolverDnXgesvdp cusolverDnXgesvdr
+    cusolverDnXgeev cusolverDnXgeqrf cusolverDnXgesvd cusolverDnXgesvdp cusolverDnXgesvdr
     cusolverDnXgetrf cusolverDnXgetrs cusolverDnXlansy cusolverDnXlarft cusolverDnXpolar
     cusolverDnXpotrf cusolverDnXpotrs cusolverDnXstedc cusolverDnXsyevBatched cusolverDnXsyevd
-    cusolverDnXsyevdx cusolverDnXsyevjSetMaxSweeps cusolverDnXsyevjSetSortEig
-    cusolverDnXsyevjSetTolerance cusolverDnXsygvd cusolverDnXsygvdx cusolverDnXsytrs
-    cusolverDnXtrtri cusolverDnZCgels cusolverDnZCgesv cusolverDnZEgels cusolverDnZEgesv
-    cusolverDnZKgels cusolverDnZKgesv cusolverDnZYgels cusolverDnZYgesv cusolverDnZZgels
-    cusolverDnZZgesv cusolverDnZaxpyHost cusolverDnZdscalHost cusolverDnZeyeBatch cusolverDnZgebrd
-    cusolverDnZgehrd cusolverDnZgelqfHost cusolverDnZgemmHost cusolverDnZgeqlfHost
-    cusolverDnZgeqrf cusolverDnZgeqrfHost cusolverDnZgeqrf_ApI cusolverDnZgercond cusolverDnZgesvd
+    cusolverDnXsyevdx cusolverDnXsygvd cusolverDnXsygvdx cusolverDnXsytrs cusolverDnXtrtri
+    cusolverDnZCgels cusolverDnZCgesv cusolverDnZEgels cusolverDnZEgesv cusolverDnZKgels
+    cusolverDnZKgesv cusolverDnZYgels cusolverDnZYgesv cusolverDnZZgels cusolverDnZZgesv
+    cusolverDnZaxpyHost cusolverDnZdscalHost cusolverDnZeyeBatch cusolverDnZgebrd cusolverDnZgehrd
+    cusolverDnZgelqfHost cusolverDnZgemmHost cusolverDnZgeqlfHost cusolverDnZgeqrf
+    cusolverDnZgeqrfHost cusolverDnZgeqrf_ApI cusolverDnZgercond cusolverDnZgesvd
     cusolverDnZgesvdaStridedBatched cusolverDnZgesvdj cusolverDnZgesvdjBatched cusolverDnZgetrf
     cusolverDnZgetrs cusolverDnZheevd cusolverDnZheevdx cusolverDnZheevj cusolverDnZheevjBatched
     cusolverDnZhegst cusolverDnZhegst2 cusolverDnZhegvd cusolverDnZhegvdx cusolverDnZhegvj
@@ -118,48 +126,44 @@ device_work! {
     cusolverSpDcsrqrFactor cusolverSpDcsrqrFactorHost cusolverSpDcsrqrSetup
     cusolverSpDcsrqrSetupHost cusolverSpDcsrqrSolve cusolverSpDcsrqrSolveHost
     cusolverSpDcsrqrZeroPivot cusolverSpDcsrqrZeroPivotHost cusolverSpDcsrqrrcond
-    cusolverSpDcsrqrsvBatched cusolverSpDcsrsubm2denseHost cusolverSpDcsrzfdHost cusolverSpDestroy
-    cusolverSpDestroyCsrcholInfo cusolverSpDestroyCsrcholInfoHost cusolverSpDestroyCsrluInfoHost
-    cusolverSpDestroyCsrqrInfo cusolverSpDestroyCsrqrInfoHost cusolverSpDestroyGluInfo
-    cusolverSpDestroySnluInfo cusolverSpDgluAnalysis cusolverSpDgluExtractMHost
-    cusolverSpDgluFactor cusolverSpDgluNumericBoost cusolverSpDgluReset cusolverSpDgluSetup
-    cusolverSpDgluSetupByTile cusolverSpDgluSolve cusolverSpDnrminf cusolverSpDsnluFactor
-    cusolverSpDsnluSolve cusolverSpDsymgthr cusolverSpDsymgthrHost cusolverSpScsrbtfHost
-    cusolverSpScsrcholDiag cusolverSpScsrcholFactor cusolverSpScsrcholFactorHost
-    cusolverSpScsrcholSolve cusolverSpScsrcholSolveHost cusolverSpScsrcholZeroPivot
-    cusolverSpScsrcholZeroPivotHost cusolverSpScsreigsHost cusolverSpScsreigvsi
-    cusolverSpScsreigvsiHost cusolverSpScsrlsqvqrHost cusolverSpScsrlsvchol
-    cusolverSpScsrlsvcholHost cusolverSpScsrlsvluHost cusolverSpScsrlsvqr cusolverSpScsrlsvqrHost
-    cusolverSpScsrluAnalysisHost cusolverSpScsrluExtractBTFHost cusolverSpScsrluExtractHost
-    cusolverSpScsrluExtractMHost cusolverSpScsrluFactorHost cusolverSpScsrluSolveHost
-    cusolverSpScsrluZeroPivotHost cusolverSpScsrlucondHost cusolverSpScsrqrFactor
-    cusolverSpScsrqrFactorHost cusolverSpScsrqrSetup cusolverSpScsrqrSetupHost
-    cusolverSpScsrqrSolve cusolverSpScsrqrSolveHost cusolverSpScsrqrZeroPivot
-    cusolverSpScsrqrZeroPivotHost cusolverSpScsrqrrcond cusolverSpScsrqrsvBatched
-    cusolverSpScsrsubm2denseHost cusolverSpScsrzfdHost cusolverSpSetStream cusolverSpSsnluFactor
-    cusolverSpSsnluSolve cusolverSpSsymgthr cusolverSpSsymgthrHost cusolverSpXcsr2cscHost
-    cusolverSpXcsrcholAnalysis cusolverSpXcsrcholAnalysisHost cusolverSpXcsrissymHost
-    cusolverSpXcsrluAnalysisHost cusolverSpXcsrluConfigHost cusolverSpXcsrluNnzHost
-    cusolverSpXcsrluNnzMHost cusolverSpXcsrmetisndHost cusolverSpXcsrnsepHost
-    cusolverSpXcsrpermHost cusolverSpXcsrqrAnalysis cusolverSpXcsrqrAnalysisBatched
-    cusolverSpXcsrqrAnalysisHost cusolverSpXcsrqrConfigInfo cusolverSpXcsrsubmHost
-    cusolverSpXcsrsubmNnzHost cusolverSpXcsrsymamdHost cusolverSpXcsrsymmdqHost
-    cusolverSpXcsrsympermHost cusolverSpXcsrsymrcmHost cusolverSpXgluZeroPivot
-    cusolverSpXsnluAnalysis cusolverSpXsnluFlops cusolverSpXsnluReport
-    cusolverSpXsnluResizeSupernodeBy cusolverSpXsnluSetReorder cusolverSpZcsrbtfHost
-    cusolverSpZcsrcholDiag cusolverSpZcsrcholFactor cusolverSpZcsrcholFactorHost
-    cusolverSpZcsrcholSolve cusolverSpZcsrcholSolveHost cusolverSpZcsrcholZeroPivot
-    cusolverSpZcsrcholZeroPivotHost cusolverSpZcsreigsHost cusolverSpZcsreigvsi
-    cusolverSpZcsreigvsiHost cusolverSpZcsrlsqvqrHost cusolverSpZcsrlsvchol
-    cusolverSpZcsrlsvcholHost cusolverSpZcsrlsvluHost cusolverSpZcsrlsvqr cusolverSpZcsrlsvqrHost
-    cusolverSpZcsrluAnalysisHost cusolverSpZcsrluExtractBTFHost cusolverSpZcsrluExtractHost
-    cusolverSpZcsrluExtractMHost cusolverSpZcsrluFactorHost cusolverSpZcsrluSolveHost
-    cusolverSpZcsrluZeroPivotHost cusolverSpZcsrlucondHost cusolverSpZcsrqrFactor
-    cusolverSpZcsrqrFactorHost cusolverSpZcsrqrSetup cusolverSpZcsrqrSetupHost
-    cusolverSpZcsrqrSolve cusolverSpZcsrqrSolveHost cusolverSpZcsrqrZeroPivot
-    cusolverSpZcsrqrZeroPivotHost cusolverSpZcsrqrrcond cusolverSpZcsrqrsvBatched
-    cusolverSpZcsrsubm2denseHost cusolverSpZcsrzfdHost cusolverSpZsnluFactor cusolverSpZsnluSolve
-    cusolverSpZsymgthr cusolverSpZsymgthrHost
+    cusolverSpDcsrqrsvBatched cusolverSpDcsrsubm2denseHost cusolverSpDcsrzfdHost
+    cusolverSpDgluAnalysis cusolverSpDgluExtractMHost cusolverSpDgluFactor
+    cusolverSpDgluNumericBoost cusolverSpDgluReset cusolverSpDgluSetup cusolverSpDgluSetupByTile
+    cusolverSpDgluSolve cusolverSpDnrminf cusolverSpDsnluFactor cusolverSpDsnluSolve
+    cusolverSpDsymgthr cusolverSpDsymgthrHost cusolverSpScsrbtfHost cusolverSpScsrcholDiag
+    cusolverSpScsrcholFactor cusolverSpScsrcholFactorHost cusolverSpScsrcholSolve
+    cusolverSpScsrcholSolveHost cusolverSpScsrcholZeroPivot cusolverSpScsrcholZeroPivotHost
+    cusolverSpScsreigsHost cusolverSpScsreigvsi cusolverSpScsreigvsiHost cusolverSpScsrlsqvqrHost
+    cusolverSpScsrlsvchol cusolverSpScsrlsvcholHost cusolverSpScsrlsvluHost cusolverSpScsrlsvqr
+    cusolverSpScsrlsvqrHost cusolverSpScsrluAnalysisHost cusolverSpScsrluExtractBTFHost
+    cusolverSpScsrluExtractHost cusolverSpScsrluExtractMHost cusolverSpScsrluFactorHost
+    cusolverSpScsrluSolveHost cusolverSpScsrluZeroPivotHost cusolverSpScsrlucondHost
+    cusolverSpScsrqrFactor cusolverSpScsrqrFactorHost cusolverSpScsrqrSetup
+    cusolverSpScsrqrSetupHost cusolverSpScsrqrSolve cusolverSpScsrqrSolveHost
+    cusolverSpScsrqrZeroPivot cusolverSpScsrqrZeroPivotHost cusolverSpScsrqrrcond
+    cusolverSpScsrqrsvBatched cusolverSpScsrsubm2denseHost cusolverSpScsrzfdHost
+    cusolverSpSsnluFactor cusolverSpSsnluSolve cusolverSpSsymgthr cusolverSpSsymgthrHost
+    cusolverSpXcsr2cscHost cusolverSpXcsrcholAnalysis cusolverSpXcsrcholAnalysisHost
+    cusolverSpXcsrissymHost cusolverSpXcsrluAnalysisHost cusolverSpXcsrluConfigHost
+    cusolverSpXcsrluNnzHost cusolverSpXcsrluNnzMHost cusolverSpXcsrmetisndHost
+    cusolverSpXcsrnsepHost cusolverSpXcsrpermHost cusolverSpXcsrqrAnalysis
+    cusolverSpXcsrqrAnalysisBatched cusolverSpXcsrqrAnalysisHost cusolverSpXcsrqrConfigInfo
+    cusolverSpXcsrsubmHost cusolverSpXcsrsubmNnzHost cusolverSpXcsrsymamdHost
+    cusolverSpXcsrsymmdqHost cusolverSpXcsrsympermHost cusolverSpXcsrsymrcmHost
+    cusolverSpXgluZeroPivot cusolverSpXsnluAnalysis cusolverSpXsnluFlops cusolverSpXsnluReport
+    cusolverSpXsnluResizeSupernodeBy cusolverSpZcsrbtfHost cusolverSpZcsrcholDiag
+    cusolverSpZcsrcholFactor cusolverSpZcsrcholFactorHost cusolverSpZcsrcholSolve
+    cusolverSpZcsrcholSolveHost cusolverSpZcsrcholZeroPivot cusolverSpZcsrcholZeroPivotHost
+    cusolverSpZcsreigsHost cusolverSpZcsreigvsi cusolverSpZcsreigvsiHost cusolverSpZcsrlsqvqrHost
+    cusolverSpZcsrlsvchol cusolverSpZcsrlsvcholHost cusolverSpZcsrlsvluHost cusolverSpZcsrlsvqr
+    cusolverSpZcsrlsvqrHost cusolverSpZcsrluAnalysisHost cusolverSpZcsrluExtractBTFHost
+    cusolverSpZcsrluExtractHost cusolverSpZcsrluExtractMHost cusolverSpZcsrluFactorHost
+    cusolverSpZcsrluSolveHost cusolverSpZcsrluZeroPivotHost cusolverSpZcsrlucondHost
+    cusolverSpZcsrqrFactor cusolverSpZcsrqrFactorHost cusolverSpZcsrqrSetup
+    cusolverSpZcsrqrSetupHost cusolverSpZcsrqrSolve cusolverSpZcsrqrSolveHost
+    cusolverSpZcsrqrZeroPivot cusolverSpZcsrqrZeroPivotHost cusolverSpZcsrqrrcond
+    cusolverSpZcsrqrsvBatched cusolverSpZcsrsubm2denseHost cusolverSpZcsrzfdHost
+    cusolverSpZsnluFactor cusolverSpZsnluSolve cusolverSpZsymgthr cusolverSpZsymgthrHost
 }
 
 unanswered! {

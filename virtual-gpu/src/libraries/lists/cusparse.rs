@@ -1,71 +1,69 @@
 //! cuSPARSE (12.5 and 12.7).
 
-use crate::unanswered::{device_work, unanswered};
+use crate::unanswered::{device_work, settings, unanswered};
+
+settings! {
+    cusparseBsrSetStridedBatch cusparseCooSetStridedBatch cusparseCsrSetStridedBatch
+    cusparseDestroy cusparseDestroyBsric02Info cusparseDestroyBsrilu02Info
+    cusparseDestroyBsrsm2Info cusparseDestroyBsrsv2Info cusparseDestroyColorInfo
+    cusparseDestroyCsric02Info cusparseDestroyCsrilu02Info cusparseDestroyCsru2csrInfo
+    cusparseDestroyMatDescr cusparseDestroyPruneInfo cusparseDnMatSetStridedBatch
+    cusparseSetMatDiagType cusparseSetMatFillMode cusparseSetMatIndexBase cusparseSetMatType
+    cusparseSetPointerMode cusparseSetStream cusparseSpGEMM_destroyDescr
+    cusparseSpMMOp_destroyPlan cusparseSpMVOp_destroyDescr cusparseSpMVOp_destroyPlan
+    cusparseSpMatSetAttribute cusparseSpSM_destroyDescr cusparseSpSV_destroyDescr
+}
 
 device_work! {
-    cusparseAxpby cusparseBsrSetStridedBatch cusparseCbsr2csr cusparseCbsric02
-    cusparseCbsric02_analysis cusparseCbsrilu02 cusparseCbsrilu02_analysis
-    cusparseCbsrilu02_numericBoost cusparseCbsrmm cusparseCbsrmv cusparseCbsrsm2_analysis
-    cusparseCbsrsm2_solve cusparseCbsrsv2_analysis cusparseCbsrsv2_solve cusparseCbsrxmv
-    cusparseCcsr2bsr cusparseCcsr2csr_compress cusparseCcsr2csru cusparseCcsr2gebsr
-    cusparseCcsrcolor cusparseCcsrgeam2 cusparseCcsric02 cusparseCcsric02_analysis
-    cusparseCcsrilu02 cusparseCcsrilu02_analysis cusparseCcsrilu02_numericBoost cusparseCcsru2csr
-    cusparseCgebsr2csr cusparseCgebsr2gebsc cusparseCgebsr2gebsr cusparseCgemvi
-    cusparseCgpsvInterleavedBatch cusparseCgtsv2 cusparseCgtsv2StridedBatch cusparseCgtsv2_nopivot
-    cusparseCgtsvInterleavedBatch cusparseCooSetPointers cusparseCooSetStridedBatch
-    cusparseCscSetPointers cusparseCsr2cscEx2 cusparseCsrSetPointers cusparseCsrSetStridedBatch
-    cusparseDbsr2csr cusparseDbsric02 cusparseDbsric02_analysis cusparseDbsrilu02
-    cusparseDbsrilu02_analysis cusparseDbsrilu02_numericBoost cusparseDbsrmm cusparseDbsrmv
-    cusparseDbsrsm2_analysis cusparseDbsrsm2_solve cusparseDbsrsv2_analysis cusparseDbsrsv2_solve
-    cusparseDbsrxmv cusparseDcsr2bsr cusparseDcsr2csr_compress cusparseDcsr2csru
-    cusparseDcsr2gebsr cusparseDcsrcolor cusparseDcsrgeam2 cusparseDcsric02
+    cusparseAxpby cusparseCbsr2csr cusparseCbsric02 cusparseCbsric02_analysis cusparseCbsrilu02
+    cusparseCbsrilu02_analysis cusparseCbsrilu02_numericBoost cusparseCbsrmm cusparseCbsrmv
+    cusparseCbsrsm2_analysis cusparseCbsrsm2_solve cusparseCbsrsv2_analysis cusparseCbsrsv2_solve
+    cusparseCbsrxmv cusparseCcsr2bsr cusparseCcsr2csr_compress cusparseCcsr2csru
+    cusparseCcsr2gebsr cusparseCcsrcolor cusparseCcsrgeam2 cusparseCcsric02
+    cusparseCcsric02_analysis cusparseCcsrilu02 cusparseCcsrilu02_analysis
+    cusparseCcsrilu02_numericBoost cusparseCcsru2csr cusparseCgebsr2csr cusparseCgebsr2gebsc
+    cusparseCgebsr2gebsr cusparseCgemvi cusparseCgpsvInterleavedBatch cusparseCgtsv2
+    cusparseCgtsv2StridedBatch cusparseCgtsv2_nopivot cusparseCgtsvInterleavedBatch
+    cusparseCsr2cscEx2 cusparseDbsr2csr cusparseDbsric02 cusparseDbsric02_analysis
+    cusparseDbsrilu02 cusparseDbsrilu02_analysis cusparseDbsrilu02_numericBoost cusparseDbsrmm
+    cusparseDbsrmv cusparseDbsrsm2_analysis cusparseDbsrsm2_solve cusparseDbsrsv2_analysis
+    cusparseDbsrsv2_solve cusparseDbsrxmv cusparseDcsr2bsr cusparseDcsr2csr_compress
+    cusparseDcsr2csru cusparseDcsr2gebsr cusparseDcsrcolor cusparseDcsrgeam2 cusparseDcsric02
     cusparseDcsric02_analysis cusparseDcsrilu02 cusparseDcsrilu02_analysis
     cusparseDcsrilu02_numericBoost cusparseDcsru2csr cusparseDenseToSparse_analysis
-    cusparseDenseToSparse_convert cusparseDestroy cusparseDestroyBsric02Info
-    cusparseDestroyBsrilu02Info cusparseDestroyBsrsm2Info cusparseDestroyBsrsv2Info
-    cusparseDestroyColorInfo cusparseDestroyCsric02Info cusparseDestroyCsrilu02Info
-    cusparseDestroyCsru2csrInfo cusparseDestroyDnMat cusparseDestroyDnVec cusparseDestroyMatDescr
-    cusparseDestroyPruneInfo cusparseDestroySpMat cusparseDestroySpVec cusparseDgebsr2csr
-    cusparseDgebsr2gebsc cusparseDgebsr2gebsr cusparseDgemvi cusparseDgpsvInterleavedBatch
-    cusparseDgtsv2 cusparseDgtsv2StridedBatch cusparseDgtsv2_nopivot cusparseDgtsvInterleavedBatch
-    cusparseDnMatSetStridedBatch cusparseDnMatSetValues cusparseDnVecSetValues
-    cusparseDpruneCsr2csr cusparseDpruneCsr2csrByPercentage cusparseDpruneDense2csr
-    cusparseDpruneDense2csrByPercentage cusparseGather cusparseHpruneCsr2csr
-    cusparseHpruneCsr2csrByPercentage cusparseHpruneDense2csr cusparseHpruneDense2csrByPercentage
-    cusparseRot cusparseSDDMM cusparseSDDMM_preprocess cusparseSbsr2csr cusparseSbsric02
-    cusparseSbsric02_analysis cusparseSbsrilu02 cusparseSbsrilu02_analysis
-    cusparseSbsrilu02_numericBoost cusparseSbsrmm cusparseSbsrmv cusparseSbsrsm2_analysis
-    cusparseSbsrsm2_solve cusparseSbsrsv2_analysis cusparseSbsrsv2_solve cusparseSbsrxmv
-    cusparseScatter cusparseScsr2bsr cusparseScsr2csr_compress cusparseScsr2csru
+    cusparseDenseToSparse_convert cusparseDgebsr2csr cusparseDgebsr2gebsc cusparseDgebsr2gebsr
+    cusparseDgemvi cusparseDgpsvInterleavedBatch cusparseDgtsv2 cusparseDgtsv2StridedBatch
+    cusparseDgtsv2_nopivot cusparseDgtsvInterleavedBatch cusparseDpruneCsr2csr
+    cusparseDpruneCsr2csrByPercentage cusparseDpruneDense2csr cusparseDpruneDense2csrByPercentage
+    cusparseGather cusparseHpruneCsr2csr cusparseHpruneCsr2csrByPercentage cusparseHpruneDense2csr
+    cusparseHpruneDense2csrByPercentage cusparseRot cusparseSDDMM cusparseSDDMM_preprocess
+    cusparseSbsr2csr cusparseSbsric02 cusparseSbsric02_analysis cusparseSbsrilu02
+    cusparseSbsrilu02_analysis cusparseSbsrilu02_numericBoost cusparseSbsrmm cusparseSbsrmv
+    cusparseSbsrsm2_analysis cusparseSbsrsm2_solve cusparseSbsrsv2_analysis cusparseSbsrsv2_solve
+    cusparseSbsrxmv cusparseScatter cusparseScsr2bsr cusparseScsr2csr_compress cusparseScsr2csru
     cusparseScsr2gebsr cusparseScsrcolor cusparseScsrgeam2 cusparseScsric02
     cusparseScsric02_analysis cusparseScsrilu02 cusparseScsrilu02_analysis
-    cusparseScsrilu02_numericBoost cusparseScsru2csr cusparseSetMatDiagType cusparseSetMatFillMode
-    cusparseSetMatIndexBase cusparseSetMatType cusparseSetPointerMode cusparseSetStream
-    cusparseSgebsr2csr cusparseSgebsr2gebsc cusparseSgebsr2gebsr cusparseSgemvi
-    cusparseSgpsvInterleavedBatch cusparseSgtsv2 cusparseSgtsv2StridedBatch cusparseSgtsv2_nopivot
-    cusparseSgtsvInterleavedBatch cusparseSpGEMM_copy cusparseSpGEMM_destroyDescr
-    cusparseSpGEMM_estimateMemory cusparseSpGEMM_getNumProducts cusparseSpGEMMreuse_copy
-    cusparseSpMM cusparseSpMMOp cusparseSpMMOp_createPlan cusparseSpMMOp_destroyPlan
-    cusparseSpMM_preprocess cusparseSpMV cusparseSpMVOp cusparseSpMVOp_createDescr
-    cusparseSpMVOp_createPlan cusparseSpMVOp_destroyDescr cusparseSpMVOp_destroyPlan
-    cusparseSpMVOp_setGlobalUserData cusparseSpMV_preprocess cusparseSpMatSetAttribute
-    cusparseSpMatSetValues cusparseSpSM_analysis cusparseSpSM_destroyDescr cusparseSpSM_solve
-    cusparseSpSM_updateMatrix cusparseSpSV_analysis cusparseSpSV_destroyDescr cusparseSpSV_solve
-    cusparseSpSV_updateMatrix cusparseSpVV cusparseSpVecSetValues cusparseSparseToDense
-    cusparseSpruneCsr2csr cusparseSpruneCsr2csrByPercentage cusparseSpruneDense2csr
-    cusparseSpruneDense2csrByPercentage cusparseXbsric02_zeroPivot cusparseXbsrilu02_zeroPivot
-    cusparseXbsrsm2_zeroPivot cusparseXbsrsv2_zeroPivot cusparseXcoo2csr cusparseXcoosortByColumn
-    cusparseXcoosortByRow cusparseXcscsort cusparseXcsr2coo cusparseXcsric02_zeroPivot
-    cusparseXcsrilu02_zeroPivot cusparseXcsrsort cusparseZbsr2csr cusparseZbsric02
-    cusparseZbsric02_analysis cusparseZbsrilu02 cusparseZbsrilu02_analysis
-    cusparseZbsrilu02_numericBoost cusparseZbsrmm cusparseZbsrmv cusparseZbsrsm2_analysis
-    cusparseZbsrsm2_solve cusparseZbsrsv2_analysis cusparseZbsrsv2_solve cusparseZbsrxmv
-    cusparseZcsr2bsr cusparseZcsr2csr_compress cusparseZcsr2csru cusparseZcsr2gebsr
-    cusparseZcsrcolor cusparseZcsrgeam2 cusparseZcsric02 cusparseZcsric02_analysis
-    cusparseZcsrilu02 cusparseZcsrilu02_analysis cusparseZcsrilu02_numericBoost cusparseZcsru2csr
-    cusparseZgebsr2csr cusparseZgebsr2gebsc cusparseZgebsr2gebsr cusparseZgemvi
-    cusparseZgpsvInterleavedBatch cusparseZgtsv2 cusparseZgtsv2StridedBatch cusparseZgtsv2_nopivot
-    cusparseZgtsvInterleavedBatch
+    cusparseScsrilu02_numericBoost cusparseScsru2csr cusparseSgebsr2csr cusparseSgebsr2gebsc
+    cusparseSgebsr2gebsr cusparseSgemvi cusparseSgpsvInterleavedBatch cusparseSgtsv2
+    cusparseSgtsv2StridedBatch cusparseSgtsv2_nopivot cusparseSgtsvInterleavedBatch
+    cusparseSpGEMM_copy cusparseSpGEMM_estimateMemory cusparseSpGEMM_getNumProducts
+    cusparseSpGEMMreuse_copy cusparseSpMM cusparseSpMMOp cusparseSpMM_preprocess cusparseSpMV
+    cusparseSpMVOp cusparseSpMV_preprocess cusparseSpSM_analysis cusparseSpSM_solve
+    cusparseSpSM_updateMatrix cusparseSpSV_analysis cusparseSpSV_solve cusparseSpSV_updateMatrix
+    cusparseSpVV cusparseSparseToDense cusparseSpruneCsr2csr cusparseSpruneCsr2csrByPercentage
+    cusparseSpruneDense2csr cusparseSpruneDense2csrByPercentage cusparseXbsric02_zeroPivot
+    cusparseXbsrilu02_zeroPivot cusparseXbsrsm2_zeroPivot cusparseXbsrsv2_zeroPivot
+    cusparseXcoo2csr cusparseXcoosortByColumn cusparseXcoosortByRow cusparseXcscsort
+    cusparseXcsr2coo cusparseXcsric02_zeroPivot cusparseXcsrilu02_zeroPivot cusparseXcsrsort
+    cusparseZbsr2csr cusparseZbsric02 cusparseZbsric02_analysis cusparseZbsrilu02
+    cusparseZbsrilu02_analysis cusparseZbsrilu02_numericBoost cusparseZbsrmm cusparseZbsrmv
+    cusparseZbsrsm2_analysis cusparseZbsrsm2_solve cusparseZbsrsv2_analysis cusparseZbsrsv2_solve
+    cusparseZbsrxmv cusparseZcsr2bsr cusparseZcsr2csr_compress cusparseZcsr2csru
+    cusparseZcsr2gebsr cusparseZcsrcolor cusparseZcsrgeam2 cusparseZcsric02
+    cusparseZcsric02_analysis cusparseZcsrilu02 cusparseZcsrilu02_analysis
+    cusparseZcsrilu02_numericBoost cusparseZcsru2csr cusparseZgebsr2csr cusparseZgebsr2gebsc
+    cusparseZgebsr2gebsr cusparseZgemvi cusparseZgpsvInterleavedBatch cusparseZgtsv2
+    cusparseZgtsv2StridedBatch cusparseZgtsv2_nopivot cusparseZgtsvInterleavedBatch
 }
 
 unanswered! {
@@ -118,12 +116,13 @@ unanswered! {
     cusparseSgtsv2_bufferSizeExt cusparseSgtsv2_nopivot_bufferSizeExt
     cusparseSgtsvInterleavedBatch_bufferSizeExt cusparseSnnz cusparseSnnz_compress
     cusparseSpGEMM_compute cusparseSpGEMM_workEstimation cusparseSpGEMMreuse_compute
-    cusparseSpGEMMreuse_nnz cusparseSpGEMMreuse_workEstimation cusparseSpMM_bufferSize
-    cusparseSpMVOp_bufferSize cusparseSpMV_bufferSize cusparseSpMatGetAttribute
-    cusparseSpMatGetFormat cusparseSpMatGetIndexBase cusparseSpMatGetSize
-    cusparseSpMatGetStridedBatch cusparseSpMatGetValues cusparseSpSM_bufferSize
-    cusparseSpSV_bufferSize cusparseSpVV_bufferSize cusparseSpVecGet cusparseSpVecGetIndexBase
-    cusparseSpVecGetValues cusparseSparseToDense_bufferSize
+    cusparseSpGEMMreuse_nnz cusparseSpGEMMreuse_workEstimation cusparseSpMMOp_createPlan
+    cusparseSpMM_bufferSize cusparseSpMVOp_bufferSize cusparseSpMVOp_createDescr
+    cusparseSpMVOp_createPlan cusparseSpMVOp_setGlobalUserData cusparseSpMV_bufferSize
+    cusparseSpMatGetAttribute cusparseSpMatGetFormat cusparseSpMatGetIndexBase
+    cusparseSpMatGetSize cusparseSpMatGetStridedBatch cusparseSpMatGetValues
+    cusparseSpSM_bufferSize cusparseSpSV_bufferSize cusparseSpVV_bufferSize cusparseSpVecGet
+    cusparseSpVecGetIndexBase cusparseSpVecGetValues cusparseSparseToDense_bufferSize
     cusparseSpruneCsr2csrByPercentage_bufferSizeExt cusparseSpruneCsr2csrNnz
     cusparseSpruneCsr2csrNnzByPercentage cusparseSpruneCsr2csr_bufferSizeExt
     cusparseSpruneDense2csrByPercentage_bufferSizeExt cusparseSpruneDense2csrNnz
