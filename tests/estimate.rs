@@ -287,3 +287,25 @@ fn a_transformers_that_checkpoints_nothing_is_said_to() {
     assert!(said("4.51").contains("checkpoints no layer of a starcoder2"), "{}", said("4.51"));
     assert!(!said("4.52").contains("checkpoints no layer"));
 }
+
+#[test]
+fn weights_that_transformers_loads_in_another_format_are_a_note() {
+    let folder = TempDir::new().unwrap();
+    let config = r#"{"model_type": "gpt2", "n_embd": 64, "n_layer": 1, "n_head": 2,
+        "vocab_size": 100, "dtype": "bfloat16"}"#;
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let notes = |arguments: &str| {
+        let line = format!("estimate . --json {arguments}");
+        json(&command(folder.path(), &words(&line)).output().unwrap())["notes"].to_string()
+    };
+    let said = notes("--transformers 5.0");
+    assert!(
+        said.contains("config.json says bfloat16") && said.contains("--precision bf16"),
+        "{said}"
+    );
+    // Transformers 4 loads float32 unless it is told otherwise.
+    for silent in ["--transformers 4.56", "--transformers 5.0 --precision bf16"] {
+        let said = notes(silent);
+        assert!(!said.contains("config.json says"), "{silent}: {said}");
+    }
+}

@@ -174,3 +174,35 @@ fn a_device_is_not_read_at_all() {
     let error = refused("/dev/zero", Path::new(""));
     assert_eq!(error.cause().unwrap(), "it is neither a file nor a folder");
 }
+
+#[test]
+fn a_folder_where_the_file_should_be_says_so() {
+    let here = folder_with(&[("model/config.json/weights.txt", "")]);
+    let error = refused("./model", here.path());
+    assert!(error.to_string().ends_with("model/config.json`"), "{error}");
+    assert_eq!(error.cause().unwrap(), "it is a folder");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_to_nothing_says_where_it_leads() {
+    let here = folder_with(&[("snapshot/notes.txt", "")]);
+    for file in ["snapshot/config.json", "alone.json"] {
+        std::os::unix::fs::symlink("../../blobs/abc", here.path().join(file)).unwrap();
+    }
+    for model in ["./snapshot", "alone.json"] {
+        let error = refused(model, here.path());
+        assert!(error.to_string().ends_with("is a link to nothing"), "{error}");
+        assert_eq!(error.cause().unwrap(), "there is no `../../blobs/abc`");
+        assert!(error.hint().contains("cp -rL"), "{}", error.hint());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_the_system_does_not_read_says_why() {
+    // A regular file by its kind, whose first bytes no process may read.
+    let error = refused("/proc/self/mem", Path::new(""));
+    assert!(matches!(error, ModelError::Unreadable { .. }), "{error:?}");
+    assert!(error.cause().unwrap().starts_with("Input/output error"));
+}

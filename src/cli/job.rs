@@ -98,6 +98,7 @@ impl Job {
                 model.name
             ));
         }
+        settings.notes.extend(support::loaded_otherwise(model.dtype.as_deref(), &settings));
         settings.notes.extend(model.notes.iter().cloned());
         let capacity = setup.capacity;
         let world = world(settings.world_size, None, gpus.len())?;

@@ -3,6 +3,7 @@
 
 use crate::cli::error::CliError;
 use crate::cli::exit;
+use crate::cli::settings::Settings;
 use crate::cli::setup::SetupArgs;
 use crate::cli::values::{
     AttentionArg, AttentionMaskArg, CheckpointingArg, GradSyncArg, LossArg, OptimizerArg,
@@ -107,6 +108,35 @@ pub fn ignored_checkpointing(model: &ModelConfig, setup: &Setup) -> Option<Strin
             setup.checkpointing
         )
     })
+}
+
+/// Says so where a model is loaded in another number format than `--precision` gives its weights.
+///
+/// Source: `from_pretrained` of transformers 5.0.0 and 5.23.0 (modeling_utils.py) loads what `dtype` of
+/// config.json says unless it is told; that of 4 loads float32.
+pub fn loaded_otherwise(dtype: Option<&str>, settings: &Settings) -> Option<String> {
+    let setup = &settings.setup;
+    let dtype = dtype.filter(|_| setup.transformers >= TRANSFORMERS_5)?;
+    let assumed = match setup.precision {
+        Precision::Fp32 | Precision::AmpBf16 | Precision::AmpFp16 => "float32",
+        Precision::Bf16 => "bfloat16",
+        Precision::Fp16 => "float16",
+    };
+    // Preparation for k-bit training casts what is not quantized.
+    if dtype == assumed || settings.tuning.quantized.is_some() {
+        return None;
+    }
+    let as_loaded = match dtype {
+        "bfloat16" => "; so loaded it would be --precision bf16",
+        "float16" => "; so loaded it would be --precision fp16",
+        "float32" => "; so loaded it would be --precision fp32",
+        _ => "",
+    };
+    Some(format!(
+        "config.json says {dtype}, in which transformers 5 loads it unless from_pretrained is given a dtype: \
+         --precision {} has its weights in {assumed}{as_loaded}",
+        setup.precision.name()
+    ))
 }
 
 /// The largest image that is worked out, in pixels of height and width.

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::ingest::encoding::{binary_format, other_encoding};
 use crate::ingest::error::{ConfigError, MODEL_TYPES};
 use crate::ingest::fields::{Fields, MOST_PARAMETERS, describe, excerpt, wrong_type};
 use crate::ingest::{
-    bart, convnext, deberta, decoder, encoder, gpt2, modernbert, opt, resnet, swin, t5, vit,
+    bart, convnext, deberta, decoder, encoder, gpt2, modernbert, opt, resnet, slips, swin, t5, vit,
     whisper,
 };
 use crate::model::config::{EncoderFamily, Family, ModelConfig, T5Family, Task};
@@ -24,6 +25,8 @@ pub struct Ingested {
     pub config: ModelConfig,
     /// One sentence each: defaults taken, things ignored.
     pub notes: Vec<String>,
+    /// The number format that the file names for the weights, such as `bfloat16`.
+    pub dtype: Option<String>,
 }
 
 /// Reads a configuration from the bytes of a file.
@@ -37,6 +40,9 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Ingested, ConfigError> {
     }
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(ConfigError::Empty);
+    }
+    if let Some(found) = other_encoding(bytes) {
+        return Err(ConfigError::NotUtf8 { found });
     }
     if let Some(format) = binary_format(bytes) {
         return Err(ConfigError::Binary(format));
@@ -53,7 +59,11 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Ingested, ConfigError> {
         ConfigError::NotJson { line, column, reason }
     })?;
     match value {
-        Value::Object(map) => from_map(&map),
+        Value::Object(map) => {
+            let mut ingested = from_map(&map)?;
+            ingested.notes.extend(slips::repeated(bytes));
+            Ok(ingested)
+        }
         Value::Array(_) => Err(ConfigError::NotAnObject("a list")),
         Value::String(_) => Err(ConfigError::NotAnObject("a text")),
         Value::Number(_) => Err(ConfigError::NotAnObject("a number")),
@@ -99,28 +109,22 @@ pub fn from_map(map: &Map<String, Value>) -> Result<Ingested, ConfigError> {
         });
     }
     let mut fields = Fields::new(map);
-    let config = match architecture {
-        Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(&mut fields)?),
-        Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(&mut fields, family)?),
-        Architecture::Deberta => ModelConfig::Deberta(deberta::read(&mut fields)?),
-        Architecture::ModernBert => ModelConfig::ModernBert(modernbert::read(&mut fields)?),
-        Architecture::T5(family) => ModelConfig::T5(t5::read(&mut fields, family)?),
-        Architecture::Whisper => ModelConfig::Whisper(whisper::read(&mut fields)?),
-        Architecture::Bart => ModelConfig::Bart(bart::read(&mut fields)?),
-        Architecture::Opt => ModelConfig::Opt(opt::read(&mut fields)?),
-        Architecture::Vit => ModelConfig::Vit(vit::read(&mut fields)?),
-        Architecture::ConvNext => ModelConfig::ConvNext(convnext::read(&mut fields)?),
-        Architecture::Swin => ModelConfig::Swin(swin::read(&mut fields)?),
-        Architecture::ResNet => ModelConfig::ResNet(resnet::read(&mut fields)?),
-        Architecture::Decoder(family) => ModelConfig::Decoder(decoder::read(&mut fields, family)?),
-    };
+    let config = architecture.read(&mut fields).map_err(|error| slips::explained(error, map))?;
     let parameters = config.parameter_count();
     if parameters > MOST_PARAMETERS {
         return Err(ConfigError::TooManyParameters { parameters });
     }
-    let mut notes = fields.assumed;
+    let mut notes = slips::misspelt(map, &fields);
+    notes.append(&mut fields.assumed);
     notes.extend(own_code(map, config.task()));
-    Ok(Ingested { config, notes })
+    Ok(Ingested { config, notes, dtype: dtype(map) })
+}
+
+/// Returns the number format that the weights have by the file; transformers 4 calls it `torch_dtype`.
+fn dtype(map: &Map<String, Value>) -> Option<String> {
+    let named = |key| map.get(key).and_then(Value::as_str);
+    let name = named("dtype").or_else(|| named("torch_dtype"))?;
+    Some(excerpt(name.strip_prefix("torch.").unwrap_or(name)))
 }
 
 /// What reads a `model_type`.
@@ -165,6 +169,24 @@ impl Architecture {
             }
         }
     }
+
+    fn read(self, fields: &mut Fields<'_>) -> Result<ModelConfig, ConfigError> {
+        Ok(match self {
+            Architecture::Gpt2 => ModelConfig::Gpt2(gpt2::read(fields)?),
+            Architecture::Encoder(family) => ModelConfig::Encoder(encoder::read(fields, family)?),
+            Architecture::Deberta => ModelConfig::Deberta(deberta::read(fields)?),
+            Architecture::ModernBert => ModelConfig::ModernBert(modernbert::read(fields)?),
+            Architecture::T5(family) => ModelConfig::T5(t5::read(fields, family)?),
+            Architecture::Whisper => ModelConfig::Whisper(whisper::read(fields)?),
+            Architecture::Bart => ModelConfig::Bart(bart::read(fields)?),
+            Architecture::Opt => ModelConfig::Opt(opt::read(fields)?),
+            Architecture::Vit => ModelConfig::Vit(vit::read(fields)?),
+            Architecture::ConvNext => ModelConfig::ConvNext(convnext::read(fields)?),
+            Architecture::Swin => ModelConfig::Swin(swin::read(fields)?),
+            Architecture::ResNet => ModelConfig::ResNet(resnet::read(fields)?),
+            Architecture::Decoder(family) => ModelConfig::Decoder(decoder::read(fields, family)?),
+        })
+    }
 }
 
 /// Reads at most [`LARGEST_FILE_BYTES`] and one byte of a file.
@@ -172,32 +194,6 @@ pub(super) fn read_start(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(LARGEST_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Names the format of a file that is not text, by its first bytes.
-fn binary_format(bytes: &[u8]) -> Option<&'static str> {
-    // A safetensors file begins with the length of its JSON header, in 8 bytes.
-    let header = bytes.first_chunk::<8>().map(|length| u64::from_le_bytes(*length));
-    if bytes.get(8) == Some(&b'{') && header.is_some_and(|length| length < 1 << 32) {
-        return Some("a safetensors file");
-    }
-    const MAGIC: [(&[u8], &str); 6] = [
-        (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint, perhaps)"),
-        (b"GGUF", "a GGUF file"),
-        (b"\x89HDF", "an HDF5 file"),
-        (b"\x80", "a Python pickle (an old PyTorch checkpoint, perhaps)"),
-        (b"\x1f\x8b", "a gzip archive"),
-        (b"version https://git-lfs", "a Git LFS pointer, whose content was not downloaded"),
-    ];
-    if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Some(format);
-    }
-    // The end may be cut inside a character, where the file is larger than what was read.
-    let broken = match std::str::from_utf8(bytes) {
-        Ok(_) => false,
-        Err(e) => e.error_len().is_some() || bytes.len() as u64 <= LARGEST_FILE_BYTES,
-    };
-    (broken || bytes.contains(&0)).then_some("a binary file")
 }
 
 /// Recognises the other JSON files of a model's folder by their own keys.

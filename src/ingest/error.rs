@@ -41,6 +41,12 @@ pub enum ConfigError {
     /// Another format, by its first bytes.
     #[error("it is {0}, not JSON")]
     Binary(&'static str),
+    /// A text in another encoding.
+    #[error("it is not UTF-8, as JSON is: {found}")]
+    NotUtf8 {
+        /// What it is instead.
+        found: String,
+    },
     /// More bytes than any configuration.
     #[error("it has {bytes} bytes; a configuration has a few thousand")]
     TooLarge {
@@ -107,6 +113,14 @@ pub enum ConfigError {
         /// The key.
         key: &'static str,
     },
+    /// The same, where a key is one slip from it.
+    #[error("`{key}` is missing; `{found}` is another key")]
+    Misspelt {
+        /// The key.
+        key: &'static str,
+        /// What looks like it.
+        found: String,
+    },
     /// A value of the wrong type.
     #[error("`{key}` is {found}, not {expected}")]
     WrongType {
@@ -114,6 +128,16 @@ pub enum ConfigError {
         key: &'static str,
         /// What is there.
         found: String,
+        /// What belongs there.
+        expected: &'static str,
+    },
+    /// A number or a switch that quotes make a text.
+    #[error("`{key}` is \"{value}\", in quotes: a text, not {expected}")]
+    InQuotes {
+        /// The key.
+        key: &'static str,
+        /// What is in the quotes.
+        value: String,
         /// What belongs there.
         expected: &'static str,
     },
@@ -170,6 +194,7 @@ impl ConfigError {
             ConfigError::Binary(_) | ConfigError::TooLarge { .. } => {
                 "name the config.json beside it, or the folder that holds both".to_owned()
             }
+            ConfigError::NotUtf8 { .. } => "save it as UTF-8".to_owned(),
             ConfigError::NotJson { .. } | ConfigError::NotAnObject(_) => {
                 "a model's config.json is an object: { \"model_type\": \"llama\", ... }".to_owned()
             }
@@ -199,6 +224,10 @@ impl ConfigError {
             }
             ConfigError::Missing { key } => {
                 format!("add `{key}`: transformers would take the default of another model")
+            }
+            ConfigError::Misspelt { key, found } => format!("write `{found}` as `{key}`"),
+            ConfigError::InQuotes { key, value, .. } => {
+                format!("without quotes: \"{key}\": {value}")
             }
             ConfigError::Unsupported { supported, .. } => format!("modelled: {supported}"),
             ConfigError::WrongType { key, .. }

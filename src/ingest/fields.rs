@@ -1,5 +1,8 @@
 //! Typed reading of single keys of a `config.json`, within limits.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::ingest::error::ConfigError;
@@ -36,23 +39,38 @@ pub(super) const MOST_PARAMETERS: u64 = 1 << 43;
 /// The keys of one `config.json`, and what was assumed where one is missing.
 pub(super) struct Fields<'a> {
     map: &'a Map<String, Value>,
+    /// Every key that was asked for, there or not.
+    asked: RefCell<BTreeSet<String>>,
     /// Defaults that were taken, one sentence each.
     pub assumed: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
     pub fn new(map: &'a Map<String, Value>) -> Fields<'a> {
-        Fields { map, assumed: Vec::new() }
+        Fields { map, asked: RefCell::default(), assumed: Vec::new() }
+    }
+
+    /// Returns every key that was asked for so far, there or not.
+    pub fn asked(&self) -> BTreeSet<String> {
+        self.asked.borrow().clone()
+    }
+
+    /// Returns the value, null too.
+    fn raw(&self, key: &str) -> Option<&'a Value> {
+        if !self.asked.borrow().contains(key) {
+            self.asked.borrow_mut().insert(key.to_owned());
+        }
+        self.map.get(key)
     }
 
     /// Returns the value, unless it is missing or null.
     pub fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+        self.raw(key).filter(|value| !value.is_null())
     }
 
     /// Returns whether the key is there, null or not.
     pub fn has(&self, key: &str) -> bool {
-        self.map.contains_key(key)
+        self.raw(key).is_some()
     }
 
     /// Notes that a default was taken.
@@ -120,7 +138,7 @@ impl<'a> Fields<'a> {
 
     /// Returns a switch, or the default where it is missing; null is off, as in Python.
     pub fn switch(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
-        match self.map.get(key) {
+        match self.raw(key) {
             None => Ok(default),
             Some(Value::Null) => Ok(false),
             Some(Value::Bool(on)) => Ok(*on),
@@ -130,7 +148,7 @@ impl<'a> Fields<'a> {
 
     /// Returns a dropout probability, or the default where it is missing; null is 0.
     pub fn dropout(&self, key: &'static str, default: f64) -> Result<f64, ConfigError> {
-        let probability = match self.map.get(key) {
+        let probability = match self.raw(key) {
             None => return Ok(default),
             Some(Value::Null) => 0.0,
             Some(value) => {
@@ -146,7 +164,7 @@ impl<'a> Fields<'a> {
 
     /// Returns whether a soft cap is set, or the default where it is missing; null is none.
     pub fn softcap(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
-        match self.map.get(key) {
+        match self.raw(key) {
             None => Ok(default),
             Some(Value::Null) => Ok(false),
             Some(Value::Number(_)) => Ok(true),
@@ -208,6 +226,11 @@ pub(super) fn excerpt(text: &str) -> String {
 }
 
 pub(super) fn wrong_type(key: &'static str, value: &Value, expected: &'static str) -> ConfigError {
+    if let Value::String(text) = value
+        && matches!(serde_json::from_str(text), Ok(Value::Number(_) | Value::Bool(_)))
+    {
+        return ConfigError::InQuotes { key, value: excerpt(text), expected };
+    }
     ConfigError::WrongType { key, found: describe(value), expected }
 }
 

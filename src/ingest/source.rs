@@ -1,5 +1,6 @@
 //! MODEL on the command line: a profile's name, a `config.json`, a folder, or a hub id.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::ingest::config_json::{self, Ingested};
@@ -20,6 +21,8 @@ pub struct ModelSource {
     pub origin: Origin,
     /// What was assumed, or is worth saying: one sentence each.
     pub notes: Vec<String>,
+    /// The number format that its file names for the weights, such as `bfloat16`.
+    pub dtype: Option<String>,
 }
 
 /// Where a model came from.
@@ -62,6 +65,14 @@ pub enum ModelError {
         /// The path.
         path: PathBuf,
     },
+    /// A symbolic link to nothing.
+    #[error("`{}` is a link to nothing", path.display())]
+    DeadLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        to: PathBuf,
+    },
     /// A file that cannot be opened or read.
     #[error("cannot read `{}`", path.display())]
     Unreadable {
@@ -69,6 +80,8 @@ pub enum ModelError {
         path: PathBuf,
         /// What the system says.
         reason: String,
+        /// What to do about it, where that is known.
+        cure: Option<&'static str>,
     },
     /// A folder without `config.json`.
     #[error("the folder `{}` has no config.json", folder.display())]
@@ -97,6 +110,7 @@ impl ModelError {
         match self {
             ModelError::Config { problem, .. } => Some(problem.to_string()),
             ModelError::Unreadable { reason, .. } => Some(reason.clone()),
+            ModelError::DeadLink { to, .. } => Some(format!("there is no `{}`", to.display())),
             ModelError::UnknownName { name, .. } => {
                 Some(format!("no built-in profile, file or folder is called `{name}`"))
             }
@@ -118,6 +132,12 @@ impl ModelError {
             ModelError::NoConfig { deeper: Some(deeper), .. } => {
                 format!("name `{}`", deeper.display())
             }
+            ModelError::DeadLink { .. } => {
+                "the hub's cache links to its blobs: copy a model out of it with \
+                                            `cp -rL`, or download it again"
+                    .to_owned()
+            }
+            ModelError::Unreadable { cure: Some(cure), .. } => (*cure).to_owned(),
             ModelError::Profile(error) => error.hint().unwrap_or_else(|| FORMS.to_owned()),
             ModelError::Empty
             | ModelError::UnknownName { .. }
@@ -163,7 +183,7 @@ impl ModelSource {
                 Err(broken) => return Err(broken.into()),
             }
         }
-        if path.exists() {
+        if is_there(&path)? {
             return from_path(&path);
         }
         if is_hub_id(model) {
@@ -182,7 +202,7 @@ impl ModelSource {
 
 fn from_profile(profile: ModelProfile, path: &Path) -> Result<ModelSource, ModelError> {
     let file = format!("built-in profiles/models/{}.toml", profile.name);
-    let Ingested { config, mut notes } = config_json::from_map(&profile.config)
+    let Ingested { config, mut notes, dtype } = config_json::from_map(&profile.config)
         .map_err(|problem| ModelError::Config { file, problem })?;
     if path.join("config.json").is_file() {
         notes.push(format!(
@@ -191,33 +211,56 @@ fn from_profile(profile: ModelProfile, path: &Path) -> Result<ModelSource, Model
         ));
     }
     let origin = Origin::Profile { hub_id: profile.hub_id };
-    Ok(ModelSource { name: profile.name, config, origin, notes })
+    Ok(ModelSource { name: profile.name, config, origin, notes, dtype })
 }
 
 fn from_path(path: &Path) -> Result<ModelSource, ModelError> {
     let file = if path.is_dir() { config_in(path)? } else { path.to_owned() };
-    let unreadable = |reason: String| ModelError::Unreadable { path: file.clone(), reason };
+    let meta = std::fs::metadata(&file).map_err(|error| unreadable(&file, &error))?;
     // A pipe or a device could block or never end.
-    let meta = std::fs::metadata(&file).map_err(|e| unreadable(e.to_string()))?;
     if !meta.is_file() {
-        return Err(unreadable("it is neither a file nor a folder".to_owned()));
+        let is = if meta.is_dir() { "a folder" } else { "neither a file nor a folder" };
+        let reason = format!("it is {is}");
+        return Err(ModelError::Unreadable { path: file, reason, cure: None });
     }
-    let bytes = config_json::read_start(&file).map_err(|e| unreadable(e.to_string()))?;
-    let Ingested { config, notes } = config_json::from_bytes(&bytes).map_err(|problem| {
+    let bytes = config_json::read_start(&file).map_err(|error| unreadable(&file, &error))?;
+    let Ingested { config, notes, dtype } = config_json::from_bytes(&bytes).map_err(|problem| {
         let problem = match problem {
             ConfigError::TooLarge { .. } => ConfigError::TooLarge { bytes: meta.len() },
             other => other,
         };
         ModelError::Config { file: file.display().to_string(), problem }
     })?;
-    Ok(ModelSource { name: display_name(&file), config, origin: Origin::File(file), notes })
+    Ok(ModelSource { name: display_name(&file), config, origin: Origin::File(file), notes, dtype })
+}
+
+/// Whether there is something at the end of a path.
+///
+/// # Errors
+/// Where that cannot be told, and for a link that leads nowhere.
+fn is_there(path: &Path) -> Result<bool, ModelError> {
+    match path.try_exists() {
+        Ok(true) => Ok(true),
+        Ok(false) => match std::fs::read_link(path) {
+            Ok(to) => Err(ModelError::DeadLink { path: path.to_owned(), to }),
+            Err(_) => Ok(false),
+        },
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Ok(false),
+        Err(error) => Err(unreadable(path, &error)),
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> ModelError {
+    let cure = (error.kind() == ErrorKind::PermissionDenied)
+        .then_some("`ls -l` shows whose it is; its owner may let you read it by `chmod a+r`");
+    ModelError::Unreadable { path: path.to_owned(), reason: error.to_string(), cure }
 }
 
 /// Returns a folder's `config.json`, or its adapter's, which says what is wrong better.
 fn config_in(folder: &Path) -> Result<PathBuf, ModelError> {
     for name in ["config.json", "adapter_config.json"] {
         let file = folder.join(name);
-        if file.exists() {
+        if is_there(&file)? {
             return Ok(file);
         }
     }

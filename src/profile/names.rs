@@ -32,6 +32,19 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
+/// Whether one slip of the hand makes one name the other: a letter too few, too many or wrong, or two
+/// swapped; nor do case, `_` and blanks count.
+///
+/// ```
+/// use oomph::profile::names::is_one_slip;
+/// assert!(is_one_slip("num_key_value_head", "num_key_value_heads"));
+/// assert!(!is_one_slip("encoder_layers", "decoder_layers"));
+/// ```
+pub fn is_one_slip(typed: &str, known: &str) -> bool {
+    let (typed, known) = (plain(typed), plain(known));
+    typed.len().max(known.len()) <= LONGEST && edits(&typed, &known) <= 1
+}
+
 /// Longer than every known name; what is longer is no typing error, and comparing takes time.
 const LONGEST: usize = 80;
 

@@ -8,6 +8,7 @@ mod images;
 mod read;
 mod refuse;
 mod seq2seq;
+mod slips;
 
 use oomph::ingest::config_json::{self, Ingested};
 use oomph::ingest::error::ConfigError;

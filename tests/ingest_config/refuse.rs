@@ -54,7 +54,7 @@ fn sizes_within_their_ranges_that_make_an_impossible_model_are_refused() {
 #[test]
 fn values_of_the_wrong_type_are_refused() {
     for (key, value, shown) in [
-        ("hidden_size", json!("256"), "the text `256`"),
+        ("hidden_size", json!("wide"), "the text `wide`"),
         ("hidden_size", json!(256.0), "256.0"),
         ("hidden_size", json!([256]), "a list"),
         ("num_hidden_layers", json!(true), "true"),
@@ -192,7 +192,7 @@ fn what_is_not_a_json_object_is_refused_by_what_it_is() {
     assert_eq!(of(b"GGUF\x03\0\0\0"), ConfigError::Binary("a GGUF file"));
     assert!(matches!(of(b"PK\x03\x04rest"), ConfigError::Binary(_)));
     assert!(matches!(of(b"version https://git-lfs.github.com/spec/v1\n"), ConfigError::Binary(_)));
-    assert_eq!(of(b"{\"a\": \"\xff\xfe\"}"), ConfigError::Binary("a binary file"));
+    assert_eq!(of(b"{\"a\": \"\0\xff\xfe\"}"), ConfigError::Binary("a binary file"));
     assert!(matches!(of("{".repeat(10_000).as_bytes()), ConfigError::NotJson { .. }));
     assert!(matches!(of(&vec![b' '; 5 << 20]), ConfigError::TooLarge { .. }));
 }
