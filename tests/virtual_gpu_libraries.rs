@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::ffi::{CStr, c_char};
+
 use support::machine::notes::Kind;
 use support::{Scenario, child};
 
@@ -99,6 +101,65 @@ fn a_graph_of_cudnn_has_one_engine_with_the_assumed_workspace() {
         assert_eq!(cuda!(cudnnBackendFinalize(plan => u64)), 2000);
         assert_eq!(get(plan, 402, 1).0, 2000);
     });
+}
+
+#[test]
+fn sparse_work_wants_no_area_and_a_matrix_keeps_its_sizes() {
+    let machine = Scenario::unlogged("gpu total=1GiB");
+    child::run(&machine, || {
+        let mut matrix = 0u64;
+        let made = cuda!(cusparseCreateCsr(
+            &mut matrix => *mut u64, 5 => i64, 7 => i64, 11 => i64, 0 => u64, 0 => u64, 0 => u64,
+            0 => u32, 0 => u32, 0 => u32, 0 => u32
+        ));
+        let sizes = |of: u64| {
+            let (mut rows, mut columns, mut count) = (0i64, 0i64, 0i64);
+            let code = cuda!(cusparseSpMatGetSize(
+                of => u64, &mut rows => *mut i64, &mut columns => *mut i64, &mut count => *mut i64
+            ));
+            (code, rows, columns, count)
+        };
+        assert_eq!((made, sizes(matrix)), (0, (0, 5, 7, 11)));
+        let area = |bytes: *mut usize| {
+            cuda!(cusparseSpMM_bufferSize(
+                1 => u64, 0 => u32, 0 => u32, 0 => u64, matrix => u64, 2 => u64, 0 => u64,
+                3 => u64, 0 => u32, 0 => u32, bytes => *mut usize
+            ))
+        };
+        let mut bytes = 9;
+        assert_eq!((area(&mut bytes), bytes, area(std::ptr::null_mut())), (0, 0, 3));
+        assert_eq!(cuda!(cusparseDestroySpMat(matrix => u64)), 0);
+        assert_eq!(sizes(matrix).0, 3);
+    });
+}
+
+#[test]
+fn a_librarys_code_has_a_name_to_read() {
+    let machine = Scenario::unlogged("gpu total=1GiB");
+    child::run(&machine, || {
+        for (function, name) in [
+            ("cublasGetStatusString\0", c"CUBLAS_STATUS_NOT_SUPPORTED"),
+            ("cublasLtGetStatusString\0", c"CUBLAS_STATUS_NOT_SUPPORTED"),
+            ("cublasLtGetStatusName\0", c"CUBLAS_STATUS_NOT_SUPPORTED"),
+        ] {
+            assert_eq!(said(function, 15), name, "{function}");
+        }
+        for function in [
+            "cusparseGetErrorString\0",
+            "cusparseGetErrorName\0",
+            "cusparseLtGetErrorString\0",
+            "cusparseLtGetErrorName\0",
+        ] {
+            assert_eq!(said(function, 10), c"CUSPARSE_STATUS_NOT_SUPPORTED", "{function}");
+        }
+    });
+}
+
+/// What a function says of a code.
+fn said(function: &str, code: u32) -> &'static CStr {
+    let says: extern "C" fn(u32) -> *const c_char = support::driver::exported(function);
+    // SAFETY: text that is never freed.
+    unsafe { CStr::from_ptr(says(code)) }
 }
 
 #[test]

@@ -166,7 +166,8 @@ fn matrices(
     0
 }
 
-fn name(code: u32) -> &'static CStr {
+/// Returns the name of a code of cuBLAS or cuBLASLt.
+pub fn name(code: u32) -> &'static CStr {
     match code {
         0 => c"CUBLAS_STATUS_SUCCESS",
         1 => c"CUBLAS_STATUS_NOT_INITIALIZED",

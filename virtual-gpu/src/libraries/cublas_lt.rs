@@ -1,7 +1,8 @@
 //! cuBLASLt: descriptors are not read, and one algorithm without a workspace is always found.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 
+use super::cublas::name;
 use super::handle::{answers, creates};
 use crate::c::{NullPointer, Out};
 use crate::{mapped, unanswered};
@@ -35,6 +36,8 @@ fn clear(out: &Out<c_void>, bytes: usize) -> Result<(), NullPointer> {
 }
 
 answers! {
+    cublasLtGetStatusName(code: u32) -> *const c_char { name(code).as_ptr() }
+    cublasLtGetStatusString(code: u32) -> *const c_char { name(code).as_ptr() }
     cublasLtGetVersion() -> usize {
         let own = cublasLtGetVersion as *const ();
         mapped::number("libcublasLt.so.", c"cublasLtGetVersion", own).unwrap_or(130_400)

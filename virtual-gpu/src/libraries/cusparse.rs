@@ -1,6 +1,10 @@
-//! cuSPARSE: handles and descriptors, which keep the addresses of their arrays.
+//! cuSPARSE: handles; descriptors, which keep the addresses of their arrays; work areas.
+//!
+//! A real work area depends on the card and the algorithm. Assumed: none.
 
-use super::arrays;
+use std::ffi::{CStr, c_char};
+
+use super::arrays::{self, Described};
 use super::handle::{answers, creates};
 use crate::c::Out;
 
@@ -12,20 +16,17 @@ creates! { 3;
     cusparseSpSM_createDescr
 }
 
-/// Hands out a descriptor of arrays.
-fn describes(out: &Out<u64>, addresses: &[u64]) -> u32 {
-    let descriptor = super::handle::new();
-    arrays::set(descriptor, addresses);
-    if out.set(descriptor).is_ok() { 0 } else { INVALID_VALUE }
-}
-
-/// Makes functions a line that hand out a descriptor: arguments of which the last are arrays.
+/// Makes functions a line that hand out a descriptor: sizes and arrays follow it.
 macro_rules! describes {
     ($($name:ident($($size:ident)*; $($array:ident)*))*) => {
         answers! {
             $(
                 $name(out: Out<u64> $(, $size: u64)* $(, $array: u64)*) -> u32 {
-                    describes(&out, &[$($array),*])
+                    let descriptor = super::handle::new();
+                    let described =
+                        Described { sizes: vec![$($size),*], arrays: vec![$($array),*] };
+                    arrays::keep(descriptor, described);
+                    if out.set(descriptor).is_ok() { 0 } else { INVALID_VALUE }
                 }
             )*
         }
@@ -33,13 +34,13 @@ macro_rules! describes {
 }
 
 describes! {
-    cusparseCreateCsr(_rows _columns _count; offsets columns values)
-    cusparseCreateCsc(_rows _columns _count; offsets rows values)
-    cusparseCreateCoo(_rows _columns _count; rows columns values)
-    cusparseCreateBsr(_rows _columns _count _block_rows _block_columns; offsets columns values)
-    cusparseCreateDnMat(_rows _columns _leading; values)
-    cusparseCreateDnVec(_count; values)
-    cusparseCreateSpVec(_size _count; indices values)
+    cusparseCreateCsr(rows columns count; offsets indices values)
+    cusparseCreateCsc(rows columns count; offsets indices values)
+    cusparseCreateCoo(rows columns count; indices others values)
+    cusparseCreateBsr(rows columns count block_rows block_columns; offsets indices values)
+    cusparseCreateDnMat(rows columns leading; values)
+    cusparseCreateDnVec(count; values)
+    cusparseCreateSpVec(size count; indices values)
 }
 
 /// Makes functions a line that set the last arrays of a descriptor.
@@ -57,9 +58,9 @@ macro_rules! sets {
 }
 
 sets! {
-    cusparseCsrSetPointers(offsets columns values)
-    cusparseCscSetPointers(offsets rows values)
-    cusparseCooSetPointers(rows columns values)
+    cusparseCsrSetPointers(offsets indices values)
+    cusparseCscSetPointers(offsets indices values)
+    cusparseCooSetPointers(indices others values)
     cusparseDnMatSetValues(values)
     cusparseDnVecSetValues(values)
     cusparseSpMatSetValues(values)
@@ -81,3 +82,66 @@ macro_rules! ends {
 }
 
 ends! { cusparseDestroyDnMat cusparseDestroyDnVec cusparseDestroySpMat cusparseDestroySpVec }
+
+/// Makes functions a line that answer that no work area is wanted: so many words, then the answer.
+macro_rules! areas {
+    ($($name:ident($($word:ident)*))*) => {
+        answers! {
+            $(
+                $name($($word: u64,)* bytes: Out<usize>) -> u32 {
+                    if bytes.set(0).is_ok() { 0 } else { INVALID_VALUE }
+                }
+            )*
+        }
+    };
+}
+
+areas! {
+    cusparseSpMM_bufferSize(_handle _a _b _alpha _left _right _beta _result _type _algorithm)
+    cusparseSpMV_bufferSize(_handle _a _alpha _matrix _vector _beta _result _type _algorithm)
+    cusparseSDDMM_bufferSize(_handle _a _b _alpha _left _right _beta _result _type _algorithm)
+    cusparseSpSV_bufferSize(_handle _a _alpha _matrix _vector _result _type _algorithm _plan)
+    cusparseSpSM_bufferSize(_handle _a _b _alpha _left _right _result _type _algorithm _plan)
+    cusparseSpVV_bufferSize(_handle _a _left _right _result _type)
+    cusparseSparseToDense_bufferSize(_handle _from _to _algorithm)
+    cusparseDenseToSparse_bufferSize(_handle _from _to _algorithm)
+    cusparseSpGEMM_workEstimation(
+        _handle _a _b _alpha _left _right _beta _result _type _algorithm _plan
+    )
+    cusparseSpGEMM_compute(_handle _a _b _alpha _left _right _beta _result _type _algorithm _plan)
+    cusparseXcoosort_bufferSizeExt(_handle _rows _columns _count _indices _others)
+    cusparseXcsrsort_bufferSizeExt(_handle _rows _columns _count _offsets _indices)
+    cusparseXcscsort_bufferSizeExt(_handle _rows _columns _count _offsets _indices)
+}
+
+answers! {
+    // Of a product as many elements as its descriptor was made with: none, as a kernel counts them.
+    cusparseSpMatGetSize(
+        descriptor: u64, rows: Out<u64>, columns: Out<u64>, count: Out<u64>
+    ) -> u32 {
+        match arrays::sizes(descriptor).as_deref() {
+            Some([of_rows, of_columns, elements, ..])
+                if rows.set(*of_rows).is_ok()
+                    && columns.set(*of_columns).is_ok()
+                    && count.set(*elements).is_ok() =>
+            {
+                0
+            }
+            _ => INVALID_VALUE,
+        }
+    }
+    cusparseGetErrorName(code: u32) -> *const c_char { name(code).as_ptr() }
+    cusparseGetErrorString(code: u32) -> *const c_char { name(code).as_ptr() }
+    cusparseLtGetErrorName(code: u32) -> *const c_char { name(code).as_ptr() }
+    cusparseLtGetErrorString(code: u32) -> *const c_char { name(code).as_ptr() }
+}
+
+fn name(code: u32) -> &'static CStr {
+    match code {
+        0 => c"CUSPARSE_STATUS_SUCCESS",
+        1 => c"CUSPARSE_STATUS_NOT_INITIALIZED",
+        3 => c"CUSPARSE_STATUS_INVALID_VALUE",
+        10 => c"CUSPARSE_STATUS_NOT_SUPPORTED",
+        _ => c"unknown",
+    }
+}

@@ -19,8 +19,8 @@ unanswered! {
     cublasLtDDDMatmulAlgoGetHeuristic cublasLtDDDMatmulAlgoGetIds cublasLtDDDMatmulAlgoInit
     cublasLtEmulationDescCreate cublasLtEmulationDescDestroy cublasLtEmulationDescGetAttribute
     cublasLtEmulationDescInit_internal cublasLtEmulationDescSetAttribute cublasLtGetCudartVersion
-    cublasLtGetEnvironmentMode cublasLtGetProperty cublasLtGetStatusName cublasLtGetStatusString
-    cublasLtGroupedMatrixLayoutCreate cublasLtGroupedMatrixLayoutInit_internal cublasLtHHHMatmul
+    cublasLtGetEnvironmentMode cublasLtGetProperty cublasLtGroupedMatrixLayoutCreate
+    cublasLtGroupedMatrixLayoutInit_internal cublasLtHHHMatmul
     cublasLtHHHMatmulAlgoCapGetAttribute cublasLtHHHMatmulAlgoCheck
     cublasLtHHHMatmulAlgoGetHeuristic cublasLtHHHMatmulAlgoGetIds cublasLtHHHMatmulAlgoInit
     cublasLtHSHMatmul cublasLtHSHMatmulAlgoCapGetAttribute cublasLtHSHMatmulAlgoCheck
