@@ -94,6 +94,16 @@ fn a_hub_id_is_a_profile_only_where_it_is_its_own() {
         assert_eq!(model.name, name);
         assert!(matches!(model.origin, Origin::Profile { .. }));
     }
+    // Tunings that a profile lists; where a folder has that name, the folder is meant.
+    for name in ["Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b-instruct", "qwen/qwen2.5-coder-7B"] {
+        let model = resolve(name, here.path());
+        assert_eq!(model.name, "qwen2.5-7b");
+        assert!(
+            model.notes.contains(&format!("`{name}` has the sizes of the built-in `qwen2.5-7b`"))
+        );
+    }
+    std::fs::create_dir(here.path().join("qwen2.5-7b-instruct")).unwrap();
+    assert!(matches!(refused("qwen2.5-7b-instruct", here.path()), ModelError::NoConfig { .. }));
     // Other people's copies and tunings: perhaps the same sizes, perhaps not.
     let copy = refused("somebody/gpt2", here.path());
     assert!(matches!(&copy, ModelError::HubId { profile: Some("gpt2"), .. }));

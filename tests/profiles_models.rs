@@ -8,7 +8,7 @@ use oomph::profile::file::ProfileError;
 use oomph::profile::model::{self, ModelProfile};
 
 /// Published parameter counts, written a second time so that a slip in a file shows.
-const PUBLISHED: [(&str, u64); 52] = [
+const PUBLISHED: [(&str, u64); 63] = [
     ("llama-3.2-1b", 1_235_814_400),
     ("llama-3.2-3b", 3_212_749_824),
     ("llama-3.1-8b", 8_030_261_248),
@@ -20,6 +20,17 @@ const PUBLISHED: [(&str, u64); 52] = [
     ("qwen2.5-1.5b", 1_543_714_304),
     ("qwen2.5-3b", 3_085_938_688),
     ("qwen2.5-7b", 7_615_616_512),
+    ("llama-2-70b", 68_976_648_192),
+    ("codellama-34b-hf", 33_743_970_304),
+    ("smollm2-135m", 134_515_008),
+    ("smollm2-1.7b", 1_711_376_384),
+    ("mistral-nemo-base-2407", 12_247_782_400),
+    ("mistral-small-24b-base-2501", 23_572_403_200),
+    ("mistral-large-instruct-2407", 122_610_069_504),
+    ("mixtral-8x22b-instruct-v0.1", 140_630_071_296),
+    ("phi-4-mini-instruct", 3_836_021_760),
+    ("pythia-14m", 14_067_712),
+    ("t5-11b", 11_307_321_344),
     ("gpt2", 124_439_808),
     ("gpt2-medium", 354_823_168),
     ("gpt2-large", 774_030_080),
@@ -92,9 +103,32 @@ fn names_end_as_hub_names_end_in_lower_case() {
         let hub = ModelProfile::built_in(name).unwrap().hub_id.to_lowercase();
         let same = hub.split_once('/').is_some_and(|(_, end)| end == name);
         // Hub names with a suffix of the format or the tuning, which nobody types.
-        let shortened = ["llama-2-7b", "llama-2-13b", "llama-3-8b", "tinyllama-1.1b"];
+        let shortened = [
+            "llama-2-7b",
+            "llama-2-13b",
+            "llama-2-70b",
+            "llama-3-8b",
+            "llama-3-70b",
+            "tinyllama-1.1b",
+        ];
         assert!(same || shortened.contains(&name) && hub.contains(name), "{name} is {hub}");
     }
+}
+
+#[test]
+fn a_hub_id_stands_for_one_profile() {
+    let profiles: Vec<_> = model::names().map(|n| ModelProfile::built_in(n).unwrap()).collect();
+    let ids: Vec<String> = profiles
+        .iter()
+        .flat_map(|p| p.same_memory.iter().chain([&p.hub_id]))
+        .map(|id| id.to_lowercase())
+        .collect();
+    assert!(ids.iter().all(|id| id.split('/').count() == 2));
+    // By the part behind the slash alone, too: that will do on the command line.
+    let mut ends: Vec<&str> = ids.iter().filter_map(|id| id.split('/').nth(1)).collect();
+    ends.sort_unstable();
+    let twice = ends.windows(2).find(|pair| pair[0] == pair[1]);
+    assert_eq!(twice, None);
 }
 
 #[test]

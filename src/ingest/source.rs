@@ -157,7 +157,9 @@ impl ModelSource {
     /// In this order: a bare word that is a built-in profile's name is that profile, in every
     /// folder, so that a command means the same everywhere (`./gpt2` is the local folder; a note
     /// says so when there is one); what exists as a file or folder is read; `org/name` is a hub
-    /// id, that of a built-in profile or refused with the way out; all else is unknown.
+    /// id, that of a built-in profile, or of a model that a profile lists as having the same
+    /// memory (a note says so; its name alone will do), or refused with the way out; all else is
+    /// unknown.
     ///
     /// # Errors
     /// [`ModelError`], each with a hint; all of them are bad input (exit code 2).
@@ -179,7 +181,12 @@ impl ModelSource {
         if bare {
             match ModelProfile::built_in(model) {
                 Ok(profile) => return from_profile(profile, &path),
-                Err(ProfileError::UnknownName { .. }) => {}
+                Err(ProfileError::UnknownName { .. }) if path.exists() => {}
+                Err(ProfileError::UnknownName { .. }) => {
+                    if let Some(profile) = ModelProfile::of_same_memory(model) {
+                        return from_same_memory(model, profile);
+                    }
+                }
                 Err(broken) => return Err(broken.into()),
             }
         }
@@ -187,8 +194,11 @@ impl ModelSource {
             return from_path(&path);
         }
         if is_hub_id(model) {
-            return match of_hub_id(model) {
-                Some(name) => from_profile(ModelProfile::built_in(name)?, Path::new(name)),
+            if let Some(name) = of_hub_id(model) {
+                return from_profile(ModelProfile::built_in(name)?, Path::new(name));
+            }
+            return match ModelProfile::of_same_memory(model) {
+                Some(profile) => from_same_memory(model, profile),
                 None => Err(hub_id(model)),
             };
         }
@@ -212,6 +222,14 @@ fn from_profile(profile: ModelProfile, path: &Path) -> Result<ModelSource, Model
     }
     let origin = Origin::Profile { hub_id: profile.hub_id };
     Ok(ModelSource { name: profile.name, config, origin, notes, dtype })
+}
+
+/// A model that takes the memory of a built-in one: planned for as that one, and said so.
+fn from_same_memory(model: &str, profile: ModelProfile) -> Result<ModelSource, ModelError> {
+    let note = format!("`{model}` has the sizes of the built-in `{}`", profile.name);
+    let mut source = from_profile(profile, Path::new(""))?;
+    source.notes.push(note);
+    Ok(source)
 }
 
 fn from_path(path: &Path) -> Result<ModelSource, ModelError> {

@@ -19,6 +19,9 @@ pub struct ModelProfile {
     pub hub_id: String,
     /// Its published number of parameters; tied weights count once.
     pub parameters: u64,
+    /// Other models of the hub whose `config.json` says the same of memory (its instruct tunings):
+    /// all of its keys that change memory are equal.
+    pub same_memory: Vec<String>,
     /// The keys of its `config.json` that change memory.
     pub config: Map<String, Value>,
     /// Where the figures come from.
@@ -36,11 +39,15 @@ struct ModelFile {
     /// another default.
     #[serde(default)]
     null_keys: Vec<String>,
+    /// Other hub ids with the same sizes.
+    #[serde(default)]
+    same_memory: Vec<String>,
     config: Map<String, Value>,
 }
 
 /// Every key at the top of a model's file.
-pub const KEYS: [&str; 5] = ["hub_id", "parameters", "source", "null_keys", "config"];
+pub const KEYS: [&str; 6] =
+    ["hub_id", "parameters", "source", "null_keys", "same_memory", "config"];
 
 /// Returns the names of all built-in model profiles, sorted.
 pub fn names() -> impl Iterator<Item = &'static str> {
@@ -48,6 +55,27 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl ModelProfile {
+    /// Returns the built-in profile that lists the model among those with the same memory.
+    ///
+    /// `model` is a hub id (`Qwen/Qwen2.5-7B-Instruct`) or the part of one behind its slash; case
+    /// does not count.
+    ///
+    /// ```
+    /// use oomph::profile::model::ModelProfile;
+    /// let model = ModelProfile::of_same_memory("meta-llama/Llama-3.1-8B-Instruct");
+    /// assert_eq!(model.map(|m| m.name).as_deref(), Some("llama-3.1-8b"));
+    /// ```
+    pub fn of_same_memory(model: &str) -> Option<ModelProfile> {
+        let whole = model.contains('/');
+        let is_it = |id: &str| {
+            let name = if whole { id } else { id.split_once('/').map_or(id, |(_, end)| end) };
+            name.eq_ignore_ascii_case(model)
+        };
+        names()
+            .filter_map(|name| ModelProfile::built_in(name).ok())
+            .find(|profile| profile.same_memory.iter().any(|id| is_it(id)))
+    }
+
     /// Returns the built-in profile of that name; case does not count.
     ///
     /// ```
@@ -75,6 +103,7 @@ impl ModelProfile {
             name: lower,
             hub_id: model.hub_id,
             parameters: model.parameters,
+            same_memory: model.same_memory,
             config: model.config,
             source: model.source,
         })

@@ -42,6 +42,10 @@ pub fn list_json(models: &[ModelProfile], gpus: &[GpuProfile]) -> String {
 pub fn model(model: &ModelProfile, paint: Paint) -> String {
     let mut text = format!("{} ({})\n", paint.bold(&model.name), model.hub_id);
     text.push_str(&format!("  {:<28}{}\n", "parameters", grouped(model.parameters)));
+    for (i, id) in model.same_memory.iter().enumerate() {
+        let key = if i == 0 { "the same memory" } else { "" };
+        text.push_str(&format!("  {key:<28}{id}\n"));
+    }
     for (key, value) in &model.config {
         text.push_str(&format!("  {key:<28}{value}\n"));
     }
@@ -94,6 +98,7 @@ fn model_value(model: &ModelProfile) -> Value {
         "name": model.name,
         "hub_id": model.hub_id,
         "parameters": model.parameters,
+        "same_memory": model.same_memory,
         "config": model.config,
         "source": model.source,
     })
