@@ -8,6 +8,7 @@ mod engine;
 mod layout;
 mod ops;
 mod optimizer;
+mod recorder;
 mod reduce;
 mod repeat;
 mod run;

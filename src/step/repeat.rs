@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::step::alike::Alike;
+use crate::step::recorder::{Edit, Mark, Storage};
 use crate::step::run::Interpreter;
-use crate::step::tensor::{DType, Dims, Edit, Mark, Storage, Tensor, TensorData};
+use crate::step::tensor::{DType, Dims, Tensor, TensorData};
 use crate::trace::BlockId;
 
 /// The first micro-step, as it was recorded.

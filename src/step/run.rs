@@ -11,9 +11,10 @@ use crate::step::checkpoint::{Frame, Input};
 use crate::step::ops::Backward;
 use crate::step::ops::attention::SdpaCall;
 use crate::step::optimizer::OptimizerState;
+use crate::step::recorder::Recorder;
 use crate::step::setup::{Precision, Setup};
 use crate::step::tape::{Checkpoint, Parameter, Tape};
-use crate::step::tensor::{DType, Dims, Recorder, Tensor, TensorData};
+use crate::step::tensor::{DType, Dims, Tensor, TensorData};
 use crate::step::work::Count;
 use crate::trace::{Phase, Trace};
 

@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use crate::step::recorder::Storage;
 use crate::step::setup::{GpuArch, Version};
 use crate::step::tape::Tape;
-use crate::step::tensor::Storage;
 
 /// Workspaces that PyTorch keeps for good.
 #[derive(Debug, Default)]

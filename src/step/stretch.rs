@@ -9,8 +9,8 @@
 use std::ops::Range;
 
 use crate::step::alike::{Alike, RUN, TEMPLATE};
+use crate::step::recorder::Mark;
 use crate::step::repeat::Arrival;
-use crate::step::tensor::Mark;
 use crate::trace::{Block, BlockId, Event, Trace};
 
 /// Events that one layer made, or none of them.

@@ -9,11 +9,12 @@ use crate::step::autocast::Autocast;
 use crate::step::checkpoint::Frame;
 use crate::step::ops::Backward;
 use crate::step::ops::quantized::Quantized;
+use crate::step::recorder::{Hint, Recorder, Storage};
 use crate::step::repeat::Arrival;
 use crate::step::scaler::Scaler;
 use crate::step::scratch::Scratch;
 use crate::step::setup::{Checkpointing, Setup};
-use crate::step::tensor::{DType, Dims, Edge, Hint, Recorder, Storage, Tensor, TensorData};
+use crate::step::tensor::{DType, Dims, Edge, Tensor, TensorData};
 use crate::trace::Phase;
 
 /// A tensor that a node keeps for its backward.

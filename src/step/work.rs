@@ -9,10 +9,11 @@
 use crate::model::graph::{Graph, Op};
 use crate::step::alike::{Alike, TEMPLATE};
 use crate::step::ops::Backward;
+use crate::step::recorder::Recorder;
 use crate::step::run::Interpreter;
 use crate::step::setup::Setup;
 use crate::step::tape::Tape;
-use crate::step::tensor::{Recorder, Tensor};
+use crate::step::tensor::Tensor;
 
 /// Floating-point operations of one micro-step, which grow in proportion to its samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

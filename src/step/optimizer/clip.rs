@@ -66,9 +66,9 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::step::recorder::Recorder;
     use crate::step::setup::{Optimizer, Setup};
     use crate::step::tape::Parameter;
-    use crate::step::tensor::Recorder;
 
     /// The bytes that clipping asks for, in order.
     fn clipping(torch: Version, grads: &[(u64, DType)]) -> Vec<u64> {

@@ -80,9 +80,10 @@ fn by_dtype(tensors: &[Tensor]) -> Vec<Vec<&Tensor>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::recorder::Recorder;
     use crate::step::setup::Setup;
     use crate::step::tape::Parameter;
-    use crate::step::tensor::{DType, Dims, Recorder};
+    use crate::step::tensor::{DType, Dims};
     use crate::trace::{Event, Phase, Trace};
 
     /// Two optimizer steps on parameters of these sizes, whose gradients are there.
