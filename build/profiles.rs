@@ -41,5 +41,8 @@ pub fn generate(out_dir: &Path) {
         }
         source.push_str("];\n");
     }
-    fs::write(out_dir.join("profiles.rs"), source).expect("cargo's output folder can be written");
+    // A target folder may be a copy by hard links, whose files are another tree's too.
+    let list = out_dir.join("profiles.rs");
+    let _ = fs::remove_file(&list);
+    fs::write(list, source).expect("cargo's output folder can be written");
 }

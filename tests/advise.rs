@@ -327,3 +327,36 @@ fn a_row_of_a_card_is_judged_as_its_command_is() {
         }
     }
 }
+
+#[test]
+fn where_nothing_fits_the_command_that_advises_is_printed_with_the_same_setup() {
+    let setup = "llama-3.2-1b --seq-len 512 --checkpointing full --optimizer sgd --gpu sim:2GiB";
+    let advise = format!("oomph advise {setup}");
+    for command in [
+        "plan SETUP --exact --probe never",
+        "--color never estimate SETUP --by=layer",
+        "probe SETUP --shared",
+    ] {
+        let output = oomph(&command.replace("SETUP", setup));
+        assert_eq!(output.status.code(), Some(3), "{command}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (_, pasted) = text.split_once("try     several changes together:\n").unwrap();
+        let joined = pasted.replace("\\\n", "");
+        let line = joined.lines().next().unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), advise, "{command}");
+    }
+    let hints = json(&oomph(&format!("probe {setup} --json")))["hints"].clone();
+    assert_eq!(hints[0], format!("several changes together: {advise}"));
+    let advised = run(&words_of(&advise.replace("oomph ", "")));
+    assert_eq!(advised.status.code(), Some(3));
+    assert!(!String::from_utf8(advised.stdout).unwrap().is_empty());
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_not_emitted_and_what_fits_is_the_hint() {
+    let error = oomph("plan gpt2 --micro-batch 64 --gpu sim:t4 --emit hf-args");
+    assert_eq!(error.status.code(), Some(3));
+    let text = String::from_utf8(error.stderr).unwrap();
+    let hint = text.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap();
+    assert!(hint.ends_with(", fits"), "{text}");
+}

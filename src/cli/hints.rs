@@ -2,6 +2,7 @@
 
 use crate::cli::error::CliError;
 use crate::cli::fits::{OnDevice, SETTLED};
+use crate::cli::pasted::Typed;
 use crate::memory::fit::{Need, need_on};
 use crate::parallel::both;
 use crate::plan::advise::change::{Change, Way};
@@ -67,7 +68,7 @@ impl OnDevice<'_> {
         hints.extend(more);
         let hints = hints.into_iter().collect::<Result<Vec<_>, _>>().map(|hints| {
             let none = !hints.iter().any(|(fits, _)| *fits);
-            let together = none.then(|| "oomph advise: several changes together".to_owned());
+            let together = none.then(together);
             let named =
                 remedies.iter().zip(hints).filter(|(remedy, hint)| is_worth_naming(remedy, hint));
             named.map(|(_, (_, hint))| hint).chain(together).collect()
@@ -91,5 +92,13 @@ impl OnDevice<'_> {
             _ => (change.typed(), change.applied(&base).setup),
         };
         first.into_iter().map(remedy).collect()
+    }
+}
+
+/// Says how to look at several changes together, with the command where it is known.
+pub fn together() -> String {
+    match Typed::advise() {
+        Some(command) => format!("several changes together: {command}"),
+        None => "oomph advise: several changes together".to_owned(),
     }
 }

@@ -1,5 +1,8 @@
 //! The command line that was typed, with some of its flags changed: to be pasted.
 
+use clap::{Command, CommandFactory};
+
+use crate::cli::args::Cli;
 use crate::plan::advise::change::Change;
 
 /// What was typed after the command's name.
@@ -20,6 +23,37 @@ impl Typed {
             words.remove(at);
         }
         Typed(words)
+    }
+
+    /// Returns `oomph advise` with what this process was called with; `None` where it was another command
+    /// than those whose MODEL and setup `advise` takes as they are.
+    pub fn advise() -> Option<String> {
+        let mut words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        let mut name = words.next()?;
+        while name.starts_with('-') {
+            // The one shared flag with a value that may stand before the command.
+            if name == "--color" {
+                words.next();
+            }
+            name = words.next()?;
+        }
+        ["estimate", "plan", "probe"].contains(&name.as_str()).then_some(())?;
+        Typed(words.collect()).without_flags_of(&name).with("advise", &[], false)
+    }
+
+    /// Takes away the flags that a command has and `advise` has not.
+    fn without_flags_of(mut self, command: &str) -> Typed {
+        let oomph = Cli::command();
+        let named =
+            |name: &str| oomph.find_subcommand(name).into_iter().flat_map(Command::get_arguments);
+        let flags: Vec<_> = named("advise").filter_map(clap::Arg::get_long).collect();
+        for argument in named(command) {
+            let Some(flag) = argument.get_long().filter(|flag| !flags.contains(flag)) else {
+                continue;
+            };
+            remove(&mut self.0, &format!("--{flag}"), argument.get_action().takes_values());
+        }
+        self
     }
 
     /// Returns the same for so many of another GPU; none stands for one.
@@ -132,6 +166,16 @@ mod tests {
         assert_eq!(
             typed.with("plan", &changes, true).as_deref(),
             Some("oomph plan gpt2 --effective-batch 64 --micro-batch 2")
+        );
+    }
+
+    #[test]
+    fn flags_that_advise_has_not_go_and_the_setup_stays() {
+        let typed =
+            typed("gpt2 --exact --probe never --out=f --seq-len 64 --emit hf --headroom 5%");
+        assert_eq!(
+            typed.without_flags_of("plan"),
+            Typed(["gpt2", "--seq-len", "64", "--headroom", "5%"].map(str::to_owned).to_vec())
         );
     }
 

@@ -115,6 +115,11 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     }
 }
 
+/// Returns the first thing to try that fits, else the last: several changes together.
+fn what_fits(hints: &[String]) -> Option<String> {
+    hints.iter().find(|hint| hint.ends_with(", fits")).or(hints.last()).cloned()
+}
+
 /// Renders a plan in a framework's format; what its syntax cannot say goes to stderr.
 fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
     let Some(solution) = &plan.solution else {
@@ -127,9 +132,7 @@ fn emitted(format: Format, plan: &Plan) -> Result<String, CliError> {
                 "micro-batch {} needs {need}, and the allocator may take {may}",
                 estimate.setup.micro_batch
             ))
-            .hint(
-                estimate.hints.first().cloned().unwrap_or("the same without --emit".to_owned()),
-            ));
+            .hint(what_fits(&estimate.hints).unwrap_or("the same without --emit".to_owned())));
     };
     if format == Format::TorchtitanTokens && plan.estimate.setup.seq_len <= 1 {
         return Err(CliError::usage("--emit torchtitan@tokens counts tokens")

@@ -22,6 +22,8 @@ pub struct ProbeAnswer {
     pub assumptions: Vec<String>,
     /// What to keep in mind, each a line.
     pub notes: Vec<String>,
+    /// What to try where it does not fit.
+    pub hints: Vec<String>,
 }
 
 /// What was found out on one GPU.

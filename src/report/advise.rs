@@ -6,7 +6,7 @@ use crate::plan::advise::in_transformers;
 use crate::report::advise_cards;
 use crate::report::estimate::{closing, describe};
 use crate::report::plan::gpus;
-use crate::report::text::{Paint, grouped, labelled, section};
+use crate::report::text::{Paint, command_lines, grouped, labelled, section};
 use crate::units::Bytes;
 
 /// Makes a command of changes, for the GPU asked about or another one.
@@ -195,7 +195,7 @@ fn to_fit(advice: &Advice, pasted: &Pasted, paint: Paint) -> String {
         }
         text.push_str(&format!("{number:>2} {}\n", numbers(advice, one).trim_end()));
         match pasted(&one.changes, None) {
-            Some(command) => text.push_str(&wrapped_command(&command)),
+            Some(command) => text.push_str(&command_lines("   ", &command)),
             None => text.push_str(&format!("   {}\n", flags(one))),
         }
     }
@@ -252,33 +252,6 @@ fn numbers(advice: &Advice, one: &Suggestion) -> String {
 /// Returns its flags as they are typed.
 pub fn flags(one: &Suggestion) -> String {
     one.changes.iter().map(Change::typed).collect::<Vec<_>>().join(" ")
-}
-
-/// Breaks a command between its flags at 80 columns, so that it can be pasted as it stands.
-fn wrapped_command(command: &str) -> String {
-    let mut text = String::from("   ");
-    let mut column = 3;
-    let mut words = command.split(' ').peekable();
-    while let Some(word) = words.next() {
-        let mut piece = word.to_owned();
-        if word.starts_with("--")
-            && let Some(value) = words.next_if(|next| !next.starts_with("--"))
-        {
-            piece = format!("{word} {value}");
-        }
-        let width = piece.chars().count();
-        if column > 3 && column + 1 + width > 78 {
-            text.push_str(" \\\n       ");
-            column = 7;
-        } else if column > 3 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(&piece);
-        column += width;
-    }
-    text.push('\n');
-    text
 }
 
 /// Explains each kind of change that is shown once, and the columns.

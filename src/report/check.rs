@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::plan::finding::{Check, Difference, Finding, Level, Memory};
 use crate::report::json::estimate_value;
-use crate::report::text::{Paint, grouped, item, labelled};
+use crate::report::text::{Paint, grouped, item, labelled, to_try};
 
 /// Renders a check: the verdict first, then each finding where it stands, then the memory.
 pub fn render(check: &Check, paint: Paint) -> String {
@@ -28,7 +28,7 @@ pub fn render(check: &Check, paint: Paint) -> String {
     match &check.memory {
         Memory::Answered(estimate) => {
             for hint in &estimate.hints {
-                text.push_str(&labelled("try", hint));
+                text.push_str(&to_try(hint));
             }
             text.push_str(&labelled("method", "estimated: nothing was allocated"));
             for line in &estimate.assumptions {

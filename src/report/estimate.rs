@@ -4,7 +4,7 @@ use crate::model::tuning::Tuning;
 use crate::plan::result::Estimate;
 use crate::report::bar;
 use crate::report::explain::Explained;
-use crate::report::text::{Paint, grouped, labelled, section};
+use crate::report::text::{Paint, grouped, labelled, section, to_try};
 use crate::step::setup::{Allocator, Loss, Optimizer, ZeroGrad};
 
 /// What no estimate covers, said with every one.
@@ -19,10 +19,14 @@ pub fn render(estimate: &Estimate, explained: &Explained, paint: Paint) -> Strin
     text.push_str(&labelled("sizes", &sizes));
     text.push_str(&labelled("setup", &describe(estimate)));
     if let Some(largest) = estimate.largest_micro_batch {
-        text.push_str(&labelled("largest", &format!("micro-batch {largest} fits, no larger one")));
+        let line = match largest {
+            0 => "not even micro-batch 1 fits".to_owned(),
+            _ => format!("micro-batch {largest} fits, no larger one"),
+        };
+        text.push_str(&labelled("largest", &line));
     }
     for hint in &estimate.hints {
-        text.push_str(&labelled("try", hint));
+        text.push_str(&to_try(hint));
     }
     text.push_str(&format!(
         "\n  peak allocated  {:>10}   torch.cuda.max_memory_allocated(), in {}\n",

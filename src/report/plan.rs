@@ -6,7 +6,7 @@ use crate::plan::result::{Goal, Method, Plan, PlanGpu};
 use crate::plan::solver::{Alternative, Batches, BoundBy, Kind, Solution};
 use crate::plan::world::{World, WorldFrom};
 use crate::report::estimate::{closing, describe, memory};
-use crate::report::text::{Paint, grouped, item, labelled, lines, table};
+use crate::report::text::{Paint, grouped, item, labelled, lines, table, to_try};
 use crate::report::{schedule, sync, unequal};
 use crate::units::DataParallelSize;
 
@@ -35,7 +35,7 @@ pub fn render(plan: &Plan, paint: Paint) -> String {
     }
     text.extend(sync::line(&plan.sync).map(|line| labelled("sync", &line)));
     for hint in &plan.estimate.hints {
-        text.push_str(&labelled("try", hint));
+        text.push_str(&to_try(hint));
     }
     text.push_str(&labelled("method", &method(plan)));
     text.push_str(&memory(&plan.estimate, paint));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::probe::Room;
 use crate::probe::answer::{GpuAnswer, Measured, NotMeasured, ProbeAnswer};
 use crate::probe::run::Tried;
-use crate::report::text::{Paint, labelled, section};
+use crate::report::text::{Paint, labelled, section, to_try};
 use crate::units::{Bytes, MicroBatch};
 
 /// What an answer by allocations is worth.
@@ -32,6 +32,7 @@ fn worth(answer: &ProbeAnswer) -> Vec<String> {
 /// Returns the text for people: the answer first, then how it came about on each GPU.
 pub fn render(answer: &ProbeAnswer, paint: Paint) -> String {
     let mut text = headline(answer, paint);
+    text.extend(answer.hints.iter().map(|hint| to_try(hint)));
     for gpu in &answer.gpus {
         let _ = writeln!(text, "\nGPU {} · {}\n  {}", gpu.index, gpu.name, gpu.uuid);
         match &gpu.outcome {
@@ -143,6 +144,7 @@ pub fn json(answer: &ProbeAnswer) -> String {
             ),
             "source": answer.versions.source,
         },
+        "hints": answer.hints,
         "assumptions": answer.assumptions,
         "notes": worth(answer),
     });

@@ -78,6 +78,44 @@ pub fn labelled(label: &str, line: &str) -> String {
     wrap(&format!("  {label:<8}"), line)
 }
 
+/// Returns what to try, under that label; a command at its end has lines of its own, to be pasted.
+pub fn to_try(hint: &str) -> String {
+    match hint.split_once(": oomph ") {
+        None => labelled("try", hint),
+        Some((what, command)) => {
+            let command = command_lines(&" ".repeat(10), &format!("oomph {command}"));
+            format!("{}{command}", labelled("try", &format!("{what}:")))
+        }
+    }
+}
+
+/// Breaks a command between its flags at 80 columns, so that it can be pasted as it stands.
+pub fn command_lines(indent: &str, command: &str) -> String {
+    let mut text = indent.to_owned();
+    let mut column = indent.len();
+    let mut words = command.split(' ').peekable();
+    while let Some(word) = words.next() {
+        let mut piece = word.to_owned();
+        if word.starts_with("--")
+            && let Some(value) = words.next_if(|next| !next.starts_with("--"))
+        {
+            piece = format!("{word} {value}");
+        }
+        let width = piece.chars().count();
+        if column > indent.len() && column + 1 + width > 78 {
+            text.push_str(&format!(" \\\n{indent}    "));
+            column = indent.len() + 4;
+        } else if column > indent.len() {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(&piece);
+        column += width;
+    }
+    text.push('\n');
+    text
+}
+
 /// Wraps a line at 80 columns after a lead, and indents what follows as far.
 fn wrap(lead: &str, line: &str) -> String {
     let indent = lead.chars().count();
@@ -158,6 +196,18 @@ mod tests {
     fn long_lines_wrap_at_80_columns() {
         let line = "word ".repeat(60);
         assert!(item(&line).lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn a_command_to_try_is_one_line_for_a_shell() {
+        let command = format!("oomph advise gpt2 {}--gpu sim:t4", "--flag value ".repeat(12));
+        let text = to_try(&format!("several changes together: {command}"));
+        assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+        let (label, pasted) = text.split_once('\n').expect("lines");
+        assert_eq!(label, "  try     several changes together:");
+        let joined = pasted.replace("\\\n", "");
+        assert_eq!(joined.split_whitespace().collect::<Vec<_>>().join(" "), command);
+        assert_eq!(to_try("oomph advise: several"), "  try     oomph advise: several\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use crate::cli::error::CliError;
 use crate::cli::exit;
 use crate::cli::fits::most_at_once;
+use crate::cli::hints::together;
 use crate::cli::job::{Job, WithoutGpu};
 use crate::cli::launching::probe_failure::{explain, first_of, interrupted};
 use crate::cli::output::{Answer, Style, write_stderr};
@@ -50,7 +51,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         return Err(interrupted(signal));
     }
     let Job { model, settings, .. } = job;
-    let answer = ProbeAnswer {
+    let mut answer = ProbeAnswer {
         model: model.name,
         setup: settings.at(MicroBatch::ONE, accumulation),
         wanted: settings.micro_batch,
@@ -58,8 +59,10 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         versions: settings.versions,
         assumptions: settings.assumptions,
         notes: settings.notes,
+        hints: Vec::new(),
     };
     if answer.fits() == Some(false) {
+        answer.hints.push(together());
         code = first_of(code, exit::DOES_NOT_FIT);
     }
     let text = if style.json {
