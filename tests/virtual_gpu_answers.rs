@@ -24,6 +24,12 @@ const COPY: &CStr = c"_ZN2at6native27unrolled_elementwise_kernelIZZZNS0_23direct
 const GREATER: &CStr = c"_ZN2at6native29vectorized_elementwise_kernelILi4EZNS0_21compare_scalar_kernelIfEEvRNS_18TensorIteratorBaseE";
 
 const COUNT: &CStr = c"_ZN14at_cuda_detail3cub28DeviceReduceSingleTileKernelINS0_18DeviceReducePolicyIiyN4cuda3std3__44plusIvEEE9Policy600EPiSA_iS7_ii";
+const DIFFERENT: &CStr = c"_ZN14at_cuda_detail3cub6detail6select23DeviceSelectSweepKernelINS2_10policy_hubIlNS0_8NullTypeEiLb0ELNS0_10SelectImplE0EE10Policy1000EPKlPS5_PlSC_NS0_13ScanTileStateIiLb1EEES5_N4cuda3std3__48equal_toIvEEi";
+// Of 2.4.1.
+const DIFFERENT_BEFORE: &CStr = c"_ZN14at_cuda_detail3cub23DeviceSelectSweepKernelINS0_16DispatchSelectIfIPKlPNS0_8NullTypeEPlS7_S5_NS0_8EqualityEiLb0ELb0EE18PtxSelectIfPolicyT";
+const MASKED: &CStr = c"_ZN14at_cuda_detail3cub6detail6select23DeviceSelectSweepKernelINS2_10policy_hubIlbiLb0ELNS0_10SelectImplE0EE10Policy1000EN6thrust17counting_iteratorIlEE";
+const COUNTED: &CStr = c"_ZN14at_cuda_detail3cub6detail6reduce23DeviceReduceByKeyKernelINS1_3rle6encode10policy_hubIllE10Policy1000EPKlPlN6thrust17constant_iteratorIllEESB_SB_";
+const BY_KEY: &CStr = c"_ZN14at_cuda_detail3cub6detail13unique_by_key28DeviceUniqueByKeySweepKernelINS2_10policy_hubIllE10Policy1000EPlS7_S7_S7_Pj";
 const SOFTMAX: &CStr = c"_ZN43_GLOBAL__N__f71e7945_10_SoftMax_cu_9f978f6320softmax_warp_forwardIfffLi3ELb0ELb0ELi32EEEvPT0_PKT_iiiPKbib";
 const READS: &CStr = c"_ZN2at6native13reads_onlyIfEEvPKT_PS1_";
 
@@ -74,6 +80,12 @@ fn byte(from: u64) -> u8 {
     std::hint::black_box(byte)[0]
 }
 
+fn word(from: u64) -> u64 {
+    let word = [u64::MAX];
+    copy(at(&word), from, 8);
+    std::hint::black_box(word)[0]
+}
+
 /// Runs `body` with the address of a mebibyte.
 fn on_a_card(body: impl FnOnce(u64)) {
     let machine = Scenario::unlogged("gpu total=1GiB");
@@ -98,6 +110,32 @@ fn nothing_odd_is_found_and_all_is_well() {
         // A layout that is not PyTorch's is not believed.
         reduce(ANY, 0, any);
         assert_eq!(byte(any), 1);
+    });
+}
+
+#[test]
+fn of_any_values_at_least_one_is_different() {
+    on_a_card(|device| {
+        let [input, output, number] = [0, 512, 1024].map(|offset| device + offset);
+        let ask = |name, place: usize| {
+            let mut addresses = [input, output, output, output, output, output];
+            addresses[place] = number;
+            launch(name, &addresses.each_ref().map(at));
+            word(number)
+        };
+        copy(number, at(&7u64), 8);
+        assert_eq!([ask(DIFFERENT, 3), ask(DIFFERENT_BEFORE, 3)], [1, 1]);
+        assert_eq!([ask(COUNTED, 4), ask(BY_KEY, 4)], [1, 1]);
+        // A mask may select nothing.
+        reduce(SUM, input, number);
+        assert_eq!(ask(MASKED, 3), 0);
+        assert_eq!(ask(DIFFERENT, 3), 1);
+        // Of four bytes it is one too; an answer by a byte is another thing.
+        let mut four = 0u32;
+        copy(at(&mut four), number, 4);
+        assert_eq!((std::hint::black_box(four), byte(number)), (1, 1));
+        reduce(ANY, input, number);
+        assert_eq!((byte(number), word(number)), (0, 0));
     });
 }
 

@@ -1,8 +1,8 @@
 //! Copies and fills: small ones are real, large ones on the device are skipped.
 //!
-//! What a kernel would have computed reads as zero. A single byte of it is the answer to a
-//! question: the one that `question.rs` keeps, or else one, as most questions (`mask.max() == 1`)
-//! are answered with yes in usual runs.
+//! What a kernel would have computed reads as zero, but for a number that `question.rs` knows to be
+//! at least one. A single byte of it is the answer to a question: the one that is kept there, or
+//! else one, as most questions (`mask.max() == 1`) are answered with yes in usual runs.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -104,9 +104,16 @@ unsafe fn read(to: u64, from: u64, bytes: u64) {
         return;
     }
     readback::count(bytes);
-    let value = bytes == 1 && TRUTH.load(Relaxed) && answer(from, bytes).unwrap_or(true);
-    // SAFETY: as the caller says.
-    unsafe { pointer(to).write_bytes(u8::from(value), bytes as usize) };
+    let value = match bytes {
+        1 => TRUTH.load(Relaxed) && answer(from, bytes).unwrap_or(true),
+        4 | 8 => shadow::is_one(from),
+        _ => false,
+    };
+    // SAFETY: as the caller says; a number's first byte is its lowest.
+    unsafe {
+        pointer(to).write_bytes(0, bytes as usize);
+        pointer(to).write(u8::from(value));
+    }
 }
 
 /// What a kernel has answered by the byte at a device address.

@@ -29,6 +29,9 @@ pub enum Question {
     /// A count, of which a size is made (`torch.nonzero`): what the host wrote there before is not
     /// it.
     Count,
+    /// How many different values there are (`torch.unique`), by the argument of this number: one, as
+    /// CUB is not asked where there are no values.
+    Different(usize),
     /// No answer, and its second argument is a closure over tensors, the first of which it writes:
     /// elements that lie in any order, or are picked by index.
     Strided,
@@ -72,6 +75,8 @@ pub enum Number {
 
 /// Bytes of a count.
 const COUNT: u64 = 4;
+/// Bytes of how many different values there are, as PyTorch has it; Thrust has four.
+const NUMBER: u64 = 8;
 /// Bytes of an element at most, one at least: a complex number of two doubles.
 const ELEMENT: u64 = 16;
 /// Where a closure over one to five tensors has their addresses, in words of eight bytes, and the
@@ -96,6 +101,13 @@ impl Question {
         }
         if has("28DeviceReduceSingleTileKernelI") {
             return Some(Question::Count);
+        }
+        // Keys, selected ones and counts come before the number of them, or values as well.
+        if has("23DeviceSelectSweepKernelI") && (has("8equal_toI") || has("8EqualityE")) {
+            return Some(Question::Different(3));
+        }
+        if has("23DeviceReduceByKeyKernelI") || has("28DeviceUniqueByKeySweepKernelI") {
+            return Some(Question::Different(4));
         }
         if has("18elementwise_kernelI") && has("gpu_kernel_impl")
             || has("24index_elementwise_kernelI") && has("16gpu_index_kernelI")
@@ -175,6 +187,15 @@ impl Question {
                 }
                 Question::Count => {
                     wrote(argument::<u64>(arguments, 1).read(), COUNT, COUNT, None);
+                }
+                Question::Different(at) => {
+                    let to = argument::<u64>(arguments, at).read();
+                    if arena::holds(to) {
+                        shadow::doubt(to, NUMBER);
+                        shadow::forget(to, NUMBER);
+                        shadow::answer_one(to);
+                    }
+                    return false;
                 }
                 Question::Strided => {
                     let closure: *const u64 = argument(arguments, 1);

@@ -12,6 +12,7 @@ use super::arena;
 
 const WORD: u64 = 8;
 const BLOCK: u64 = 512;
+const ONE: u8 = 3;
 
 /// What is known of a block.
 #[repr(C)]
@@ -22,7 +23,8 @@ struct Block {
     doubts: AtomicU64,
     /// One more than the logarithm of what it wrote last; zero for nothing.
     level: AtomicU8,
-    /// What a kernel answered last by the first byte: 1 for no, 2 for yes; zero for nothing.
+    /// What a kernel answered last by the first byte: 1 for no, 2 for yes; 3 for a number that is
+    /// one; zero for nothing.
     answer: AtomicU8,
 }
 
@@ -90,24 +92,44 @@ pub fn is_doubted(address: u64, bytes: u64) -> bool {
 /// Says what a kernel answers by the byte at the start of a block, or that it answers nothing, after
 /// what the host wrote there was forgotten.
 pub fn answer(address: u64, answer: Option<bool>) {
+    keep(address, answer.map_or(0, |answer| 1 + u8::from(answer)));
+}
+
+/// Says that a kernel leaves a number at the start of a block that is one, likewise.
+pub fn answer_one(address: u64) {
+    keep(address, ONE);
+}
+
+fn keep(address: u64, answer: u8) {
     if !starts_block(address) {
         return;
     }
-    let number = answer.map_or(0, |answer| 1 + u8::from(answer));
     each_block(address, 1, |block, _| {
-        if number != block.answer.load(Relaxed) {
-            block.answer.store(number, Relaxed);
+        if answer != block.answer.load(Relaxed) {
+            block.answer.store(answer, Relaxed);
         }
     });
 }
 
 /// What a kernel has answered by the byte at an address.
 pub fn answered(address: u64) -> Option<bool> {
-    let mut number = 0;
-    if arena::holds(address) && starts_block(address) {
-        each_block(address, 1, |block, _| number = block.answer.load(Relaxed));
+    match kept(address) {
+        0 | ONE => None,
+        answer => Some(answer == 2),
     }
-    (number > 0).then_some(number == 2)
+}
+
+/// Whether a kernel has left a number at an address that is one.
+pub fn is_one(address: u64) -> bool {
+    kept(address) == ONE
+}
+
+fn kept(address: u64) -> u8 {
+    let mut answer = 0;
+    if arena::holds(address) && starts_block(address) {
+        each_block(address, 1, |block, _| answer = block.answer.load(Relaxed));
+    }
+    answer
 }
 
 /// Whether the host has written every word of a range.
