@@ -516,6 +516,17 @@ fn what_was_refused_once_needs_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// More than 65,536 rows, of which norms sum their weights' gradients in parts, and more than a hundred heads of
+/// more than 128, of which attention sums those of keys at once; drawn by chance.
+#[test]
+fn batches_of_many_rows_need_what_pytorch_needs() {
+    let new = include_str!("data/many_rows_torch2.15.jsonl");
+    let mut out = errors("many rows, torch 2.15, transformers 5.23", new, NEW.0, NEW.1);
+    let old = include_str!("data/many_rows_torch2.8.jsonl");
+    out.extend(errors("many rows, torch 2.8, transformers 4.56", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Models and setups drawn at random (tests/oracle/sweep.py): first those that were once answered wrong,
 /// then those that were right when they were first asked (`held_out`).
 #[test]

@@ -102,7 +102,7 @@ fn convolution(fields: &Fields<'_>) -> Result<Option<DebertaConvolution>, Config
     }
 }
 
-/// Whether tokens attend to distances, and distances to tokens.
+/// Whether tokens attend to distances, and distances to tokens; neither where nothing is said.
 fn attention_types(fields: &Fields<'_>) -> Result<[bool; 2], ConfigError> {
     let key = "pos_att_type";
     let named: Vec<String> = match fields.get(key) {
@@ -117,15 +117,7 @@ fn attention_types(fields: &Fields<'_>) -> Result<[bool; 2], ConfigError> {
             .ok_or_else(|| wrong_type(key, &Value::Array(names.clone()), "a list of names"))?,
         Some(other) => return Err(wrong_type(key, other, "a list of names")),
     };
-    let has = ["c2p", "p2c"].map(|kind| named.iter().any(|name| name == kind));
-    match has {
-        [true, _] | [_, true] => Ok(has),
-        _ => Err(ConfigError::Unsupported {
-            key,
-            value: "neither".to_owned(),
-            supported: "c2p, p2c, or both",
-        }),
-    }
+    Ok(["c2p", "p2c"].map(|kind| named.iter().any(|name| name == kind)))
 }
 
 fn refuse_what_differs(fields: &Fields<'_>) -> Result<(), ConfigError> {

@@ -23,6 +23,11 @@ pub struct Autocast {
 }
 
 impl Autocast {
+    /// Whether a cast that it keeps was made by that node.
+    pub fn keeps(&self, node: u32) -> bool {
+        self.casts.values().any(|cast| cast.edge.is_some_and(|edge| edge.node == node))
+    }
+
     /// Ends it: what it kept goes, unless a node has saved it.
     pub fn end(&mut self) {
         self.dtype = None;

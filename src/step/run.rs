@@ -292,7 +292,7 @@ impl<'g, 's> Interpreter<'g, 's> {
                         return;
                     }
                 }
-                Statement::Drop(value) => self.values[value.0 as usize] = None,
+                Statement::Drop(value) => self.drop_value(*value),
                 Statement::Enter(module) | Statement::Leave(module) => {
                     self.tape.recorder.set_module(module.0);
                 }
@@ -411,6 +411,18 @@ impl<'g, 's> Interpreter<'g, 's> {
             count.operator(op, &args, &made, self.tape.in_backward);
         }
         self.values[outputs[0].0 as usize] = Some(made);
+    }
+
+    /// Lets go of a value, and where nothing has read it of what is kept for its gradient.
+    fn drop_value(&mut self, value: ValueId) {
+        let dropped = self.values[value.0 as usize].take().and_then(|tensor| tensor.edge);
+        let mut gone: SmallVec<[u32; 8]> = dropped.iter().map(|edge| edge.node).collect();
+        while let Some(node) = gone.pop() {
+            let is_of = |value: &Tensor| value.edge.is_some_and(|edge| edge.node == node);
+            if !self.tape.is_read(node) && !self.values.iter().flatten().any(is_of) {
+                gone.extend(self.tape.forget_unread(node));
+            }
+        }
     }
 
     /// Runs a quantized layer, which gives its bias the format that it is computed in, for good.

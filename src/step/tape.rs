@@ -322,6 +322,23 @@ impl<'s> Tape<'s> {
         unreached.flat_map(|(node, _)| std::mem::take(&mut node.saved)).for_each(forget);
     }
 
+    /// Whether a gradient may come to a node from a later one, or will whatever becomes of the values
+    /// that it made: a leaf's, or what autocast keeps.
+    pub fn is_read(&self, node: u32) -> bool {
+        let leads = |later: &Node| later.next.iter().flatten().any(|edge| edge.node == node);
+        let own = &self.nodes[node as usize].op;
+        matches!(own, Backward::Accumulate { .. } | Backward::Leaf)
+            || self.nodes[node as usize + 1..].iter().any(leads)
+            || self.autocast.keeps(node)
+    }
+
+    /// Lets go of what a node keeps, to which no gradient will come; returns those that it led to.
+    pub fn forget_unread(&mut self, node: u32) -> SmallVec<[u32; 3]> {
+        let Node { saved, next, .. } = &mut self.nodes[node as usize];
+        std::mem::take(saved).into_iter().for_each(forget);
+        std::mem::take(next).into_iter().flatten().map(|edge| edge.node).collect()
+    }
+
     /// Lets go of what the newest nodes but so many hold.
     pub fn release_held(&mut self, kept: usize) {
         let first = self.held.partition_point(|&(node, _)| (node as usize) < kept);

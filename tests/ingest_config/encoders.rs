@@ -189,6 +189,7 @@ fn debertas_distances_are_bucketed_or_as_many_as_positions() {
     assert_eq!(deberta(json!({"position_buckets": 32})), Some((32, true)));
     assert_eq!(deberta(json!({"position_buckets": -1})), Some((160, false)));
     assert_eq!(deberta(json!({"relative_attention": false, "pos_att_type": null})), None);
+    assert_eq!(deberta(json!({"pos_att_type": null})), Some((160, false)));
 }
 
 #[test]
@@ -197,7 +198,6 @@ fn a_deberta_that_would_be_another_model_is_refused() {
         ("legacy", json!(false)),
         ("conv_groups", json!(2)),
         ("embedding_size", json!(64)),
-        ("pos_att_type", json!("p2p")),
         ("problem_type", json!("ranking")),
     ] {
         let error = refused(&small_deberta(json!({key: value})));

@@ -72,7 +72,10 @@ impl<'b> Disentangled<'_, 'b> {
                 b.dropout(embeddings, c.hidden_dropout)
             };
             let bias = self.bias(b, relative, [&q, &k], &embeddings);
-            scores = b.add(&scores, &bias);
+            scores = match &bias {
+                Some(bias) => b.add(&scores, bias),
+                None => b.add_number(&scores),
+            };
             (embeddings, bias)
         });
         scores = b.view(&scores, &[-1, heads, seq, seq]);
@@ -121,14 +124,14 @@ impl<'b> Disentangled<'_, 'b> {
         b.run(Op::Repeat { times: self.o.batch }, &[&by_head])
     }
 
-    /// `disentangled_attention_bias`, (batch x heads, seq_len, seq_len).
+    /// `disentangled_attention_bias`, (batch x heads, seq_len, seq_len); of no direction it is a number.
     fn bias(
         &self,
         b: &'b Builder,
         relative: RelativeAttention,
         [q, k]: [&Value<'b>; 2],
         embeddings: &Value<'b>,
-    ) -> Value<'b> {
+    ) -> Option<Value<'b>> {
         let w = self.w;
         let end = 2 * relative.distances as i64;
         let rows = {
@@ -154,18 +157,19 @@ impl<'b> Disentangled<'_, 'b> {
             let score = b.add_number(&scaled);
             (score, [gathered, places])
         });
-        let Some(query) = as_query.as_ref().filter(|_| relative.position_to_content) else {
-            let (score, _names) = content_to_position.expect("one of both is there");
-            return score;
-        };
-        let (gathered, _places) = self.gathered(b, k, query, 3);
-        let turned = b.transpose(&gathered, 1, 2);
-        drop(gathered);
-        let scaled = b.mul_number(&turned);
-        match &content_to_position {
-            Some((score, _names)) => b.run(Op::AddInPlace, &[score, &scaled]),
-            None => b.add_number(&scaled),
-        }
+        let queries = as_query.as_ref().filter(|_| relative.position_to_content);
+        let position_to_content = queries.map(|query| {
+            let (gathered, places) = self.gathered(b, k, query, 3);
+            let turned = b.transpose(&gathered, 1, 2);
+            drop(gathered);
+            let scaled = b.mul_number(&turned);
+            let score = match &content_to_position {
+                Some((score, _)) => b.run(Op::AddInPlace, &[score, &scaled]),
+                None => b.add_number(&scaled),
+            };
+            (score, [turned, places])
+        });
+        position_to_content.or(content_to_position).map(|(score, _names)| score)
     }
 
     /// Returns scores of each token and distance, of which those between tokens are picked, and their

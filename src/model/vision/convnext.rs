@@ -100,6 +100,20 @@ struct Stage<'b> {
     layers: Vec<Layer<'b>>,
 }
 
+impl<'b> Stage<'b> {
+    fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let _m = b.enter(&self.name);
+        let mut features = self.halving.as_ref().map(|(norm, convolution)| {
+            let normed = norm_of_channels(b, norm, x);
+            convolution.run(b, &normed)
+        });
+        for layer in &self.layers {
+            features = Some(layer.run(b, features.as_ref().unwrap_or(x)));
+        }
+        features.expect("a stage has layers")
+    }
+}
+
 fn load_stages<'b>(b: &'b Builder, c: &ConvNextConfig) -> Vec<Stage<'b>> {
     let mut inputs = c.hidden_sizes[0];
     let sizes = c.hidden_sizes.iter().zip(&c.depths);
@@ -155,14 +169,8 @@ fn forward(b: &Builder, c: &ConvNextConfig, o: &GraphOptions) -> ValueId {
 fn encoder<'b>(b: &'b Builder, stages: &[Stage<'b>], embedded: &Value<'b>) -> Value<'b> {
     let mut hidden: Option<Value<'b>> = None;
     for stage in stages {
-        let _m = b.enter(&stage.name);
-        if let Some((norm, convolution)) = &stage.halving {
-            let normed = norm_of_channels(b, norm, hidden.as_ref().unwrap_or(embedded));
-            hidden = Some(convolution.run(b, &normed));
-        }
-        for layer in &stage.layers {
-            hidden = Some(layer.run(b, hidden.as_ref().unwrap_or(embedded)));
-        }
+        // The encoder's own name for what a stage reads stays until the stage returns.
+        hidden = Some(stage.run(b, hidden.as_ref().unwrap_or(embedded)));
     }
-    hidden.expect("a ConvNeXt has layers")
+    hidden.expect("a ConvNeXt has stages")
 }

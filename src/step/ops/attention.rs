@@ -421,7 +421,8 @@ impl Tape<'_> {
     /// Returns the bytes in which the backward kernel sums the gradient of queries (and, for heads
     /// that do not fit in registers, of keys and values).
     ///
-    /// Source: `kernel_backward.h` (`workspace_size`), `generate_kernels.py` (block sizes).
+    /// Source: `kernel_backward.h` (`workspace_size`), `attention_backward.cu` (`num_splits_key`),
+    /// `generate_kernels.py` (block sizes).
     fn efficient_workspace_bytes(&self, e: &EfficientShape, dtype: DType) -> u64 {
         let s = &e.shape;
         let block = self.backward_block(s.head_dim, dtype, e.dropout);
@@ -429,15 +430,8 @@ impl Tape<'_> {
         let dq = s.queries.div_ceil(block.queries) * s.head_dim.div_ceil(block.keys) * tile;
         let mut elements = dq;
         if dtype.is_half() && !block.in_registers {
-            let parallel = s.batch * s.heads;
-            let mut splits = s.keys.div_ceil(block.keys);
-            if parallel >= 256 {
-                if s.keys <= 2 * block.keys {
-                    splits = 1;
-                }
-            } else {
-                splits = splits.min(200 / parallel);
-            }
+            let most = 200 / (s.batch * s.heads).max(1);
+            let splits = s.keys.div_ceil(block.keys).min(most);
             let columns = s.head_dim.next_multiple_of(block.queries);
             elements += 2 * splits.max(1) * block.keys * columns;
         }

@@ -4,10 +4,36 @@ use smallvec::SmallVec;
 
 use crate::step::layout::{channels_last_strides, elementwise_strides, is_channels_last};
 use crate::step::ops::{Backward, Grads};
+use crate::step::setup::Version;
 use crate::step::tape::Tape;
 use crate::step::tensor::{DType, Dims, Tensor};
 
+/// From this version on the gradients of LayerNorm's weights are summed in two steps where there are
+/// many rows.
+///
+/// Source: PyTorch `layer_norm_kernel.cu` (`GammaBetaBackwardCUDAKernelTemplate`), which the library of
+/// 2.8.0 has and that of 2.7.1 has not.
+const NORM_SUMS_IN_PARTS: Version = Version::new(2, 8);
+/// More rows than so many are.
+const FEW_ROWS: u64 = 64 * 1024;
+/// Columns of a block, and the rows that each sums.
+const BLOCK_COLUMNS: u64 = 32;
+const BLOCK_ROWS: u64 = 32;
+/// Blocks at most.
+const MOST_BLOCKS: u64 = 32 * 1024;
+
 impl Tape<'_> {
+    /// Sums of parts of the rows, of a gradient of LayerNorm's weights; none where all rows are summed
+    /// at once.
+    fn parts_of_norm_sums(&self, x: &Tensor, weight: &Tensor) -> Option<Dims> {
+        let columns = weight.numel();
+        let rows = x.numel() / columns.max(1);
+        let narrow = columns / BLOCK_COLUMNS < u64::from(self.setup.gpu.sm_count / 2);
+        let parts = (MOST_BLOCKS / columns.div_ceil(BLOCK_COLUMNS)).min(rows.div_ceil(BLOCK_ROWS));
+        let in_parts = self.setup.torch >= NORM_SUMS_IN_PARTS && rows > FEW_ROWS && narrow;
+        in_parts.then(|| Dims::new(&[parts, columns]))
+    }
+
     /// `layer_norm` over the last dimension: a copy of what does not lie row by row, the result, then
     /// mean and reciprocal deviation of each row in float32.
     pub fn layer_norm(&mut self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
@@ -36,11 +62,18 @@ impl Tape<'_> {
         let (x, weight) = (&saved[0], &saved[1]);
         let _dense = (!x.is_contiguous()).then(|| self.empty(x.sizes, x.dtype));
         let grad_x = needs[0].then(|| self.empty(x.sizes, x.dtype));
-        let grad_weight = needs[1].then(|| self.empty(weight.sizes, weight.dtype));
-        let bias = needs.get(2);
-        let grad_bias = bias.map(|need| need.then(|| self.empty(weight.sizes, weight.dtype)));
+        let of_weights = |need: &bool| need.then(|| self.empty(weight.sizes, weight.dtype));
+        let mut sums: SmallVec<[Option<Tensor>; 2]> = needs[1..].iter().map(of_weights).collect();
         let _dense_grad = (!grad.is_contiguous()).then(|| self.empty(grad.sizes, grad.dtype));
-        [grad_x, grad_weight].into_iter().chain(grad_bias).collect()
+        if let Some(sizes) = self.parts_of_norm_sums(x, weight) {
+            let of_parts =
+                |sum: &Option<Tensor>| sum.as_ref().map(|sum| self.empty(sizes, sum.dtype));
+            let parts: SmallVec<[Option<Tensor>; 2]> = sums.iter().map(of_parts).collect();
+            for (sum, parts) in sums.iter_mut().zip(&parts) {
+                *sum = parts.as_ref().map(|parts| self.sum_to(parts, weight.sizes));
+            }
+        }
+        std::iter::once(grad_x).chain(sums).collect()
     }
 
     /// `batch_norm` in training, cuDNN's or PyTorch's: the result, then mean and reciprocal deviation
