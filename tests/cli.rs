@@ -195,9 +195,50 @@ fn every_shell_completes_every_command_and_the_manual_has_a_page_for_each() {
     for command in commands.iter().filter(|command| **command != "help") {
         let page = text(&oomph(&format!("man {command}")).stdout);
         assert!(page.contains(&format!(".TH oomph-{command} 1")), "{page}");
-        assert!(page.contains("Examples:"), "{command}");
+        assert!(page.contains(".SH EXAMPLES\n.nf\n  oomph "), "{command}: {page}");
+        // The codes of the page are those of the help.
+        let help = text(&oomph(&format!("{command} --help")).stdout);
+        let (_, listed) = help.split_once("Exit codes:\n").unwrap();
+        let listed = listed.lines().map_while(|line| line.trim().split("  ").next()?.parse().ok());
+        let listed: Vec<u8> = listed.collect();
+        let (_, status) = page.split_once(".SH \"EXIT STATUS\"\n").unwrap();
+        let (status, _) = status.split_once(".SH").unwrap();
+        let bold =
+            status.lines().filter_map(|line| line.strip_prefix("\\fB")?.strip_suffix("\\fR"));
+        assert_eq!(
+            bold.map(|code| code.parse().unwrap()).collect::<Vec<u8>>(),
+            listed,
+            "{command}"
+        );
+        assert!(listed.contains(&0) && listed.contains(&2) && listed.is_sorted(), "{command}");
+        assert_eq!(listed.contains(&75), *command == "wait", "{command}");
+        assert_eq!(listed.contains(&143), ["probe", "plan", "run", "trial"].contains(command));
     }
-    assert!(text(&oomph("man").stdout).contains(".TH oomph 1"));
+    let page = text(&oomph("man").stdout);
+    assert!(page.contains(".TH oomph 1") && page.contains("EXIT STATUS"), "{page}");
+}
+
+#[test]
+fn every_option_with_a_value_says_its_default() {
+    // What is only done when it is asked for has none, nor has what must be given.
+    const WITHOUT: [&str; 7] =
+        ["--baseline", "--by", "--emit", "--out", "--record", "--select", "--min-free"];
+    let mut looked_at = 0;
+    for command in ["gpus", "wait", "estimate", "probe", "plan", "advise", "check", "trial", "run"]
+    {
+        let help = text(&oomph(&format!("{command} --help")).stdout);
+        for option in help.split("\n      --").skip(1) {
+            let (head, body) = option.split_once('\n').unwrap();
+            let Some((name, _)) = head.split_once(" <") else { continue };
+            if WITHOUT.contains(&format!("--{name}").as_str()) || (command, name) == ("run", "gpu")
+            {
+                continue;
+            }
+            assert!(body.contains("[default:"), "{command} --{name}: {body}");
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 150, "{looked_at}");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn of_any_values_at_least_one_is_different() {
         assert_eq!(ask(DIFFERENT, 3), 1);
         // Of four bytes it is one too; an answer by a byte is another thing.
         let mut four = 0u32;
-        copy(at(&mut four), number, 4);
+        copy(std::ptr::from_mut(&mut four).expose_provenance() as u64, number, 4);
         assert_eq!((std::hint::black_box(four), byte(number)), (1, 1));
         reduce(ANY, input, number);
         assert_eq!((byte(number), word(number)), (0, 0));

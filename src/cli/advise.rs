@@ -26,15 +26,11 @@ use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
 
 /// Arguments of `oomph advise`.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit code 0: the setup asked for fits; 3: it does not, whatever is advised.
-
-Examples:
+#[command(after_help = "Examples:
   oomph advise llama-3.1-8b --gpu sim:rtx-4090
   oomph advise llama-3.2-1b --precision bf16 --micro-batch 8 --effective-batch 64 --gpu sim:a10
   oomph advise gpt2 --checkpointing full --gpu sim:h100-80gb --json
-  oomph advise qwen2.5-0.5b --micro-batch 8 --gpu sim:l4 --all-gpus"
-)]
+  oomph advise qwen2.5-0.5b --micro-batch 8 --gpu sim:l4 --all-gpus")]
 pub struct Args {
     /// The model and its setup.
     #[command(flatten)]

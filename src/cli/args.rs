@@ -1,9 +1,9 @@
 //! The command line: every command and the flags that all of them share.
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 use crate::cli::{
-    advise, check, estimate, gpus, later, plan, probe, profiles, run, shell, trial, wait,
+    advise, check, estimate, exit, gpus, later, plan, probe, profiles, run, shell, trial, wait,
 };
 
 /// Plan GPU memory before a training job starts
@@ -28,6 +28,15 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Returns the command line as it is parsed: each command's `--help` says its exit codes too.
+pub fn command_line() -> clap::Command {
+    Cli::command().mut_subcommands(|command| {
+        let codes = exit::help(command.get_name());
+        let examples = command.get_after_help().map(|examples| format!("\n{examples}"));
+        command.after_long_help(codes + &examples.unwrap_or_default())
+    })
 }
 
 const EXAMPLES: &str = "Examples:

@@ -27,7 +27,7 @@ pub struct Args {
     /// Read FILE, or the arguments after `--`, as this framework's [default: told by its keys]
     #[arg(long, value_name = "NAME")]
     pub framework: Option<FrameworkArg>,
-    /// Check the batch equation alone, without a model or a GPU
+    /// Check the batch equation alone, without a model or a GPU [default: memory too]
     #[arg(long, value_name = "WHAT")]
     pub only: Option<Only>,
     /// Print what would mend FILE as a diff
@@ -40,6 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub fail_on: FailOn,
     /// Fail when less than this stays free: a size or a percentage of the total
+    /// [default: nothing beyond --headroom]
     #[arg(long, value_name = "SIZE|PERCENT", allow_hyphen_values = true)]
     pub min_headroom: Option<Headroom>,
     /// Compare with an earlier answer: JSON of check, estimate or plan
@@ -51,7 +52,7 @@ pub struct Args {
     /// Exit with 0 whatever is found (under a launcher, where something else gates)
     #[arg(long)]
     pub exit_zero: bool,
-    /// Print for this reader
+    /// Print for this reader [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<CheckFormat>,
     /// Write the answer to this file instead of stdout

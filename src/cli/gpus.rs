@@ -25,13 +25,14 @@ use crate::report;
     oomph gpus --gpu sim:h100-80gb*2 --format prometheus")]
 pub struct Args {
     /// Choose GPUs: all, 0,2, a UUID, or a simulated one: sim:h100-80gb, sim:a100-40gb*8
+    /// [default: all that CUDA_VISIBLE_DEVICES leaves]
     #[arg(long, value_name = "GPU")]
     pub gpu: Option<GpuSelector>,
     /// Print a CUDA_VISIBLE_DEVICES value: the N GPUs with the most free memory, by UUID
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     #[arg(conflicts_with_all = ["watch", "format"])]
     pub select: Option<u64>,
-    /// Select only GPUs with this much free: 20GiB, or 80% of the total
+    /// Select only GPUs with this much free: 20GiB, or 80% of the total [default: any]
     #[arg(long, value_name = "SIZE", requires = "select", allow_hyphen_values = true)]
     pub min_free: Option<MinFree>,
     /// Read again and again, until Ctrl-C
@@ -41,7 +42,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", requires = "watch", value_parser = duration)]
     #[arg(allow_hyphen_values = true)]
     pub interval: Option<Duration>,
-    /// Print for this reader
+    /// Print for this reader [default: text]
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<GpusFormat>,
     /// Write to this file instead of stdout, each time whole

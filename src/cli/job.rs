@@ -21,6 +21,10 @@ use crate::units::{AccumulationSteps, Bytes, DataParallelSize, MicroBatch};
 const ALONE: &str = "--parallel ddp on one device: neither NCCL nor gradient buckets are counted; \
                      --world-size N says how many train together";
 
+/// What is said of several devices that are to share nothing.
+const TOGETHER: &str = "--parallel none on several devices: counted as ddp, since they do one optimizer \
+                        step together";
+
 /// A model, its setup and the GPUs that a command is about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
@@ -113,6 +117,9 @@ impl Job {
         }
         if setup.parallel == Some(ParallelArg::Ddp) && world.size == 1 {
             settings.notes.push(ALONE.to_owned());
+        }
+        if setup.parallel == Some(ParallelArg::None) && world.size > 1 {
+            settings.notes.push(TOGETHER.to_owned());
         }
         Ok(Job { model, settings, gpus, capacity, world }.limited_to_world())
     }

@@ -56,7 +56,7 @@ use std::panic;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use clap::{ColorChoice, FromArgMatches};
 
 use crate::cli::args::{Cli, Command};
 use crate::cli::error::CliError;
@@ -88,7 +88,7 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
 /// Parses, dispatches and prints.
 fn run(arguments: Vec<OsString>) -> u8 {
     let early = EarlyFlags::find(&arguments);
-    let parsed = Cli::command()
+    let parsed = args::command_line()
         .color(early.color)
         .try_get_matches_from(&arguments)
         .and_then(|matches| Cli::from_arg_matches(&matches));

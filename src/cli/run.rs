@@ -37,9 +37,10 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Args)]
 pub struct EndArgs {
     /// End the command, as having run, once a line of its output matches REGEX
+    /// [default: it ends by itself]
     #[arg(long, value_name = "REGEX", value_parser = regex, help_heading = "End")]
     pub until: Option<Regex>,
-    /// End the command after this long (90s, 10m, 2h): no verdict then
+    /// End the command after this long (90s, 10m, 2h): no verdict then [default: never]
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "End")]
     #[arg(allow_hyphen_values = true)]
     pub timeout: Option<Duration>,

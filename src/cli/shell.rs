@@ -55,11 +55,53 @@ pub fn man(args: &ManArgs) -> Result<Answer, CliError> {
             oomph.find_subcommand(name).ok_or_else(unknown)?.clone()
         }
     };
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page).map_err(|error| {
+    let page = page(command).map_err(|error| {
         CliError::new(exit::BROKEN, "cannot render the page").cause(error.to_string())
     })?;
     Ok(answer(&page))
+}
+
+/// Renders a command's page, with the exit codes that it has.
+fn page(command: Command) -> std::io::Result<Vec<u8>> {
+    let (codes, closing) = (exit_status(command.get_name()), examples(&command));
+    let has_commands = command.get_subcommands().next().is_some();
+    let man = clap_mangen::Man::new(command).source(concat!("oomph ", env!("CARGO_PKG_VERSION")));
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if has_commands {
+        man.render_subcommands_section(&mut page)?;
+    }
+    page.extend(codes.bytes().chain(closing.bytes()));
+    Ok(page)
+}
+
+/// Returns the section with a command's exit codes.
+fn exit_status(command: &str) -> String {
+    let items = exit::of(command).into_iter();
+    let items = items.map(|(code, says)| format!(".TP\n\\fB{code}\\fR\n{}\n", plain(says)));
+    format!(".SH \"EXIT STATUS\"\n{}", items.collect::<String>())
+}
+
+/// Returns the sections of what stands below a command's help: notes, if any, and examples, whose lines
+/// are kept as they are.
+fn examples(command: &Command) -> String {
+    let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let (notes, examples) = text.split_once("Examples:\n").unwrap_or((&text, ""));
+    let section = |(name, text): (&str, &str)| {
+        let lines: String = text.trim_end().lines().map(|line| plain(line) + "\n").collect();
+        if lines.is_empty() { lines } else { format!(".SH {name}\n.nf\n{lines}.fi\n") }
+    };
+    [("NOTES", notes), ("EXAMPLES", examples)].map(section).concat()
+}
+
+/// Escapes what roff would take for its own: backslashes, hyphens, and a dot or quote that begins a line.
+fn plain(line: &str) -> String {
+    let escaped = line.replace('\\', "\\e").replace('-', "\\-");
+    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
 }
 
 /// Returns the command line without the commands that are not there yet.

@@ -34,10 +34,10 @@ pub struct Args {
     /// Leave this much free on each GPU: a size, or a percentage of its total [default: 3%]
     #[arg(long, value_name = "SIZE|PERCENT", allow_hyphen_values = true, help_heading = "Device")]
     pub headroom: Option<Headroom>,
-    /// Reach N samples in an optimizer step, over all devices
+    /// Reach N samples in an optimizer step, over all devices [default: what the micro-batch makes]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub effective_batch: Option<u64>,
-    /// Try no micro-batch above N
+    /// Try no micro-batch above N [default: the effective batch of a device, else 4096]
     #[arg(long, value_name = "N", value_parser = count, allow_negative_numbers = true)]
     pub micro_batch_max: Option<u64>,
     /// Train on N devices in all [default: the number of GPUs]
@@ -47,6 +47,7 @@ pub struct Args {
     #[arg(long)]
     pub exact: bool,
     /// Keep each run's log and outcome in DIR; a trial that finds them there uses them again
+    /// [default: nothing is kept]
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
     /// Let a shell read the command: `sh -c CMD`

@@ -46,8 +46,13 @@ pub fn from_clap(error: &clap::Error) -> CliError {
         }
         (ErrorKind::InvalidSubcommand, ..) => {
             let name = get(ContextKind::InvalidSubcommand).unwrap_or_default();
+            // "Usage: oomph profiles [OPTIONS] <COMMAND>": those of `profiles` are meant.
+            let usage = get(ContextKind::Usage).unwrap_or_default();
+            let above = usage.split_once("Usage: ").map_or("oomph", |(_, line)| line);
+            let above = above.split([' ', '\n']).take_while(|word| !word.starts_with(['[', '<']));
+            let above: Vec<&str> = above.collect();
             CliError::usage(format!("no command `{name}`"))
-                .hint(did_you_mean("oomph --help lists the commands".to_owned()))
+                .hint(did_you_mean(format!("`{} --help` lists the commands", above.join(" "))))
         }
         (ErrorKind::MissingRequiredArgument, Some(argument), _) => CliError::usage(format!(
             "missing: {argument}"

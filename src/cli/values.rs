@@ -203,15 +203,15 @@ value_enum! {
     /// `--precision`: `bf16` and `fp16` hold weights, gradients and optimizer state in it; `amp-*` is
     /// fp32 weights under autocast.
     PrecisionArg {
-        /// float32.
+        /// All in float32.
         Fp32 = "fp32",
-        /// bfloat16.
+        /// All in bfloat16: weights, gradients and optimizer state.
         Bf16 = "bf16",
-        /// float16.
+        /// All in float16: weights, gradients and optimizer state.
         Fp16 = "fp16",
-        /// Autocast to bfloat16.
+        /// Weights in float32, autocast to bfloat16.
         AmpBf16 = "amp-bf16",
-        /// Autocast to float16, with a gradient scaler.
+        /// Weights in float32, autocast to float16, with a gradient scaler.
         AmpFp16 = "amp-fp16",
     }
 }

@@ -3,6 +3,8 @@
 /// What a user types wrong, the exit code, and what the message must name.
 pub const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("paln gpt2", 2, &["no command `paln`", "plan"]),
+    ("do gpt2", 2, &["no command `do`", "`oomph --help` lists"]),
+    ("profiles check", 2, &["no command `check`", "`oomph profiles --help` lists"]),
     ("plan", 2, &["missing", "MODEL"]),
     ("estimate gpt2 --precison bf16", 2, &["--precison", "--precision"]),
     ("estimate gpt2 --precision bf17", 2, &["bf17", "bf16"]),
