@@ -49,7 +49,7 @@ pub(super) fn refuse_layerdrop(fields: &Fields<'_>) -> Result<(), ConfigError> {
 
 /// Reads one side.
 pub(super) fn side(
-    fields: &Fields<'_>,
+    fields: &mut Fields<'_>,
     d_model: u64,
     [layers, heads, ffn_dim]: [&'static str; 3],
 ) -> Result<Side, ConfigError> {

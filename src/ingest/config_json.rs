@@ -73,8 +73,8 @@ pub fn from_bytes(bytes: &[u8]) -> Result<Ingested, ConfigError> {
 
 /// Reads a configuration from the keys of a `config.json`.
 ///
-/// Unknown keys are ignored; a missing one gets transformers' default, or is named where the
-/// default is the size of one particular model.
+/// Unknown keys are ignored; a missing one gets transformers' default. Where that is a size, a note
+/// says so.
 ///
 /// # Errors
 /// [`ConfigError`]: not a model's configuration, not a built-in `model_type`, or sizes that no such

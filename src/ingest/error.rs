@@ -223,7 +223,7 @@ impl ConfigError {
                 "name the config.json of the model that was quantized".to_owned()
             }
             ConfigError::Missing { key } => {
-                format!("add `{key}`: transformers would take the default of another model")
+                format!("give `{key}` a number")
             }
             ConfigError::Misspelt { key, found } => format!("write `{found}` as `{key}`"),
             ConfigError::InQuotes { key, value, .. } => {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use crate::ingest::error::ConfigError;
+use crate::ingest::{defaults, slips};
 use crate::model::config::Activation;
 
 /// The largest value of each kind of size.
@@ -78,14 +79,36 @@ impl<'a> Fields<'a> {
         self.assumed.push(format!("`{key}` is not in config.json: {value}, as transformers does"));
     }
 
-    /// Returns a size from 1 to `most` that has to be there.
-    pub fn size(&self, key: &'static str, most: u64) -> Result<u64, ConfigError> {
-        self.optional_size(key, most)?.ok_or(ConfigError::Missing { key })
+    /// Returns a size from 1 to `most`, or the one of transformers' own model of this type, which
+    /// is noted.
+    ///
+    /// # Errors
+    /// The key is null, or is missing where another is one slip from it.
+    pub fn size(&mut self, key: &'static str, most: u64) -> Result<u64, ConfigError> {
+        let found = self.optional_size(key, most)?;
+        self.or_default(found, key)
+    }
+
+    /// Returns the size that was found, or transformers' default, as [`Fields::size`] does.
+    pub fn or_default(
+        &mut self,
+        found: Option<u64>,
+        key: &'static str,
+    ) -> Result<u64, ConfigError> {
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let model_type = self.map.get("model_type").and_then(Value::as_str).unwrap_or_default();
+        let default = defaults::size(model_type, key)
+            .filter(|_| !self.map.contains_key(key) && slips::misspelt_key(self.map, key).is_none())
+            .ok_or(ConfigError::Missing { key })?;
+        self.assume(key, default);
+        Ok(default)
     }
 
     /// Returns a size that has two names, of which either is taken, not both.
     pub fn either(
-        &self,
+        &mut self,
         key: &'static str,
         other: &'static str,
         most: u64,
@@ -94,7 +117,7 @@ impl<'a> Fields<'a> {
             (Some(a), Some(b)) if a != b => {
                 Err(ConfigError::Contradiction(format!("`{key}` is {a}, and `{other}` is {b}")))
             }
-            (a, b) => a.or(b).ok_or(ConfigError::Missing { key }),
+            (a, b) => self.or_default(a.or(b), key),
         }
     }
 

@@ -50,12 +50,13 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<Gpt2Config, ConfigError> {
 }
 
 fn size(
-    fields: &Fields<'_>,
+    fields: &mut Fields<'_>,
     key: &'static str,
     other: &'static str,
     most: u64,
 ) -> Result<u64, ConfigError> {
-    alias(fields, key, other, most)?.ok_or(ConfigError::Missing { key })
+    let found = alias(fields, key, other, most)?;
+    fields.or_default(found, key)
 }
 
 /// GPT-2's `attribute_map` gives four of its keys a second name; either is taken, not both.

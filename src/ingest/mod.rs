@@ -8,6 +8,7 @@ pub mod config_json;
 mod convnext;
 mod deberta;
 mod decoder;
+mod defaults;
 mod encoder;
 mod encoding;
 pub mod error;

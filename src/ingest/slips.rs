@@ -72,8 +72,13 @@ pub(super) fn misspelt(map: &Map<String, Value>, fields: &Fields<'_>) -> Vec<Str
 /// Names the key that is one slip from the one that is missing.
 pub(super) fn explained(error: ConfigError, map: &Map<String, Value>) -> ConfigError {
     let ConfigError::Missing { key } = error else { return error };
-    match map.keys().find(|found| *found != key && is_one_slip(found, key)) {
+    match misspelt_key(map, key) {
         Some(found) => ConfigError::Misspelt { key, found: excerpt(found) },
         None => ConfigError::Missing { key },
     }
+}
+
+/// Returns the key that is there and one slip from `key`.
+pub(super) fn misspelt_key<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a String> {
+    map.keys().find(|found| *found != key && is_one_slip(found, key))
 }

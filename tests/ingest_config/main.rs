@@ -8,6 +8,7 @@ mod images;
 mod read;
 mod refuse;
 mod seq2seq;
+mod sizes;
 mod slips;
 
 use oomph::ingest::config_json::{self, Ingested};

@@ -4,20 +4,7 @@ use oomph::ingest::config_json;
 use oomph::ingest::error::ConfigError;
 use serde_json::{Value, json};
 
-use super::{map, read, refused, small, small_gpt2, without};
-
-#[test]
-fn a_size_that_no_default_can_stand_for_is_named() {
-    for key in ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"] {
-        assert_eq!(refused(&without("llama", key)), ConfigError::Missing { key });
-        let null = small("llama", json!({key: null}));
-        assert_eq!(refused(&null), ConfigError::Missing { key }, "null");
-    }
-    assert!(matches!(refused(&without("qwen2", "vocab_size")), ConfigError::Missing { .. }));
-    let empty = map(json!({"model_type": "gpt2"}));
-    assert_eq!(refused(&empty), ConfigError::Missing { key: "n_embd" });
-    assert!(refused(&empty).hint().contains("n_embd"));
-}
+use super::{map, read, refused, small, small_gpt2};
 
 #[test]
 fn numbers_out_of_range_are_refused_with_value_and_range() {
