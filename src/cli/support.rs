@@ -11,7 +11,7 @@ use crate::cli::values::{
 };
 use crate::model::config::{Family, ModelConfig, Task};
 use crate::model::quantize::Quantize;
-use crate::model::versions::{GROUPED_EXPERTS, MODERNBERT_AS_OTHERS, TRANSFORMERS_5};
+use crate::model::versions::{MODERNBERT_AS_OTHERS, TRANSFORMERS_5};
 use crate::plan::sync::When;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
@@ -42,25 +42,24 @@ fn oldest_compared(model: &ModelConfig) -> Version {
             Family::Gemma3 => Version::new(4, 56),
         },
         ModelConfig::Gpt2(_) | ModelConfig::T5(_) => Version::new(4, 46),
-        ModelConfig::Encoder(_) => Version::new(4, 44),
+        ModelConfig::Encoder(_) | ModelConfig::Bart(_) => Version::new(4, 44),
         ModelConfig::Whisper(_)
         | ModelConfig::Vit(_)
         | ModelConfig::Swin(_)
         | ModelConfig::ResNet(_) => Version::new(4, 45),
         ModelConfig::Deberta(_) => Version::new(4, 47),
         ModelConfig::ModernBert(_) => Version::new(4, 48),
-        ModelConfig::Bart(_) | ModelConfig::Opt(_) => Version::new(4, 53),
+        ModelConfig::Opt(_) => Version::new(4, 53),
         ModelConfig::ConvNext(_) => Version::new(4, 56),
     }
 }
 
 /// Returns how far an answer is off where a model's code of transformers 5 is none of those modelled.
 ///
-/// Source: cases of the oracle on 5.0.0 to 5.3.0; 5.6.2 and later are equal.
+/// Source: cases of the oracle on 5.0.0; 5.2.0 and later are equal.
 fn error_on_5(model: &ModelConfig, version: Version) -> Option<&'static str> {
     let of_5 = version >= TRANSFORMERS_5;
     match model {
-        _ if model.has_experts() => (of_5 && version < GROUPED_EXPERTS).then_some("5 %"),
         ModelConfig::ModernBert(_) => (of_5 && version < MODERNBERT_AS_OTHERS).then_some("2 %"),
         _ => None,
     }

@@ -343,7 +343,10 @@ pub enum Op {
     /// `mask.sum()` of a boolean mask: counted in int64. `[mask] -> [out]`
     CountTrue,
     /// `torch.cumsum` over the last dimension, without a gradient. `[a] -> [out]`
-    CumulativeSum,
+    CumulativeSum {
+        /// What it sums in: 64 bits for booleans and integers, if nothing else is asked for.
+        dtype: Dtype,
+    },
     /// `mask.all()`. `[mask] -> [out]`
     AllTrue,
     /// `a.dtype`, as a value without elements. `[a] -> [out]`

@@ -109,7 +109,7 @@ fn packed_sequences<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
     };
     let sequences = {
         let changes = b.fresh(&[batch, seq], Dtype::Bool);
-        b.run(Op::CumulativeSum, &[&changes])
+        b.run(Op::CumulativeSum { dtype: Dtype::I64 }, &[&changes])
     };
     if o.transformers < TRANSFORMERS_5 {
         return Some(sequences);

@@ -177,7 +177,7 @@ fn counted_positions<'b>(
     let dtype = if ones.is_some() { Dtype::F32 } else { Dtype::I64 };
     let fresh = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
     let counted: Vec<&Value<'b>> = mask.into_iter().chain(ones).collect();
-    let sums = b.run(Op::CumulativeSum, &counted);
+    let sums = b.run(Op::CumulativeSum { dtype }, &counted);
     let masked = fresh(dtype);
     let mut positions = fresh(dtype);
     drop(masked);

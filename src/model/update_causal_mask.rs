@@ -94,7 +94,7 @@ fn ask_for_padding<'b>(b: &'b Builder, o: &GraphOptions, attention_mask: Option<
 
 /// `_prepare_4d_causal_attention_mask_for_sdpa`: the mask of models that keep no cache positions.
 ///
-/// Source: `modeling_attn_mask_utils.py` of 4.44.2 to 4.51.3 (`AttentionMaskConverter.to_4d`).
+/// Source: `modeling_attn_mask_utils.py` of 4.44.2 to 4.51.3.
 pub fn converted_causal_mask<'b>(
     b: &'b Builder,
     o: &GraphOptions,
@@ -104,18 +104,34 @@ pub fn converted_causal_mask<'b>(
     if o.attention_mask != AttentionMask::Padded {
         return None;
     }
+    let joined = causal_and_padding(b, o);
+    let mask = unmask_unattended(b, o);
+    drop(joined);
+    Some(mask)
+}
+
+/// `AttentionMaskConverter._make_causal_mask`, (seq_len, seq_len), which is expanded to the batch; none
+/// for one token.
+pub fn causal_alone<'b>(b: &'b Builder, o: &GraphOptions) -> Option<Value<'b>> {
+    let seq = o.seq_len;
+    if seq == 1 {
+        return None;
+    }
+    let wide = b.fresh(&[seq, seq], Dtype::F32);
+    let places = b.fresh(&[seq], Dtype::I64);
+    {
+        let _next = b.fresh(&[seq], Dtype::I64);
+        b.scratch(&[seq, seq], Dtype::Bool);
+    }
+    let narrow = b.run(Op::To { dtype: Dtype::Model }, &[&wide]);
+    drop(places);
+    Some(narrow)
+}
+
+/// `AttentionMaskConverter.to_4d` of a mask that is passed.
+pub fn causal_and_padding<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
     let (batch, seq) = (o.batch, o.seq_len);
-    let causal = {
-        let wide = b.fresh(&[seq, seq], Dtype::F32);
-        let places = b.fresh(&[seq], Dtype::I64);
-        {
-            let _next = b.fresh(&[seq], Dtype::I64);
-            b.scratch(&[seq, seq], Dtype::Bool);
-        }
-        let narrow = b.run(Op::To { dtype: Dtype::Model }, &[&wide]);
-        drop(places);
-        narrow
-    };
+    let causal = causal_alone(b, o);
     let square = |dtype| b.fresh(&[batch, 1, seq, seq], dtype);
     // `_expand_mask`
     let padding = {
@@ -126,14 +142,13 @@ pub fn converted_causal_mask<'b>(
         drop((expanded, inverted));
         padding
     };
-    let joined = {
-        let _is_padding = square(Dtype::Bool);
-        square(Dtype::Model)
-    };
+    if causal.is_none() {
+        return padding;
+    }
+    let _is_padding = square(Dtype::Bool);
+    let joined = square(Dtype::Model);
     drop((causal, padding));
-    let mask = unmask_unattended(b, o);
-    drop(joined);
-    Some(mask)
+    joined
 }
 
 /// `_prepare_4d_causal_attention_mask_with_cache_position`

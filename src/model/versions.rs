@@ -35,10 +35,57 @@ pub const GPT2_WITHOUT_BUFFERS: Version = Version::new(5, 2);
 /// Source: `models/gpt2/modeling_gpt2.py` of 5.3.0 and 5.4.0.
 pub const GPT2_SCALES_AT_ONCE: Version = Version::new(5, 4);
 
-/// Mixtures give tokens to their experts in one step; before, in two, which is not modelled.
+/// A mixture counts its experts' rows in integers; before, in floats.
+///
+/// Source: `integrations/moe.py` of 5.0.0 and 5.1.0.
+pub const EXPERTS_COUNT_INTEGERS: Version = Version::new(5, 1);
+
+/// The experts' first product, and their products in the order of experts, have names no longer than
+/// they are read.
+///
+/// Source: `integrations/moe.py` of 5.2.0 and 5.3.0.
+pub const EXPERTS_NAME_LESS: Version = Version::new(5, 3);
+
+/// Nor has what goes into their second product, whose outcome takes its name.
+///
+/// Source: `integrations/moe.py` of 5.3.0 and 5.4.0.
+pub const EXPERTS_NAME_LEAST: Version = Version::new(5, 4);
+
+/// The order of a mixture's rows is inverted by writing at indices; before, by a second sort.
+///
+/// Source: `integrations/moe.py` of 5.3.0 and 5.4.0.
+pub const EXPERTS_INVERT_BY_INDEX: Version = Version::new(5, 4);
+
+/// A mixture's rows are picked in their order; before, for each token in turn, and those again by order.
+///
+/// Source: `integrations/moe.py` of 5.4.0 and 5.5.4.
+pub const EXPERTS_PICK_ONCE: Version = Version::new(5, 5);
+
+/// A router's probabilities have a name beside its logits; before, they take theirs, so that Qwen3-MoE's
+/// weights stay in float32.
+///
+/// Source: `models/{mixtral,qwen3_moe}/modeling_*.py` of 5.5.4 and 5.6.2.
+pub const PROBABILITIES_BESIDE_LOGITS: Version = Version::new(5, 6);
+
+/// Rows of experts on other devices are looked for, and what became of them is filled with zeros.
 ///
 /// Source: `integrations/moe.py` of 5.5.4 and 5.6.2.
-pub const GROUPED_EXPERTS: Version = Version::new(5, 6);
+pub const EXPERTS_MAY_BE_INVALID: Version = Version::new(5, 6);
+
+/// A mixture sorts its rows and their experts at once, fills such rows too, and inverts their order last.
+///
+/// Source: `integrations/moe.py` of 5.7.0 and 5.8.1.
+pub const EXPERTS_SORT_ONCE: Version = Version::new(5, 8);
+
+/// Copies of both products are filled; before, the rows' sums in place.
+///
+/// Source: `integrations/moe.py` of 5.16.1 and 5.17.0.
+pub const EXPERTS_FILL_PRODUCTS: Version = Version::new(5, 17);
+
+/// Rows of experts on other devices are looked for where there are any.
+///
+/// Source: `integrations/moe.py` of 5.17.0 and 5.18.0.
+pub const EXPERTS_ALL_VALID: Version = Version::new(5, 18);
 
 /// Whisper copies keys before it makes values; before, once both are there.
 ///
@@ -229,6 +276,18 @@ pub const VIT_ATTENTION_INTERFACE: Version = Version::new(4, 50);
 ///
 /// Source: `models/swin/modeling_swin.py` of 4.46.3 and 4.47.1.
 pub const SWIN_DROPS_BY_DEPTH: Version = Version::new(4, 47);
+
+/// BART takes its attention from `ALL_ATTENTION_FUNCTIONS`; before, it has classes of its own: eager
+/// scores are of all heads of all samples in one row, and sdpa copies where there is a mask.
+///
+/// Source: `models/bart/modeling_bart.py` of 4.52.4 and 4.53.3.
+pub const BART_ATTENTION_INTERFACE: Version = Version::new(4, 53);
+
+/// BART's decoder has a cache's positions; before, its own attention gives its keys and values to the
+/// layer, copies all that it turned, and the mask is `AttentionMaskConverter`'s.
+///
+/// Source: `models/bart/modeling_bart.py` of 4.51.3 and 4.52.4.
+pub const BART_HAS_CACHE_POSITIONS: Version = Version::new(4, 52);
 
 /// Whisper takes its attention from `ALL_ATTENTION_FUNCTIONS`; before, it has classes of its own: eager
 /// scores are not multiplied again, and for sdpa queries are not.

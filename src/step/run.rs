@@ -447,7 +447,7 @@ impl<'g, 's> Interpreter<'g, 's> {
 
     fn single(&mut self, op: &Op, args: &[Tensor]) -> Tensor {
         let asked = match op {
-            Op::Fresh { dtype, .. } | Op::To { dtype } => *dtype,
+            Op::Fresh { dtype, .. } | Op::To { dtype } | Op::CumulativeSum { dtype } => *dtype,
             _ => Dtype::Model,
         };
         let dtype = self.dtype(asked);
@@ -573,7 +573,7 @@ impl<'g, 's> Interpreter<'g, 's> {
             },
             Op::FlashAttn { dropout } => tape.flash_attn([&args[0], &args[1], &args[2]], *dropout),
             Op::CountTrue => tape.count_true(&args[0]),
-            Op::CumulativeSum => tape.cumulative_sum(&args[0]),
+            Op::CumulativeSum { .. } => tape.cumulative_sum(&args[0], dtype),
             Op::AllTrue => tape.all_true(&args[0]),
             Op::DtypeOf => tape.empty(Dims::new(&[0]), args[0].dtype),
             Op::RequireGrad => tape.require_grad(&args[0]),

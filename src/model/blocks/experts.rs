@@ -1,16 +1,18 @@
 //! A mixture of experts whose weights are one tensor for all, as transformers 5 has it: the router,
-//! tokens sorted by expert, one product for each expert's rows, and the sum of each token's.
+//! tokens sorted by expert (`sent.rs`), one product for each expert's rows, and the sum of each token's.
 //!
 //! With products by group no size depends on where the router sends tokens.
 //!
 //! Source: transformers `models/mixtral/modeling_mixtral.py`, `models/qwen3_moe/`,
-//! `integrations/moe.py` (`grouped_mm_experts_forward`) of 5.23.
+//! `integrations/moe.py` (`grouped_mm_experts_forward`) of 5.0 to 5.24.
 
 use crate::model::blocks::activation::activation;
+use crate::model::blocks::sent::Sent;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{Activation, ExpertsConfig, Family};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::GraphOptions;
+use crate::model::versions::{EXPERTS_NAME_LEAST, EXPERTS_NAME_LESS, PROBABILITIES_BESIDE_LOGITS};
 
 /// A mixture's weights.
 #[derive(Debug)]
@@ -59,17 +61,23 @@ impl<'b> Experts<'b> {
         let rows = b.view(x, &[-1, self.hidden as i64]);
         let (_logits, weights, chosen) = {
             let _m = b.enter("gate");
-            self.route(b, &rows)
+            self.route(b, o, &rows)
         };
         let out = {
             let _m = b.enter("experts");
-            self.experts(b, o, &rows, &weights, &chosen)
+            self.experts(b, o, &rows, [&weights, &chosen])
         };
         b.reshape(&out, &[o.batch as i64, o.seq_len as i64, self.hidden as i64])
     }
 
-    /// Logits, the weights of the chosen experts, and which they are; (rows, ...) each.
-    fn route(&self, b: &'b Builder, rows: &Value<'b>) -> (Value<'b>, Value<'b>, Value<'b>) {
+    /// Logits (or, before they were told apart, probabilities), the weights of the chosen experts, and
+    /// which they are; (rows, ...) each.
+    fn route(
+        &self,
+        b: &'b Builder,
+        o: &GraphOptions,
+        rows: &Value<'b>,
+    ) -> (Value<'b>, Value<'b>, Value<'b>) {
         let logits = b.run(Op::Linear, &[rows, &self.gate]);
         let probabilities = if self.in_float {
             let wide = b.run(Op::To { dtype: Dtype::F32 }, &[&logits]);
@@ -77,6 +85,7 @@ impl<'b> Experts<'b> {
         } else {
             b.run(Op::Softmax { in_f32: true }, &[&logits])
         };
+        let logits = (o.transformers >= PROBABILITIES_BESIDE_LOGITS).then_some(logits);
         let op = Op::TopK { k: self.config.per_token };
         let [mut weights, chosen] = b.run_many(op, &[&probabilities]);
         if self.config.normalized {
@@ -84,9 +93,10 @@ impl<'b> Experts<'b> {
             weights = b.run(Op::DivInPlace, &[&weights, &sum]);
         }
         if !self.in_float {
-            weights = b.run(Op::ToLike, &[&weights, &logits]);
+            let like = logits.as_ref().unwrap_or(&probabilities);
+            weights = b.run(Op::ToLike, &[&weights, like]);
         }
-        (logits, weights, chosen)
+        (logits.unwrap_or(probabilities), weights, chosen)
     }
 
     fn experts(
@@ -94,38 +104,29 @@ impl<'b> Experts<'b> {
         b: &'b Builder,
         o: &GraphOptions,
         rows: &Value<'b>,
-        weights: &Value<'b>,
-        chosen: &Value<'b>,
+        [weights, chosen]: [&Value<'b>; 2],
     ) -> Value<'b> {
-        let (tokens, per_token) = (o.batch * o.seq_len, self.config.per_token);
-        let sent = tokens * per_token;
-        let flat_weights = b.reshape(weights, &[-1]);
-        let flat_chosen = b.reshape(chosen, &[-1]);
-        let [_experts, order] = b.run_many(Op::Sort, &[&flat_chosen]);
-        let selected = {
-            // perm // num_top_k
-            let token = b.fresh(&[sent], Dtype::I64);
-            b.run(Op::IndexRows { dim: 0 }, &[rows, &token])
-        };
-        let selected_weights = b.run(Op::IndexRows { dim: 0 }, &[&flat_weights, &order]);
-        let _as_int = b.fresh(&[sent], Dtype::I32);
-        let counts = b.fresh(&[self.config.count], Dtype::I32);
-        let offsets = b.run(Op::CumulativeSum, &[&counts]);
+        let v = o.transformers;
+        let mut sent = Sent::new(b, o, &self.config, [rows, weights, chosen]);
         let grouped = |x: &Value<'b>, weight: &Value<'b>| {
             let turned = b.transpose(weight, -2, -1);
-            b.run(Op::GroupedMm, &[x, &turned, &offsets])
+            sent.filled(b, b.run(Op::GroupedMm, &[x, &turned, &sent.offsets]))
         };
-        let mut out = grouped(&selected, &self.gate_up);
-        out = self.gated(b, &out);
-        out = grouped(&out, &self.down);
+        let mut out = grouped(&sent.rows, &self.gate_up);
+        let gated = self.gated(b, &out);
+        let _gate_up = rename(&mut out, gated, v < EXPERTS_NAME_LESS);
+        let down = grouped(&out, &self.down);
+        let _gated = rename(&mut out, down, v < EXPERTS_NAME_LEAST);
         let mut weighted = {
-            let column = b.run(Op::Unsqueeze { dim: 1 }, &[&selected_weights]);
+            let column = b.run(Op::Unsqueeze { dim: 1 }, &[&sent.weights]);
             b.mul(&out, &column)
         };
-        let back = b.fresh(&[sent], Dtype::I64);
-        b.scratch(&[sent], Dtype::I64);
-        weighted = b.run(Op::IndexRows { dim: 0 }, &[&weighted, &back]);
-        let split = [tokens, per_token, self.hidden].map(|n| n as i64);
+        let _products = (v >= EXPERTS_NAME_LESS).then_some(out);
+        weighted = sent.filled_last(b, weighted);
+        let in_order = sent.back(b);
+        let in_order = b.run(Op::IndexRows { dim: 0 }, &[&weighted, &in_order]);
+        let _by_expert = rename(&mut weighted, in_order, v < EXPERTS_NAME_LESS);
+        let split = [o.batch * o.seq_len, self.config.per_token, self.hidden].map(|n| n as i64);
         let summed = {
             let parts = b.view(&weighted, &split);
             b.run(Op::SumDim { dim: 1, keep: false }, &[&parts])
@@ -141,4 +142,10 @@ impl<'b> Experts<'b> {
         };
         b.mul(&active, &up)
     }
+}
+
+/// Gives a name to what comes next, and returns what it named before where that has a name besides.
+fn rename<'b>(name: &mut Value<'b>, next: Value<'b>, keeps: bool) -> Option<Value<'b>> {
+    let before = std::mem::replace(name, next);
+    keeps.then_some(before)
 }

@@ -125,7 +125,7 @@ fn counted<'b>(b: &'b Builder, o: &GraphOptions) -> Value<'b> {
     let counted = {
         let shifted = {
             let narrow = {
-                let _sums = b.run(Op::CumulativeSum, &[&is_token]);
+                let _sums = b.run(Op::CumulativeSum { dtype: Dtype::I64 }, &[&is_token]);
                 fresh(Dtype::I32)
             };
             let shifted = fresh(Dtype::I32);

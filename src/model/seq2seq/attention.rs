@@ -10,7 +10,8 @@ use crate::model::graph::Op;
 use crate::model::options::{Attention, GraphOptions};
 use crate::model::seq2seq::layer::{LayerSizes, Style};
 use crate::model::versions::{
-    WHISPER_ATTENTION_INTERFACE, WHISPER_COPIES_BOTH_LAST, WHISPER_COPIES_IN_TURN,
+    BART_ATTENTION_INTERFACE, BART_HAS_CACHE_POSITIONS, WHISPER_ATTENTION_INTERFACE,
+    WHISPER_COPIES_BOTH_LAST, WHISPER_COPIES_IN_TURN,
 };
 
 /// An attention's weights.
@@ -35,6 +36,17 @@ impl<'b> AttentionWeights<'b> {
     }
 }
 
+/// What an attention gives its layer, which has names for it until it ends.
+#[derive(Debug)]
+pub struct Attended<'b> {
+    /// The result, (batch, seq_len, width).
+    pub out: Value<'b>,
+    /// Probabilities, of eager code that returns them.
+    pub probabilities: Option<Value<'b>>,
+    /// Keys and values for a cache.
+    pub kept: Option<[Value<'b>; 2]>,
+}
+
 /// One attention to run.
 #[derive(Debug, Clone, Copy)]
 pub struct CrossAttention<'a, 'b> {
@@ -46,6 +58,8 @@ pub struct CrossAttention<'a, 'b> {
     pub w: &'a AttentionWeights<'b>,
     /// Tokens of keys and values.
     pub keys: u64,
+    /// Whether it is of a decoder.
+    pub decodes: bool,
     /// Whether each token sees those before it alone.
     pub causal: bool,
     /// What attention may not see.
@@ -53,22 +67,25 @@ pub struct CrossAttention<'a, 'b> {
 }
 
 impl<'b> CrossAttention<'_, 'b> {
-    /// Runs it on (batch, seq_len, width), with keys and values out of `source`; returns the result
-    /// and, in eager code, the probabilities.
-    pub fn run(
-        &self,
-        b: &'b Builder,
-        x: &Value<'b>,
-        source: &Value<'b>,
-    ) -> (Value<'b>, Option<Value<'b>>) {
-        let q = self.query(b, x);
-        let [k, v] = self.of_source(b, source);
-        // A name until the output is projected.
-        let mut dropped = None;
+    /// Runs it on (batch, seq_len, width), with keys and values out of `source`.
+    pub fn run(&self, b: &'b Builder, x: &Value<'b>, source: &Value<'b>) -> Attended<'b> {
+        let mut q = self.query(b, x);
+        let [mut k, mut v] = self.of_source(b, source);
+        if self.is_barts_own() && (self.pairs_keys() || self.copies_for_mask()) {
+            [q, k, v] = [q, k, v].map(|x| b.contiguous(&x));
+        }
+        // Names until the output is projected.
+        let (mut dropped, mut _soft) = (None, None);
         let (attended, probabilities) = match self.o.attention {
             Attention::Sdpa => (self.sdpa(b, [&q, &k, &v]), None),
+            Attention::Eager if self.is_barts_own() => {
+                [q, k, v] = [q, k, v].map(|x| self.in_one_row(b, &x));
+                let (out, probabilities) = self.eager_own(b, [&q, &k, &v], &mut dropped);
+                _soft = Some(probabilities);
+                (out, None)
+            }
             Attention::Eager if self.is_whispers_own() => {
-                let (out, probabilities) = self.eager_of_whisper(b, [&q, &k, &v], &mut dropped);
+                let (out, probabilities) = self.eager_own(b, [&q, &k, &v], &mut dropped);
                 (out, Some(probabilities))
             }
             // Flash is refused before a graph is made.
@@ -82,7 +99,8 @@ impl<'b> CrossAttention<'_, 'b> {
         let flat = b.reshape(&attended, &sizes);
         drop(attended);
         let out = self.w.out.run(b, &flat);
-        (out, probabilities)
+        let kept = (self.decodes && self.pairs_keys()).then_some([k, v]);
+        Attended { out, probabilities, kept }
     }
 
     fn split(&self, b: &'b Builder, x: &Value<'b>, tokens: u64) -> Value<'b> {
@@ -97,11 +115,33 @@ impl<'b> CrossAttention<'_, 'b> {
         self.sizes.style == Style::Whisper && self.o.transformers < WHISPER_ATTENTION_INTERFACE
     }
 
-    /// Whisper scales queries itself, but in its own class for sdpa, and copies what it has turned.
+    /// Whether attention is in BART's own classes.
+    fn is_barts_own(&self) -> bool {
+        self.sizes.style == Style::Bart && self.o.transformers < BART_ATTENTION_INTERFACE
+    }
+
+    /// Whether BART makes pairs of keys and values for a cache, and copies all that it turned.
+    fn pairs_keys(&self) -> bool {
+        self.sizes.style == Style::Bart && self.o.transformers < BART_HAS_CACHE_POSITIONS
+    }
+
+    /// Whether BART's own class copies what it turned because of a mask.
+    fn copies_for_mask(&self) -> bool {
+        self.o.attention == Attention::Sdpa && self.mask.is_some()
+    }
+
+    /// Whisper scales queries itself, but in its own class for sdpa, and copies what it has turned; BART
+    /// scales them in its own eager class.
     fn query(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let mut projected = self.w.q.run(b, x);
         if self.sizes.style == Style::Bart {
-            return self.split(b, &projected, self.o.seq_len);
+            let scales = self.is_barts_own() && self.o.attention == Attention::Eager;
+            if scales && self.pairs_keys() {
+                projected = b.mul_number(&projected);
+            }
+            let turned = self.split(b, &projected, self.o.seq_len);
+            let turned_first = scales && !self.pairs_keys();
+            return if turned_first { b.mul_number(&turned) } else { turned };
         }
         if !(self.is_whispers_own() && self.o.attention == Attention::Sdpa) {
             projected = b.mul_number(&projected);
@@ -121,17 +161,18 @@ impl<'b> CrossAttention<'_, 'b> {
         let copies_both_last =
             (WHISPER_COPIES_BOTH_LAST..WHISPER_COPIES_IN_TURN).contains(&self.o.transformers);
         match self.sizes.style {
-            Style::Bart => [turned(&self.w.k), turned(&self.w.v)],
+            Style::Bart if !self.pairs_keys() => [turned(&self.w.k), turned(&self.w.v)],
             Style::Whisper if copies_both_last => [turned(&self.w.k), turned(&self.w.v)].map(dense),
-            Style::Whisper => [dense(turned(&self.w.k)), dense(turned(&self.w.v))],
+            _ => [dense(turned(&self.w.k)), dense(turned(&self.w.v))],
         }
     }
 
     fn sdpa(&self, b: &'b Builder, [q, k, v]: [&Value<'b>; 3]) -> Value<'b> {
         let causal = self.causal && self.mask.is_none() && self.o.seq_len > 1;
         let op = Op::Sdpa { dropout: self.sizes.attention_dropout, causal, grouped: false };
-        // Whisper has made them contiguous.
-        let made = [q, k, v].map(|x| match self.is_whispers_own() {
+        // Their own classes have made them contiguous, where they do.
+        let is_own = self.is_whispers_own() || self.is_barts_own();
+        let made = [q, k, v].map(|x| match is_own {
             true => None,
             false => contiguous_for_sdpa(b, self.o, x),
         });
@@ -142,27 +183,50 @@ impl<'b> CrossAttention<'_, 'b> {
         };
         let turned = b.transpose(&attended, 1, 2);
         drop(attended);
-        if self.is_whispers_own() { turned } else { b.contiguous(&turned) }
+        let copied_later = self.is_whispers_own() || self.pairs_keys();
+        if copied_later { turned } else { b.contiguous(&turned) }
+    }
+
+    /// All heads of all samples in one row: (batch * heads, tokens, head_dim).
+    fn in_one_row(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+        let (rows, width) = (self.o.batch * self.sizes.heads, self.sizes.width / self.sizes.heads);
+        b.reshape(x, &[rows as i64, -1, width as i64])
     }
 
     /// Scores of queries that are scaled already; returns the result and the probabilities before
     /// dropout, and leaves those behind it in `dropped`.
-    fn eager_of_whisper(
+    fn eager_own(
         &self,
         b: &'b Builder,
         [q, k, v]: [&Value<'b>; 3],
         dropped: &mut Option<Value<'b>>,
     ) -> (Value<'b>, Value<'b>) {
+        let in_rows = self.is_barts_own();
+        let product = if in_rows { Op::Bmm } else { Op::Matmul };
+        let split = |x: Value<'b>, last: u64| match in_rows {
+            true => {
+                let sizes = [self.o.batch, self.sizes.heads, self.o.seq_len, last];
+                b.view(&x, &sizes.map(|n| n as i64))
+            }
+            false => x,
+        };
         let mut weights = {
-            let turned = b.transpose(k, 2, 3);
-            b.run(Op::Matmul, &[q, &turned])
+            let turned = b.transpose(k, -2, -1);
+            b.run(product.clone(), &[q, &turned])
         };
         if let Some(mask) = self.mask {
-            weights = b.add(&weights, mask);
+            let scores = split(weights, self.keys);
+            weights = b.add(&scores, mask);
+            drop(scores);
+            if in_rows {
+                let rows = [self.o.batch * self.sizes.heads, self.o.seq_len, self.keys];
+                weights = b.view(&weights, &rows.map(|n| n as i64));
+            }
         }
         weights = b.run(Op::Softmax { in_f32: false }, &[&weights]);
         let probabilities = dropped.insert(b.dropout(&weights, self.sizes.attention_dropout));
-        let attended = b.run(Op::Matmul, &[probabilities, v]);
+        let attended = b.run(product, &[probabilities, v]);
+        let attended = split(attended, self.sizes.width / self.sizes.heads);
         (b.transpose(&attended, 1, 2), weights)
     }
 }

@@ -1,6 +1,6 @@
 //! BART: an encoder and a decoder with learned positions.
 //!
-//! Source: transformers `models/bart/modeling_bart.py` of 4.56.2 and 5.23.0.
+//! Source: transformers `models/bart/modeling_bart.py` of 4.44.2 to 4.56.2 and 5.23.0.
 
 use crate::model::bidirectional::{Reach, bidirectional};
 use crate::model::blocks::norm::Norm;
@@ -12,7 +12,8 @@ use crate::model::masks;
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
 use crate::model::seq2seq;
 use crate::model::seq2seq::layer::{Layer, LayerSizes, LayerWeights, Source, Style};
-use crate::model::versions::TRANSFORMERS_5;
+use crate::model::update_causal_mask::causal_alone;
+use crate::model::versions::{BART_ATTENTION_INTERFACE, BART_HAS_CACHE_POSITIONS, TRANSFORMERS_5};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &BartConfig, o: &GraphOptions) -> Graph {
@@ -142,24 +143,32 @@ impl<'b> Stack<'_, 'b> {
         let o = self.o;
         let _m = b.enter(self.w.name);
         let embedded = self.embedded(b, ids);
-        let places = masks::positions(b, o);
         let of_5 = o.transformers >= TRANSFORMERS_5;
-        let mask = {
-            let ones = b.fresh(&[o.batch, o.seq_len], Dtype::F32);
-            if of_5 { masks::causal_mask(b, o, Some(&ones), None) } else { causal_mask_of_4(b, o) }
+        let has_places = o.transformers >= BART_HAS_CACHE_POSITIONS;
+        let places = has_places.then(|| masks::positions(b, o));
+        let ones = has_places.then(|| b.fresh(&[o.batch, o.seq_len], Dtype::F32));
+        let mask = match (&ones, o.attention) {
+            (Some(ones), _) if of_5 => masks::causal_mask(b, o, Some(ones), None),
+            (Some(_), _) => causal_mask_of_4(b, o),
+            (None, Attention::Eager) => causal_alone(b, o),
+            (None, _) => None,
         };
+        // The mask takes their name, but in the code before.
+        let _ones = ones.filter(|_| o.transformers < BART_ATTENTION_INTERFACE);
         let cross = match of_5 {
             true => bidirectional(b, source, o.seq_len, passed, Reach::All),
             false => passed.and_then(|_| seq2seq::masks::of_keys(b, source, o.seq_len)),
         };
         let positions = {
             let _m = b.enter("embed_positions");
-            let shifted = b.fresh(&[1, o.seq_len], Dtype::I64);
+            let _arange = (!has_places).then(|| b.fresh(&[o.seq_len], Dtype::I64));
+            let samples = if has_places { 1 } else { o.batch };
+            let shifted = b.fresh(&[samples, o.seq_len], Dtype::I64);
             b.run(Op::Embedding, &[&self.w.positions, &shifted])
         };
         let hidden = self.placed(b, &embedded, &positions);
         // Transformers 4 passes the positions to each layer.
-        let unread = (!of_5).then_some(&places);
+        let unread = places.as_ref().filter(|_| !of_5);
         let passed: Vec<&Value<'b>> =
             mask.iter().chain([read]).chain(cross.iter()).chain(unread).collect();
         let source = Source { hidden: read, tokens: source.seq_len, mask: cross.as_ref() };

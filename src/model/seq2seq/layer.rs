@@ -125,27 +125,31 @@ impl<'b> Layer<'_, 'b> {
             o: self.o,
             w: &w.attention,
             keys: self.o.seq_len,
+            decodes: self.source.is_some(),
             causal: self.source.is_some(),
             mask: self.mask,
         };
         let mut probabilities = None;
         let mut earlier = None;
+        let mut kept = Vec::new();
         let mut hidden = self.around(b, &w.attention_norm, x, |x| {
             let _m = b.enter("self_attn");
-            let (out, names) = own.run(b, x.value(), x.value());
-            probabilities = names;
-            out
+            let attended = own.run(b, x.value(), x.value());
+            probabilities = attended.probabilities;
+            kept.extend(attended.kept);
+            attended.out
         });
         if let (Some(source), Some((weights, norm))) = (self.source, &w.cross) {
             let (keys, mask) = (source.tokens, source.mask);
             let cross = CrossAttention { w: weights, keys, causal: false, mask, ..own };
             hidden = self.around(b, norm, &hidden, |x| {
                 let _m = b.enter("encoder_attn");
-                let (out, names) = cross.run(b, x.value(), source.hidden);
+                let attended = cross.run(b, x.value(), source.hidden);
                 // Until transformers 5 both probabilities have names of their own.
-                let before = std::mem::replace(&mut probabilities, names);
+                let before = std::mem::replace(&mut probabilities, attended.probabilities);
                 earlier = before.filter(|_| self.o.transformers < TRANSFORMERS_5);
-                out
+                kept.extend(attended.kept);
+                attended.out
             });
         }
         let mut out = self.around(b, &w.norm, &hidden, |x| self.mlp(b, x));
@@ -161,7 +165,7 @@ impl<'b> Layer<'_, 'b> {
                 drop(b.run(Op::AskFinite { at_once }, &[&out]));
             }
         }
-        drop((hidden, earlier));
+        drop((hidden, earlier, kept));
         let versions = WHISPER_RETURNS_PROBABILITIES..TRANSFORMERS_5;
         let returns = versions.contains(&self.o.transformers)
             && self.sizes.style == Style::Whisper

@@ -332,9 +332,7 @@ impl Tape<'_> {
     /// `torch.cumsum` over the last dimension: one row alone is a CUB scan.
     ///
     /// Source: PyTorch `ScanUtils.cuh` (`scan_dim`).
-    pub fn cumulative_sum(&mut self, x: &Tensor) -> Tensor {
-        // Booleans and integers are summed in 64 bits.
-        let dtype = if x.dtype.is_float() { x.dtype } else { DType::I64 };
+    pub fn cumulative_sum(&mut self, x: &Tensor, dtype: DType) -> Tensor {
         let out = self.empty(x.sizes, dtype);
         let wide = (x.dtype != dtype).then(|| self.empty(x.sizes, dtype));
         if x.sizes.as_slice().last() == Some(&x.numel()) {
