@@ -101,6 +101,8 @@ pub enum Op {
     },
     /// `a + b`. `[a, b] -> [out]`
     Add,
+    /// `a - b`. `[a, b] -> [out]`
+    Sub,
     /// `a * b`. `[a, b] -> [out]`
     Mul,
     /// `a / b`. `[a, b] -> [out]`
@@ -143,6 +145,8 @@ pub enum Op {
     },
     /// `torch.rsqrt`. `[a] -> [out]`
     Rsqrt,
+    /// `torch.sqrt`. `[a] -> [out]`
+    Sqrt,
     /// `torch.tanh`. `[a] -> [out]`
     Tanh,
     /// `silu`, one kernel. `[a] -> [out]`
@@ -151,8 +155,11 @@ pub enum Op {
     Gelu,
     /// `relu`. `[a] -> [out]`
     Relu,
-    /// Mean over the last dimension, which is kept. `[a] -> [out]`
-    MeanLast,
+    /// Mean over a dimension, which is kept. `[a] -> [out]`
+    Mean {
+        /// The dimension; negative counts from the end.
+        dim: i32,
+    },
     /// Mean over the two spatial dimensions, the last of (batch, channels, height, width).
     /// `[a] -> [out]`
     MeanSpatial {

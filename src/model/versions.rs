@@ -260,6 +260,11 @@ pub const LAST_TOKEN_IN_I32: Version = Version::new(4, 50);
 /// Source: `models/{bert,roberta,xlm_roberta}/modeling_*.py` of 4.53.3 and 4.54.1.
 pub const BERT_ATTENTION_ANEW: Version = Version::new(4, 54);
 
+/// ConvNeXt puts channels last for a norm of them and calls PyTorch's; before, it writes the norm out.
+///
+/// Source: `models/convnext/modeling_convnext.py` of 4.55.4 and 4.56.2.
+pub const CONVNEXT_TURNS_FOR_NORM: Version = Version::new(4, 56);
+
 /// ViT's layer has a name for its norm's output, and its attention gives its probabilities back; before,
 /// neither.
 ///

@@ -1,6 +1,6 @@
 //! RMSNorm in its three kinds, and LayerNorm.
 
-use crate::model::builder::{Builder, Value};
+use crate::model::builder::{Builder, Scope, Value};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Op};
 
@@ -43,9 +43,24 @@ impl<'b> Norm<'b> {
         Norm { kind: NormKind::Layer, name, weight, bias: None }
     }
 
+    /// Enters its module.
+    pub fn enter(&self, b: &'b Builder) -> Scope<'b> {
+        b.enter(self.name)
+    }
+
+    /// Returns its weight, (width).
+    pub const fn weight(&self) -> &Value<'b> {
+        &self.weight
+    }
+
+    /// Returns its bias, (width), where it has one.
+    pub const fn bias(&self) -> Option<&Value<'b>> {
+        self.bias.as_ref()
+    }
+
     /// Runs it over the last dimension.
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
-        let _m = b.enter(self.name);
+        let _m = self.enter(b);
         let weight = &self.weight;
         match (self.kind, &self.bias) {
             (NormKind::Rms | NormKind::RmsCastLate, _) => rms(b, self.kind, x, weight),
@@ -62,7 +77,7 @@ fn rms<'b>(b: &'b Builder, kind: NormKind, x: &Value<'b>, weight: &Value<'b>) ->
     let wide = b.run(Op::To { dtype: Dtype::F32 }, &[x]);
     let variance = {
         let squares = b.run(Op::Pow { exponent: 2 }, &[&wide]);
-        b.run(Op::MeanLast, &[&squares])
+        b.run(Op::Mean { dim: -1 }, &[&squares])
     };
     let normed = {
         let shifted = b.add_number(&variance);
@@ -84,7 +99,7 @@ fn gemma<'b>(b: &'b Builder, x: &Value<'b>, weight: &Value<'b>) -> Value<'b> {
     let normed = {
         let wide = b.run(Op::To { dtype: Dtype::F32 }, &[x]);
         let squares = b.run(Op::Pow { exponent: 2 }, &[&wide]);
-        let mean = b.run(Op::MeanLast, &[&squares]);
+        let mean = b.run(Op::Mean { dim: -1 }, &[&squares]);
         drop(squares);
         let shifted = b.add_number(&mean);
         drop(mean);

@@ -1,6 +1,6 @@
 //! ConvNeXt: stages of depthwise convolutions, each with a norm and an MLP over channels.
 //!
-//! Source: transformers `models/convnext/modeling_convnext.py` of 4.56.2 and 5.23.0.
+//! Source: transformers `models/convnext/modeling_convnext.py` of 4.44.2, 4.55.4, 4.56.2 and 5.23.0.
 
 use crate::model::blocks::activation::activation;
 use crate::model::blocks::linear::Linear;
@@ -8,8 +8,9 @@ use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{Activation, ConvNextConfig};
 use crate::model::decoder::architecture::NormKind;
-use crate::model::graph::{Conv2d, Graph, Op, ValueId};
+use crate::model::graph::{Conv2d, Dtype, Graph, Op, ValueId};
 use crate::model::options::GraphOptions;
+use crate::model::versions::CONVNEXT_TURNS_FOR_NORM;
 use crate::model::vision::conv::{Convolution, Filters};
 use crate::model::vision::head::{self, Batch};
 
@@ -43,11 +44,58 @@ const LAST: [i64; 4] = [0, 2, 3, 1];
 const FIRST: [i64; 4] = [0, 3, 1, 2];
 
 /// `ConvNextLayerNorm` of channels that come first.
-fn norm_of_channels<'b>(b: &'b Builder, norm: &Norm<'b>, x: &Value<'b>) -> Value<'b> {
+fn norm_of_channels<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    norm: &Norm<'b>,
+    x: &Value<'b>,
+) -> Value<'b> {
+    if o.transformers < CONVNEXT_TURNS_FOR_NORM {
+        return norm_written_out(b, norm, x);
+    }
     let last = turned(b, x, LAST);
     let normed = norm.run(b, &last);
     drop(last);
     turned(b, &normed, FIRST)
+}
+
+/// `(x - x.mean(1)) / sqrt(variance + eps)` in float32, by weight and bias; the mean and the variance are
+/// names until the end.
+fn norm_written_out<'b>(b: &'b Builder, norm: &Norm<'b>, x: &Value<'b>) -> Value<'b> {
+    let _m = norm.enter(b);
+    let mean = |x: &Value<'b>| b.run(Op::Mean { dim: 1 }, &[x]);
+    let of_channels = |weight: &Value<'b>| {
+        let all = b.run(Op::All { dim: 0 }, &[weight]);
+        let column = b.run(Op::Unsqueeze { dim: 1 }, &[&all]);
+        b.run(Op::Unsqueeze { dim: 2 }, &[&column])
+    };
+    let wide = b.run(Op::To { dtype: Dtype::F32 }, &[x]);
+    let center = mean(&wide);
+    let variance = {
+        let apart = b.run(Op::Sub, &[&wide, &center]);
+        let squares = b.run(Op::Pow { exponent: 2 }, &[&apart]);
+        drop(apart);
+        mean(&squares)
+    };
+    let mut normed = {
+        let apart = b.run(Op::Sub, &[&wide, &center]);
+        let shifted = b.add_number(&variance);
+        let deviation = b.run(Op::Sqrt, &[&shifted]);
+        drop(shifted);
+        b.run(Op::Div, &[&apart, &deviation])
+    };
+    drop(wide);
+    normed = b.run(Op::ToLike, &[&normed, x]);
+    let product = {
+        let weight = of_channels(norm.weight());
+        b.mul(&weight, &normed)
+    };
+    let out = match norm.bias() {
+        Some(bias) => b.add(&product, &of_channels(bias)),
+        None => product,
+    };
+    drop(normed);
+    out
 }
 
 /// `ConvNextLayer`.
@@ -101,16 +149,21 @@ struct Stage<'b> {
 }
 
 impl<'b> Stage<'b> {
-    fn run(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    fn run(&self, b: &'b Builder, o: &GraphOptions, x: &Value<'b>) -> Value<'b> {
         let _m = b.enter(&self.name);
-        let mut features = self.halving.as_ref().map(|(norm, convolution)| {
-            let normed = norm_of_channels(b, norm, x);
+        let halved = self.halving.as_ref().map(|(norm, convolution)| {
+            let normed = norm_of_channels(b, o, norm, x);
             convolution.run(b, &normed)
         });
+        // `nn.Sequential` runs the layers where norms are written out: what goes into them is a name on.
+        let (mut hidden, first) = match o.transformers < CONVNEXT_TURNS_FOR_NORM {
+            true => (None, halved),
+            false => (halved, None),
+        };
         for layer in &self.layers {
-            features = Some(layer.run(b, features.as_ref().unwrap_or(x)));
+            hidden = Some(layer.run(b, hidden.as_ref().or(first.as_ref()).unwrap_or(x)));
         }
-        features.expect("a stage has layers")
+        hidden.expect("a stage has layers")
     }
 }
 
@@ -150,11 +203,11 @@ fn forward(b: &Builder, c: &ConvNextConfig, o: &GraphOptions) -> ValueId {
         let embedded = {
             let _m = b.enter("embeddings");
             let embedded = stem.run(b, &batch.images);
-            norm_of_channels(b, &stem_norm, &embedded)
+            norm_of_channels(b, o, &stem_norm, &embedded)
         };
         let last = {
             let _m = b.enter("encoder");
-            encoder(b, &stages, &embedded)
+            encoder(b, o, &stages, &embedded)
         };
         let pooled = {
             let mean = b.run(Op::MeanSpatial { keep: false }, &[&last]);
@@ -166,11 +219,16 @@ fn forward(b: &Builder, c: &ConvNextConfig, o: &GraphOptions) -> ValueId {
     head::loss(b, o, &logits, &batch.labels, c.num_labels)
 }
 
-fn encoder<'b>(b: &'b Builder, stages: &[Stage<'b>], embedded: &Value<'b>) -> Value<'b> {
+fn encoder<'b>(
+    b: &'b Builder,
+    o: &GraphOptions,
+    stages: &[Stage<'b>],
+    embedded: &Value<'b>,
+) -> Value<'b> {
     let mut hidden: Option<Value<'b>> = None;
     for stage in stages {
         // The encoder's own name for what a stage reads stays until the stage returns.
-        hidden = Some(stage.run(b, hidden.as_ref().unwrap_or(embedded)));
+        hidden = Some(stage.run(b, o, hidden.as_ref().unwrap_or(embedded)));
     }
     hidden.expect("a ConvNeXt has stages")
 }

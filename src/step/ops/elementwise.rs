@@ -34,6 +34,19 @@ impl Tape<'_> {
         self.result(sizes, strides, dtype, edge)
     }
 
+    /// `a - b`
+    pub fn sub(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
+        let (sizes, strides, dtype) = self.binary_shape(a, b);
+        let edge = self.record(Backward::Difference, &[a, b], &[], &[(sizes, dtype)]);
+        self.result(sizes, strides, dtype, edge)
+    }
+
+    /// The gradient as it is, and turned around.
+    pub fn difference_backward(&mut self, grad: &Tensor, needs: &[bool]) -> Grads {
+        let grad_b = needs[1].then(|| self.pointwise_backward(grad, &[]));
+        Grads::from_iter([needs[0].then(|| Rc::clone(grad)), grad_b])
+    }
+
     /// `a += b`: the same memory, one node further on.
     pub fn add_in_place_of(&mut self, a: &Tensor, b: &Tensor) -> Tensor {
         let edge = self.record(Backward::Same, &[a, b], &[], &[(a.sizes, a.dtype)]);
@@ -142,6 +155,19 @@ impl Tape<'_> {
         self.by_result(Backward::Rsqrt, a)
     }
 
+    /// `torch.sqrt`
+    pub fn sqrt(&mut self, a: &Tensor) -> Tensor {
+        self.by_result(Backward::Sqrt, a)
+    }
+
+    /// `grad / (2 * result)`
+    pub fn sqrt_backward(&mut self, grad: &Tensor, saved: &[Tensor]) -> Tensor {
+        let twice = self.empty_strided(saved[0].sizes, saved[0].strides, saved[0].dtype);
+        let out = self.pointwise_backward(grad, saved);
+        drop(twice);
+        out
+    }
+
     fn by_result(&mut self, op: Backward, a: &Tensor) -> Tensor {
         let out = self.unary(op, a, &[]);
         self.save_result(out.edge, &out);
@@ -183,14 +209,13 @@ impl Tape<'_> {
         out
     }
 
-    /// Mean over the last dimension, which is kept.
-    pub fn mean_last(&mut self, a: &Tensor) -> Tensor {
+    /// Mean over a dimension, which is kept.
+    pub fn mean_of(&mut self, a: &Tensor, dim: usize) -> Tensor {
         let mut sizes = a.sizes;
-        let last = sizes.len() - 1;
-        sizes.as_mut_slice()[last] = 1;
+        sizes.as_mut_slice()[dim] = 1;
         let edge = self.record(Backward::Mean(a.sizes), &[a], &[], &[(sizes, a.dtype)]);
         let out = self.result(sizes, sizes.contiguous_strides(), a.dtype, edge);
-        self.reduction(a, 1 << last);
+        self.reduction(a, 1 << dim);
         out
     }
 

@@ -91,6 +91,10 @@ pub enum Backward {
     Pow,
     /// `rsqrt`
     Rsqrt,
+    /// `torch.sqrt`, whose result was kept.
+    Sqrt,
+    /// `a - b`.
+    Difference,
     /// Mean over the last dimension, which was kept.
     Mean(Dims),
     /// Rows of a table.
@@ -222,6 +226,8 @@ impl Tape<'_> {
             Backward::AsStrided => one(self.empty(grad.sizes, grad.dtype)),
             Backward::MaskedFill => one(self.empty(grad.sizes, grad.dtype)),
             Backward::Pow => one(self.pow_backward(grad, saved)),
+            Backward::Difference => self.difference_backward(grad, needs),
+            Backward::Sqrt => one(self.sqrt_backward(grad, saved)),
             Backward::Rsqrt => one(self.rsqrt_backward(grad, saved)),
             Backward::Mean(sizes) => one(self.empty(*sizes, grad.dtype)),
             Backward::Embedding { rows, columns } => {

@@ -24,7 +24,7 @@ impl<'b> Norm<'b> {
                 let wide = b.run(Op::To { dtype: Dtype::F32 }, &[x]);
                 b.run(Op::Pow { exponent: 2 }, &[&wide])
             };
-            b.run(Op::MeanLast, &[&squares])
+            b.run(Op::Mean { dim: -1 }, &[&squares])
         };
         let mut normed = {
             let shifted = b.add_number(&variance);
