@@ -377,6 +377,27 @@ fn kills_at_200_moments_leave_no_process_no_file_and_no_lock() {
 }
 
 #[test]
+fn oomph_and_its_guard_killed_at_one_moment_leave_nothing() {
+    let user = User::new();
+    let mark = format!("mark={}-both", std::process::id());
+    let words = format!("base=10 leave=1 ranks=2 sleep_ms=60000 {mark}");
+    let mut command = user.oomph("run --gpu sim:t4*2", &words);
+    let mut oomph = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Oomph, its guard, the command and both ranks.
+    wait_for("the ranks", || running(&mark).len() >= 5);
+    let base = user.path("tmp").read_dir().unwrap().next().unwrap().unwrap().path();
+    let runs = || base.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let folder = runs().find(|path| path.is_dir()).unwrap();
+    let of_folder = || running(folder.to_str().unwrap());
+    assert_eq!(of_folder().len(), 2, "a guard and a sweeper");
+    send(running(&mark)[1], Signal::KILL);
+    send(oomph.id(), Signal::KILL);
+    oomph.wait().unwrap();
+    wait_for("the end of all", || running(&mark).is_empty() && of_folder().is_empty());
+    user.assert_nothing_left();
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_an_endless_command() {
     let user = User::new();
     let mut command = user.plain("run --gpu sim:t4 -- yes");

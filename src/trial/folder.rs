@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::trial::lifeline;
 use crate::trial::private::{self, Held};
+use crate::trial::{lifeline, sweeper};
 
 /// The first part of the names of these folders.
 const PREFIX: &str = "run";
@@ -30,6 +30,10 @@ impl RunFolder {
         private::sweep(&base, PREFIX);
         let held = private::fresh(&base, PREFIX)?;
         let _lifeline = lifeline::make(&scenario_in(&held.path)).ok();
+        if _lifeline.is_some() {
+            // Without one the next run sweeps.
+            let _ = sweeper::start(&held.path);
+        }
         let folder = RunFolder { held, _lifeline };
         fs::DirBuilder::new().mode(0o700).create(folder.reports())?;
         fs::write(folder.scenario(), scenario)?;

@@ -29,6 +29,7 @@ pub mod search;
 mod signals;
 pub mod simulated;
 mod start;
+pub mod sweeper;
 pub mod template;
 mod terminal;
 pub mod tree;

@@ -111,10 +111,16 @@ pub fn sweep(base: &Path, prefix: &str) {
         if !ours {
             continue;
         }
-        let Ok(lock) = File::open(entry.path()) else { continue };
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+        remove_unheld(&entry.path());
+    }
+}
+
+/// Removes a folder that no process holds.
+pub fn remove_unheld(folder: &Path) {
+    if let Ok(lock) = File::open(folder)
+        && flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+    {
+        let _ = fs::remove_dir_all(folder);
     }
 }
 

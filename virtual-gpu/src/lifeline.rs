@@ -6,9 +6,10 @@
 //! F_SETSIG): when the last writer goes, it comes. No thread, no handler, and nothing to poll; a
 //! program that closes every file it does not know takes itself out of it.
 //!
-//! Nobody of the run removes its folder then: SIGKILL runs nothing of a process any more, and any
+//! None of them removes the run's folder then: SIGKILL runs nothing of a process any more, and any
 //! other signal, on which the library could, is one that a program may block, ignore or handle
-//! itself, and so live on. The next run sweeps.
+//! itself, and so live on. A process of oomph's own that waits for the same end does
+//! (src/trial/sweeper.rs).
 //!
 //! Kernels before 5.10 are left alone: some send news of a FIFO whenever anybody closes it
 //! (`pipe_release` in fs/pipe.c of Linux 5.4, against `!pipe->readers != !pipe->writers` since 5.6).

@@ -21,10 +21,12 @@ pub(super) use run::run;
 pub(super) use trial::run as trial;
 
 use crate::device::child;
-use crate::trial::guard;
+use crate::trial::{guard, sweeper};
 
 /// Does the work of a process that oomph has started, if this is one; returns its exit code.
 pub(super) fn helper(arguments: &[OsString]) -> Option<u8> {
     let probing = child::arguments(arguments).map(|arguments| child::main(&arguments));
-    probing.or_else(|| guard::arguments(arguments).map(|arguments| guard::main(&arguments)))
+    let guarding = || guard::arguments(arguments).map(|arguments| guard::main(&arguments));
+    let sweeping = || sweeper::folder(arguments).map(|folder| sweeper::main(&folder));
+    probing.or_else(guarding).or_else(sweeping)
 }
