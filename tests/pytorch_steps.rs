@@ -500,7 +500,7 @@ fn deberta_needs_what_pytorch_needs() {
 
 /// Setups that were refused until they were worked out, drawn by chance: DeBERTa without attention to
 /// distances, Whisper in 16 bits (its user casts the features), T5 in float16 (of which `from_pretrained`
-/// keeps a part in float32), classifiers of samples and of tokens out of every decoder, and checkpointing of attention and of
+/// keeps a part in float32), classifiers of samples and of tokens out of every decoder, images whose labels are numbers, and checkpointing of attention and of
 /// every n-th layer outside decoders; and heads of more than 128, which flash attention rounds up. `held_out`
 /// after the code was finished.
 #[test]

@@ -5,6 +5,7 @@
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit};
 use crate::ingest::image;
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, ConvNextConfig};
 
 /// `num_stages` where the file is silent.
@@ -38,6 +39,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<ConvNextConfig, ConfigErro
         scales_layers: scale > 0.0,
         image_size: image::square(fields, "image_size", 224)?,
         num_labels: image::classes(fields)?,
+        problem: problem(fields, num_labels(fields)?)?,
     };
     if config.image_size < config.smallest_image() {
         let (size, least) = (config.image_size, config.smallest_image());

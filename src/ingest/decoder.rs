@@ -4,12 +4,10 @@
 //! Source: `configuration_*.py` of transformers 4.56.2 and 5.23.0, which agree on every default
 //! used here.
 
-use serde_json::Value;
-
 use crate::ingest::error::ConfigError;
 use crate::ingest::experts;
 use crate::ingest::fields::{Fields, limit};
-use crate::ingest::labels::{num_labels, problem};
+use crate::ingest::labels::{note_padding, num_labels, problem, task};
 use crate::ingest::windows;
 use crate::model::config::{Activation, AttentionConfig, DecoderConfig, Family, MlpConfig, Task};
 
@@ -147,22 +145,11 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
             && fields.switch("use_parallel_residual", true)?,
         final_softcap,
     };
-    Ok(DecoderConfig { task: task(fields, &config)?, ..config })
-}
-
-/// The task of the class that `architectures` names, where it is one of the model's.
-fn task(fields: &mut Fields<'_>, config: &DecoderConfig) -> Result<Task, ConfigError> {
-    let named = fields.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
-    let task = named.and_then(Task::of_class).filter(|task| config.tasks().contains(task));
-    if task != Some(Task::SequenceClassification) {
-        return Ok(task.unwrap_or(Task::CausalLm));
+    let task = task(fields, config.tasks());
+    if task == Task::SequenceClassification {
+        note_padding(fields);
     }
-    if fields.get("pad_token_id").is_none() {
-        let note = "`pad_token_id` is not in config.json: transformers classifies one sample at a \
-                    time until it is set";
-        fields.assumed.push(note.to_owned());
-    }
-    Ok(Task::SequenceClassification)
+    Ok(DecoderConfig { task, ..config })
 }
 
 /// `classifier_dropout`, or `hidden_dropout` where the class does not read its own.

@@ -5,7 +5,8 @@
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit};
-use crate::model::config::{Activation, Gpt2Config};
+use crate::ingest::labels::{note_padding, num_labels, problem, task};
+use crate::model::config::{Activation, Gpt2Config, Task};
 
 /// Reads the keys of a GPT-2.
 pub(super) fn read(fields: &mut Fields<'_>) -> Result<Gpt2Config, ConfigError> {
@@ -31,7 +32,16 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<Gpt2Config, ConfigError> {
             supported: "a decoder alone",
         });
     }
+    let task = task(fields, Gpt2Config::TASKS);
+    if task == Task::SequenceClassification {
+        note_padding(fields);
+    }
+    let hidden_dropout = fields.dropout("hidden_dropout", 0.1)?;
     Ok(Gpt2Config {
+        task,
+        problem: problem(fields, num_labels(fields)?)?,
+        num_labels: num_labels(fields)?,
+        classifier_dropout: fields.dropout("classifier_dropout", hidden_dropout)?,
         n_embd,
         n_inner: fields.optional_size("n_inner", limit::INTERMEDIATE)?.unwrap_or(4 * n_embd),
         n_layer,

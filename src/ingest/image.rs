@@ -4,21 +4,13 @@ use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit, wrong_type};
-use crate::ingest::labels::{num_labels, single_label};
+use crate::ingest::labels::num_labels;
 
-/// Returns the number of classes, of which there have to be two.
+/// Returns the number of classes.
 pub(super) fn classes(fields: &mut Fields<'_>) -> Result<u64, ConfigError> {
     let classes = num_labels(fields)?;
     if fields.get("id2label").is_none() && fields.get("num_labels").is_none() {
         fields.assume("num_labels", classes);
-    }
-    single_label(fields)?;
-    if classes < 2 {
-        return Err(ConfigError::Unsupported {
-            key: "num_labels",
-            value: classes.to_string(),
-            supported: "two classes or more (one is a regression)",
-        });
     }
     Ok(classes)
 }

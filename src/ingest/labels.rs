@@ -1,23 +1,27 @@
-//! How many labels a classifier has.
+//! What a decoder is trained for, and how many labels a classifier has.
 
 use serde_json::Value;
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit, wrong_type};
-use crate::model::config::Problem;
+use crate::model::config::{Problem, Task};
 
 /// Labels where nothing is said about them.
 const DEFAULT_LABELS: u64 = 2;
 
-/// Refuses any other loss than that of one label of several.
-pub(super) fn single_label(fields: &Fields<'_>) -> Result<(), ConfigError> {
-    match fields.text("problem_type")? {
-        None | Some("single_label_classification") => Ok(()),
-        Some(other) => Err(ConfigError::Unsupported {
-            key: "problem_type",
-            value: format!("`{}`", excerpt(other)),
-            supported: "single_label_classification",
-        }),
+/// Returns the task of the class that `architectures` names, where it is one of a decoder's.
+pub(super) fn task(fields: &Fields<'_>, tasks: &[Task]) -> Task {
+    let named = fields.get("architectures").and_then(|list| list.get(0)).and_then(Value::as_str);
+    let task = named.and_then(Task::of_class).filter(|task| tasks.contains(task));
+    task.unwrap_or(Task::CausalLm)
+}
+
+/// Says so where a classifier of samples is not told how to find the last token of one.
+pub(super) fn note_padding(fields: &mut Fields<'_>) {
+    if fields.get("pad_token_id").is_none() {
+        let note = "`pad_token_id` is not in config.json: transformers classifies one sample at a \
+                    time until it is set";
+        fields.assumed.push(note.to_owned());
     }
 }
 

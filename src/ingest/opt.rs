@@ -4,6 +4,7 @@
 
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit};
+use crate::ingest::labels::{num_labels, problem, task};
 use crate::model::config::{Activation, OptConfig};
 
 /// Reads the keys of an OPT.
@@ -25,6 +26,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<OptConfig, ConfigError> {
         return Err(unsupported("layerdrop", "above 0", "training that runs every layer"));
     }
     Ok(OptConfig {
+        task: task(fields, OptConfig::TASKS),
+        problem: problem(fields, num_labels(fields)?)?,
+        num_labels: num_labels(fields)?,
         hidden_size,
         ffn_dim: fields.size("ffn_dim", limit::INTERMEDIATE)?,
         num_hidden_layers: fields.size("num_hidden_layers", limit::LAYERS)?,

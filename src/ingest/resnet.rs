@@ -5,6 +5,7 @@
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, excerpt, limit};
 use crate::ingest::image;
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, ResNetConfig, ResNetLayer};
 
 /// Height and width of an image where nothing says them: what all published ResNets were trained on.
@@ -42,5 +43,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<ResNetConfig, ConfigError>
         downsample_in_bottleneck: fields.switch("downsample_in_bottleneck", false)?,
         image_size: fields.optional_size("image_size", limit::PIXELS)?.unwrap_or(IMAGE_SIZE),
         num_labels: image::classes(fields)?,
+        problem: problem(fields, num_labels(fields)?)?,
     })
 }

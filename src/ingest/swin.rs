@@ -5,6 +5,7 @@
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit, wrong_type};
 use crate::ingest::image;
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, SwinConfig};
 
 /// The widest MLP, as a multiple of the residual stream.
@@ -35,6 +36,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<SwinConfig, ConfigError> {
         hidden_act: fields.activation("hidden_act", Activation::Gelu)?,
         image_size: image::square(fields, "image_size", 224)?,
         num_labels: image::classes(fields)?,
+        problem: problem(fields, num_labels(fields)?)?,
     };
     for (stage, &heads) in config.num_heads.iter().enumerate() {
         let width = config.width(stage);

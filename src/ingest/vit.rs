@@ -5,6 +5,7 @@
 use crate::ingest::error::ConfigError;
 use crate::ingest::fields::{Fields, limit};
 use crate::ingest::image;
+use crate::ingest::labels::{num_labels, problem};
 use crate::model::config::{Activation, VitConfig};
 
 /// Reads the keys of a ViT.
@@ -35,5 +36,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<VitConfig, ConfigError> {
         num_channels: fields.size_or("num_channels", limit::CHANNELS, 3)?,
         qkv_bias: fields.switch("qkv_bias", true)?,
         num_labels: image::classes(fields)?,
+        problem: problem(fields, num_labels(fields)?)?,
     })
 }

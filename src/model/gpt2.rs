@@ -4,8 +4,10 @@
 
 use crate::model::blocks::activation::activation;
 use crate::model::blocks::attention::contiguous_for_sdpa;
+use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
-use crate::model::config::Gpt2Config;
+use crate::model::classify::{self, Classifier};
+use crate::model::config::{Gpt2Config, Task};
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks::{self, LossCode};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
@@ -79,10 +81,20 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
     let wpe = b.parameter("transformer.wpe", &[c.n_positions, c.n_embd]);
     let blocks: Vec<_> = (0..c.n_layer).map(|i| block_weights(b, c, o, i)).collect();
     let ln_f = norm_weights(b, "transformer.ln_f", c.n_embd);
-    let head = (!c.tie_word_embeddings).then(|| b.parameter("lm_head", &[c.vocab_size, c.n_embd]));
+    let labels = [c.num_labels, c.n_embd];
+    let classifier = match c.task {
+        Task::SequenceClassification => Some(Linear::load(b, "", "score", labels, false)),
+        Task::TokenClassification => Some(Linear::load(b, "", "classifier", labels, true)),
+        _ => None,
+    };
+    let head = (classifier.is_none() && !c.tie_word_embeddings)
+        .then(|| b.parameter("lm_head", &[c.vocab_size, c.n_embd]));
 
     let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
-    b.batch(&[o.batch, o.seq_len], Dtype::I64); // labels
+    let labels = match c.task {
+        Task::SequenceClassification => classify::labels(b, o, c.problem, c.num_labels),
+        _ => b.batch(&[o.batch, o.seq_len], Dtype::I64),
+    };
     let mask = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
 
@@ -98,6 +110,15 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
         };
         transformer(b, c, o, &x)
     };
+    if let Some(head) = &classifier {
+        let (classes, token_dropout) = (c.num_labels, c.classifier_dropout);
+        let classifier = Classifier { head, classes, labels: &labels, token_dropout };
+        return match c.task {
+            Task::TokenClassification => classifier.of_tokens(b, o, false, &hidden),
+            _ => classifier.of_samples(b, o, c.problem, &hidden),
+        }
+        .keep();
+    }
     let hidden = match o.transformers >= GPT2_SLICES_FOR_HEAD {
         true => masks::sliced_for_head(b, o, hidden),
         false => hidden,

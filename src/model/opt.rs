@@ -7,7 +7,8 @@ use crate::model::blocks::attention::{self, Attend};
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
-use crate::model::config::OptConfig;
+use crate::model::classify::{self, Classifier};
+use crate::model::config::{OptConfig, Task};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks::{self, LossCode};
@@ -36,6 +37,7 @@ struct Weights<'b> {
     final_norm: Option<Norm<'b>>,
     layers: Vec<LayerWeights<'b>>,
     head: Option<Value<'b>>,
+    score: Option<Linear<'b>>,
 }
 
 const DECODER: &str = "model.decoder";
@@ -71,6 +73,7 @@ impl<'b> Weights<'b> {
         let at = |name: &str| format!("{DECODER}.{name}");
         let project =
             |name, sizes| c.is_projected().then(|| Linear::load(b, DECODER, name, sizes, false));
+        let classifies = c.task == Task::SequenceClassification;
         Weights {
             tokens: b.parameter(&at("embed_tokens"), &[c.vocab_size, narrow]),
             positions: b
@@ -81,7 +84,9 @@ impl<'b> Weights<'b> {
                 .has_final_norm()
                 .then(|| Norm::load(b, NormKind::Layer, DECODER, "final_layer_norm", width)),
             layers: (0..c.num_hidden_layers).map(|i| layer_weights(b, c, i)).collect(),
-            head: (!c.tie_word_embeddings).then(|| b.parameter("lm_head", &[c.vocab_size, narrow])),
+            head: (!classifies && !c.tie_word_embeddings)
+                .then(|| b.parameter("lm_head", &[c.vocab_size, narrow])),
+            score: classifies.then(|| Linear::load(b, "", "score", [c.num_labels, narrow], false)),
         }
     }
 }
@@ -89,7 +94,10 @@ impl<'b> Weights<'b> {
 fn forward(b: &Builder, c: &OptConfig, o: &GraphOptions) -> ValueId {
     let w = Weights::load(b, c);
     let ids = b.batch(&[o.batch, o.seq_len], Dtype::I64);
-    b.batch(&[o.batch, o.seq_len], Dtype::I64); // labels
+    let labels = match c.task {
+        Task::SequenceClassification => classify::labels(b, o, c.problem, c.num_labels),
+        _ => b.batch(&[o.batch, o.seq_len], Dtype::I64),
+    };
     let mask = (o.attention_mask != AttentionMask::None)
         .then(|| b.batch(&[o.batch, o.seq_len], Dtype::I64));
     let hidden = {
@@ -97,6 +105,11 @@ fn forward(b: &Builder, c: &OptConfig, o: &GraphOptions) -> ValueId {
         let _decoder = b.enter("decoder");
         decoder(b, c, o, &w, &ids, mask.as_ref())
     };
+    if let Some(head) = &w.score {
+        let (classes, token_dropout) = (c.num_labels, 0.0);
+        let classifier = Classifier { head, classes, labels: &labels, token_dropout };
+        return classifier.of_samples(b, o, c.problem, &hidden).keep();
+    }
     let hidden = if o.transformers >= TRANSFORMERS_5 {
         masks::sliced_for_head(b, o, hidden)
     } else {

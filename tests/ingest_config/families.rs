@@ -4,7 +4,7 @@ use oomph::ingest::error::ConfigError;
 use oomph::model::config::{Activation, Family, ModelConfig, Task};
 use serde_json::{Map, Value, json};
 
-use super::{decoder, map, read, refused, small, without};
+use super::{decoder, map, read, refused, small, small_gpt2, without};
 
 fn small_opt(changes: Value) -> Map<String, Value> {
     let mut config = map(json!({
@@ -198,4 +198,31 @@ fn a_decoder_classifies_where_the_config_or_the_caller_says_so() {
     let olmo = read(&small("olmo2", json!({}))).config;
     assert!(olmo.clone().with_task(Task::SequenceClassification).is_ok());
     assert!(olmo.with_task(Task::TokenClassification).is_err());
+}
+
+#[test]
+fn gpt2_and_opt_classify_samples_with_a_projection_without_a_bias() {
+    let count = |config: &Map<String, Value>, task| {
+        read(config).config.with_task(task).unwrap().parameter_count()
+    };
+    let small = small_gpt2(json!({"num_labels": 3, "tie_word_embeddings": false}));
+    let head = 1000 * 256;
+    let trunk = count(&small, Task::CausalLm) - head;
+    assert_eq!(count(&small, Task::SequenceClassification), trunk + 3 * 256);
+    assert_eq!(count(&small, Task::TokenClassification), trunk + 3 * 257);
+    let opt = small_opt(json!({"word_embed_proj_dim": 128, "num_labels": 3}));
+    assert_eq!(count(&opt, Task::SequenceClassification), count(&opt, Task::CausalLm) + 3 * 128);
+    assert!(read(&opt).config.with_task(Task::TokenClassification).is_err());
+}
+
+#[test]
+fn a_gpt2_that_classifies_says_what_is_missing_to_find_the_last_token() {
+    let classes = |changes| {
+        let mut config = small_gpt2(changes);
+        config.extend(map(json!({"architectures": ["GPT2ForSequenceClassification"]})));
+        let read = read(&config);
+        (read.config.task(), read.notes.iter().any(|note| note.contains("pad_token_id")))
+    };
+    assert_eq!(classes(json!({})), (Task::SequenceClassification, true));
+    assert_eq!(classes(json!({"pad_token_id": 0})), (Task::SequenceClassification, false));
 }

@@ -1,7 +1,7 @@
 //! Image classifiers: their keys, defaults and refusals.
 
 use oomph::ingest::error::ConfigError;
-use oomph::model::config::ModelConfig;
+use oomph::model::config::{ModelConfig, Problem};
 use serde_json::{Map, Value, json};
 
 use super::{map, read, refused};
@@ -61,10 +61,19 @@ fn sizes_may_be_pairs_of_equal_numbers() {
 }
 
 #[test]
-fn what_is_not_one_label_of_several_is_refused() {
+fn images_are_labelled_by_a_class_by_several_or_by_numbers() {
+    let problem = |changes| read(&vit(changes)).config.problem();
+    assert_eq!(problem(json!({})), Some(Problem::OneLabel));
+    assert_eq!(problem(json!({"num_labels": 1})), Some(Problem::Numbers));
+    let several = json!({"problem_type": "multi_label_classification"});
+    assert_eq!(problem(several), Some(Problem::SeveralLabels));
+}
+
+#[test]
+fn labels_that_no_loss_is_of_are_refused() {
     for changes in [
-        json!({"num_labels": 1}),
-        json!({"problem_type": "multi_label_classification"}),
+        json!({"num_labels": 1, "problem_type": "single_label_classification"}),
+        json!({"problem_type": "ranking"}),
         json!({"id2label": {}}),
     ] {
         let error = refused(&vit(changes));

@@ -43,9 +43,9 @@ def width(rng):
     return heads * size, heads
 
 
-def labels(rng, config, classifies):
-    if classifies:
-        config["num_labels"] = rng.choice([1, 2, 2, 3, 5, 17])
+def labels(rng, config, task):
+    if task != "token-classification":
+        config["num_labels"] = rng.choice([1, 2, 10, 1000, 999] if task == "image-classification" else [1, 2, 2, 3, 5, 17])
         if rng.random() < 0.25:
             config["problem_type"] = rng.choice(["regression", "multi_label_classification", "single_label_classification"])
 
@@ -204,7 +204,7 @@ def bart(rng, family):
 
 
 def vision(rng, family):
-    c = dict(model_type=family, num_labels=rng.choice([2, 10, 1000, 999]))
+    c = dict(model_type=family)
     if family == "vit":
         hidden, heads = width(rng)
         patch = rng.choice([8, 14, 16, 32])
@@ -254,17 +254,16 @@ def task(rng, c):
     if family == "whisper": return "speech-seq2seq"
     if family in SEQ2SEQ: return "seq2seq-lm"
     if family in ENCODERS: return rng.choice(["masked-lm", "sequence-classification", "token-classification"])
-    if family in ("gpt2", "opt"): return "causal-lm"
-    return often(rng, "causal-lm", ["sequence-classification"] + ["token-classification"] * (family not in ("gemma3_text", "olmo2")), 0.85)
+    return often(rng, "causal-lm", ["sequence-classification"] + ["token-classification"] * (family not in ("gemma3_text", "olmo2", "opt")), 0.85)
 
 
 def case(rng, only=ALL):
     c = config(rng, rng.choice(only))
     family = c["model_type"]
     k = dict(config=c, task=task(rng, c), micro_batch=rng.choice([1, 1, 2, 3, 4, 5, 8, 11]), min_capacity=False)
-    if k["task"].endswith("-classification") and k["task"] != "image-classification":
-        labels(rng, c, k["task"] == "sequence-classification")
-        if family in DECODERS:
+    if k["task"].endswith("-classification"):
+        labels(rng, c, k["task"])
+        if family in DECODERS + ["gpt2"]:
             c["pad_token_id"] = 0
     k["seq_len"] = rng.choice([rng.randint(2, 40), rng.randint(41, 300), rng.randint(301, 440), 64, 128, 256])
     if family in ("t5", "mt5", "bart") and rng.random() < 0.4:

@@ -124,12 +124,15 @@ def add(oracle):
             return batch(dict(case, task="masked-lm"), cfg)
         problem = case["config"].get("problem_type")
         number = problem == "regression" or cfg.num_labels == 1
-        if case["task"] != "sequence-classification" or not (number or problem == "multi_label_classification"):
+        several = problem == "multi_label_classification"
+        if not case["task"] in ("sequence-classification", "image-classification") or not (number or several):
             return batch(case, cfg)
         samples, tokens = case["micro_batch"], case["seq_len"]
         ids = lambda: torch.empty(samples, tokens, dtype=torch.long).to("cuda")
         mask = {} if case["attention_mask"] == "none" else dict(attention_mask=ids())
         sizes = (samples,) if cfg.num_labels == 1 else (samples, cfg.num_labels)
+        if case["task"] == "image-classification":
+            return dict(batch(case, cfg), labels=torch.empty(*sizes).to("cuda"))
         return dict(input_ids=ids(), labels=torch.empty(*sizes).to("cuda"), **mask)
 
     oracle.make_batch = make_batch

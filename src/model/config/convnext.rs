@@ -1,6 +1,6 @@
 //! ConvNeXt's sizes.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Problem};
 
 /// ConvNeXt: a stem of patches, then stages of layers.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub struct ConvNextConfig {
     pub image_size: u64,
     /// Classes.
     pub num_labels: u64,
+    /// What the labels are.
+    pub problem: Problem,
 }
 
 impl ConvNextConfig {

@@ -1,10 +1,18 @@
 //! GPT-2's sizes.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Problem, Task};
 
 /// GPT-2: LayerNorm, learned positions, multi-head attention with one fused projection.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gpt2Config {
+    /// The head and the loss.
+    pub task: Task,
+    /// What the labels of a classifier of samples are.
+    pub problem: Problem,
+    /// Labels of a classifier.
+    pub num_labels: u64,
+    /// Dropout before a classifier of tokens.
+    pub classifier_dropout: f64,
     /// Width of the residual stream (`n_embd`).
     pub n_embd: u64,
     /// Width of the MLP (`n_inner`, default 4 x `n_embd`).
@@ -36,13 +44,22 @@ pub struct Gpt2Config {
 }
 
 impl Gpt2Config {
+    /// The tasks that it can be trained for.
+    pub(crate) const TASKS: &'static [Task] =
+        &[Task::CausalLm, Task::SequenceClassification, Task::TokenClassification];
+
     pub(super) fn parameter_count(&self) -> u64 {
         let width = self.n_embd;
         let attention = width * 3 * width + 3 * width + width * width + width;
         let mlp = 2 * width * self.n_inner + self.n_inner + width;
         let layer = attention + mlp + 2 * 2 * width;
-        let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        let embeddings = tables * self.vocab_size * width + self.n_positions * width;
-        embeddings + self.n_layer * layer + 2 * width
+        let head = match self.task {
+            Task::SequenceClassification => self.num_labels * width,
+            Task::TokenClassification => self.num_labels * (width + 1),
+            _ if self.tie_word_embeddings => 0,
+            _ => self.vocab_size * width,
+        };
+        let embeddings = (self.vocab_size + self.n_positions) * width;
+        embeddings + self.n_layer * layer + 2 * width + head
     }
 }

@@ -133,7 +133,8 @@ impl ModelConfig {
             ModelConfig::T5(_) | ModelConfig::Bart(_) => Task::Seq2SeqLm,
             ModelConfig::Whisper(_) => Task::SpeechSeq2Seq,
             ModelConfig::Decoder(c) => c.task,
-            ModelConfig::Opt(_) | ModelConfig::Gpt2(_) => Task::CausalLm,
+            ModelConfig::Opt(c) => c.task,
+            ModelConfig::Gpt2(c) => c.task,
             ModelConfig::Vit(_)
             | ModelConfig::ResNet(_)
             | ModelConfig::ConvNext(_)
@@ -158,7 +159,8 @@ impl ModelConfig {
             | ModelConfig::ResNet(_)
             | ModelConfig::ConvNext(_)
             | ModelConfig::Swin(_) => &[Task::ImageClassification],
-            _ => &[Task::CausalLm],
+            ModelConfig::Opt(_) => OptConfig::TASKS,
+            ModelConfig::Gpt2(_) => Gpt2Config::TASKS,
         };
         if !possible.contains(&task) {
             return Err(NoSuchTask { model_type, task, possible });
@@ -168,20 +170,31 @@ impl ModelConfig {
             ModelConfig::Encoder(c) => ModelConfig::Encoder(EncoderConfig { task, ..c }),
             ModelConfig::ModernBert(c) => ModelConfig::ModernBert(ModernBertConfig { task, ..c }),
             ModelConfig::Deberta(c) => ModelConfig::Deberta(DebertaConfig { task, ..c }),
+            ModelConfig::Opt(c) => ModelConfig::Opt(OptConfig { task, ..c }),
+            ModelConfig::Gpt2(c) => ModelConfig::Gpt2(Gpt2Config { task, ..c }),
             other => other,
         })
     }
 
-    /// Returns what the labels of a classifier of samples are; `None` for what else it is trained for.
+    /// Returns what the labels of a classifier of samples or images are; `None` for what else it is
+    /// trained for.
     pub fn problem(&self) -> Option<Problem> {
         let problem = match self {
             ModelConfig::Decoder(c) => c.problem,
             ModelConfig::Encoder(c) => c.problem,
             ModelConfig::ModernBert(c) => c.problem,
             ModelConfig::Deberta(c) => c.problem,
-            _ => return None,
+            ModelConfig::Opt(c) => c.problem,
+            ModelConfig::Gpt2(c) => c.problem,
+            ModelConfig::Vit(c) => c.problem,
+            ModelConfig::ResNet(c) => c.problem,
+            ModelConfig::ConvNext(c) => c.problem,
+            ModelConfig::Swin(c) => c.problem,
+            ModelConfig::T5(_) | ModelConfig::Bart(_) | ModelConfig::Whisper(_) => return None,
         };
-        (self.task() == Task::SequenceClassification).then_some(problem)
+        let labels_samples =
+            matches!(self.task(), Task::SequenceClassification | Task::ImageClassification);
+        labels_samples.then_some(problem)
     }
 
     /// Whether positions are learned, so that none beyond the last is possible.

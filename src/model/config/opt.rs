@@ -1,10 +1,16 @@
 //! OPT's sizes.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Problem, Task};
 
 /// OPT: LayerNorm before or after each block, learned positions, a plain MLP.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OptConfig {
+    /// The head and the loss.
+    pub task: Task,
+    /// What the labels of a classifier of samples are.
+    pub problem: Problem,
+    /// Labels of a classifier.
+    pub num_labels: u64,
     /// Width of the residual stream.
     pub hidden_size: u64,
     /// Width of the MLP.
@@ -36,6 +42,9 @@ pub struct OptConfig {
 }
 
 impl OptConfig {
+    /// The tasks that it can be trained for.
+    pub(crate) const TASKS: &'static [Task] = &[Task::CausalLm, Task::SequenceClassification];
+
     /// Whether a norm follows the last layer.
     pub fn has_final_norm(&self) -> bool {
         self.do_layer_norm_before && !self.remove_final_layer_norm
@@ -50,8 +59,12 @@ impl OptConfig {
         let (width, inner) = (self.hidden_size, self.ffn_dim);
         let biases = if self.enable_bias { 4 * width + inner + width } else { 0 };
         let layer = 4 * width * width + 2 * width * inner + biases + 2 * 2 * width;
-        let tables = if self.tie_word_embeddings { 1 } else { 2 };
-        let tokens = tables * self.vocab_size * self.word_embed_proj_dim;
+        let head = match self.task {
+            Task::SequenceClassification => self.num_labels,
+            _ if self.tie_word_embeddings => 0,
+            _ => self.vocab_size,
+        };
+        let tokens = (self.vocab_size + head) * self.word_embed_proj_dim;
         let positions = (self.max_position_embeddings + 2) * width;
         let projections =
             if self.is_projected() { 2 * width * self.word_embed_proj_dim } else { 0 };

@@ -1,6 +1,6 @@
 //! ResNet's sizes.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Problem};
 
 /// ResNet: a stem, then stages of layers with shortcuts.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,8 @@ pub struct ResNetConfig {
     pub image_size: u64,
     /// Classes.
     pub num_labels: u64,
+    /// What the labels are.
+    pub problem: Problem,
 }
 
 /// The kind of a ResNet's layers.

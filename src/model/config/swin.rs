@@ -1,6 +1,6 @@
 //! Swin's sizes.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Problem};
 
 /// Swin: stages of layers whose attention sees one window, each stage on a quarter of the patches.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +33,8 @@ pub struct SwinConfig {
     pub image_size: u64,
     /// Classes.
     pub num_labels: u64,
+    /// What the labels are.
+    pub problem: Problem,
 }
 
 impl SwinConfig {

@@ -1,6 +1,6 @@
 //! ViT's sizes.
 
-use crate::model::config::Activation;
+use crate::model::config::{Activation, Problem};
 
 /// ViT: square patches as tokens, pre-norm layers with LayerNorm and a plain MLP.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     /// Classes.
     pub num_labels: u64,
+    /// What the labels are.
+    pub problem: Problem,
 }
 
 impl VitConfig {

@@ -12,10 +12,11 @@ use layer::{Layer, LayerWeights};
 use own_attention::rotary_modules;
 
 use crate::model::blocks::attention::softcap;
+use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::blocks::rotary::{self, Table};
 use crate::model::builder::{Builder, Value};
-use crate::model::classify;
+use crate::model::classify::{self, Classifier};
 use crate::model::config::{DecoderConfig, Family, Task};
 use crate::model::fused_loss;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
@@ -23,9 +24,8 @@ use crate::model::masks::{self, LossCode};
 use crate::model::options::{AttentionMask, GraphOptions, Loss};
 use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
 use crate::model::versions::{
-    ATTENTION_INTERFACE, GEMMA2_SCALES_BY_BUFFER, GEMMA3_SCALES_BY_BUFFER, LAST_TOKEN_BY_INDEX,
-    LAST_TOKEN_IN_I32, MASKS_BY_FUNCTION, NEOX_ATTENTION_INTERFACE, STARCODER2_LOSS_FUNCTION,
-    TRANSFORMERS_5,
+    ATTENTION_INTERFACE, GEMMA2_SCALES_BY_BUFFER, GEMMA3_SCALES_BY_BUFFER, MASKS_BY_FUNCTION,
+    NEOX_ATTENTION_INTERFACE, STARCODER2_LOSS_FUNCTION, TRANSFORMERS_5,
 };
 
 /// Builds the forward pass with its loss.
@@ -43,8 +43,7 @@ struct Weights<'b> {
     /// Inverse frequencies, one for each table.
     inv_freq: Vec<Value<'b>>,
     head: Option<Value<'b>>,
-    /// Of a classifier of tokens.
-    head_bias: Option<Value<'b>>,
+    classifier: Option<Linear<'b>>,
 }
 
 impl<'b> Weights<'b> {
@@ -58,19 +57,18 @@ impl<'b> Weights<'b> {
             (0..c.num_hidden_layers as usize).map(|i| LayerWeights::load(b, c, o, i)).collect();
         let norm = Norm::load(b, arch.norm, arch.model, arch.last_norm, c.hidden_size);
         let inv_freq = inverse_frequencies(b, c, o);
-        let head = match c.task {
+        let labels = [c.num_labels, c.hidden_size];
+        let (classifier, head) = match c.task {
             Task::SequenceClassification => {
-                Some(b.parameter("score", &[c.num_labels, c.hidden_size]))
+                (Some(Linear::load(b, "", "score", labels, false)), None)
             }
             Task::TokenClassification => {
-                Some(b.parameter(token_head(c), &[c.num_labels, c.hidden_size]))
+                (Some(Linear::load(b, "", token_head(c), labels, true)), None)
             }
-            _ if c.tie_word_embeddings => None,
-            _ => Some(b.parameter(head_name(c, o), &[c.vocab_size, c.hidden_size])),
+            _ if c.tie_word_embeddings => (None, None),
+            _ => (None, Some(b.parameter(head_name(c, o), &[c.vocab_size, c.hidden_size]))),
         };
-        let classifies_tokens = c.task == Task::TokenClassification;
-        let head_bias = classifies_tokens.then(|| b.parameter(token_head(c), &[c.num_labels]));
-        Weights { embedding, embedding_scale, layers, norm, inv_freq, head, head_bias }
+        Weights { embedding, embedding_scale, layers, norm, inv_freq, head, classifier }
     }
 }
 
@@ -132,11 +130,14 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
         let _model = b.enter(c.architecture_in(o.transformers).model);
         decoder(b, c, o, &w, &ids, mask.as_ref())
     };
-    if let (true, Some(score)) = (classifies, &w.head) {
-        return classifier_loss(b, c, o, [&hidden, score, &labels]).keep();
-    }
-    if let (Some(weight), Some(bias)) = (&w.head, &w.head_bias) {
-        return token_loss(b, c, o, [&hidden, weight, bias, &labels]).keep();
+    if let Some(head) = &w.classifier {
+        let (classes, token_dropout) = (c.num_labels, c.classifier_dropout);
+        let classifier = Classifier { head, classes, labels: &labels, token_dropout };
+        return match classifies {
+            true => classifier.of_samples(b, o, c.problem, &hidden),
+            false => classifier.of_tokens(b, o, true, &hidden),
+        }
+        .keep();
     }
     let head = w.head.as_ref().unwrap_or(&w.embedding);
     if o.loss == Loss::Fused {
@@ -172,84 +173,6 @@ fn loss_code(family: Family, o: &GraphOptions) -> LossCode {
         _ => return LossCode::Function,
     };
     if o.transformers < inline_until { LossCode::Inline } else { LossCode::Function }
-}
-
-/// `GenericForSequenceClassification`: scores of each token, of which the last that is no padding
-/// speaks for its sample.
-///
-/// Source: transformers `modeling_layers.py`, `loss/loss_utils.py`.
-fn classifier_loss<'b>(
-    b: &'b Builder,
-    c: &DecoderConfig,
-    o: &GraphOptions,
-    [hidden, score, labels]: [&Value<'b>; 3],
-) -> Value<'b> {
-    let scores = {
-        let _m = b.enter("score");
-        b.run(Op::Linear, &[hidden, score])
-    };
-    let (last, names) = last_tokens(b, o);
-    let pooled = {
-        let samples = b.fresh(&[o.batch], Dtype::I64);
-        b.run(Op::IndexPairs, &[&scores, &samples, &last])
-    };
-    let loss = classify::loss(b, o, c.problem, [&pooled, labels], c.num_labels);
-    drop((names, last, pooled, scores));
-    loss
-}
-
-/// `GenericForTokenClassification`: scores of each token, in float32 for the loss.
-///
-/// Source: transformers `modeling_layers.py`, `modeling_gpt_neox.py`, `loss/loss_utils.py`.
-fn token_loss<'b>(
-    b: &'b Builder,
-    c: &DecoderConfig,
-    o: &GraphOptions,
-    [hidden, weight, bias, labels]: [&Value<'b>; 4],
-) -> Value<'b> {
-    let dropped = {
-        let _m = b.enter("dropout");
-        b.dropout(hidden, c.classifier_dropout)
-    };
-    let logits = {
-        let _m = b.enter(token_head(c));
-        b.run(Op::Linear, &[&dropped, weight, bias])
-    };
-    b.mark_logits(o.batch * o.seq_len, c.num_labels);
-    let wide = {
-        let flat = b.view(&logits, &[-1, c.num_labels as i64]);
-        b.run(Op::To { dtype: Dtype::F32 }, &[&flat])
-    };
-    let flat_labels = b.view(labels, &[-1]);
-    b.run(Op::CrossEntropy, &[&wide, &flat_labels])
-}
-
-/// Where each sample's last token is that is no padding, and what else has a name.
-fn last_tokens<'b>(b: &'b Builder, o: &GraphOptions) -> (Value<'b>, Vec<Value<'b>>) {
-    let tokens = |dtype| b.fresh(&[o.batch, o.seq_len], dtype);
-    let is_token = {
-        let _is_token = tokens(Dtype::Bool);
-        tokens(Dtype::I32)
-    };
-    let places = || b.fresh(&[o.batch], Dtype::I64);
-    if o.transformers < LAST_TOKEN_BY_INDEX {
-        // (is_padding.argmax(-1) - 1) % seq_len
-        let first = places();
-        drop(is_token);
-        let before = places();
-        drop(first);
-        let last = places();
-        drop(before);
-        return (last, Vec::new());
-    }
-    let dtype = if o.transformers < LAST_TOKEN_IN_I32 { Dtype::I64 } else { Dtype::I32 };
-    let indices = b.fresh(&[o.seq_len], dtype);
-    // (indices * is_token).argmax(-1)
-    let last = {
-        let _places = tokens(dtype);
-        places()
-    };
-    (last, vec![is_token, indices])
 }
 
 fn decoder<'b>(

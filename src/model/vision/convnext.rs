@@ -6,13 +6,14 @@ use crate::model::blocks::activation::activation;
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{Activation, ConvNextConfig};
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Dtype, Graph, Op, ValueId};
 use crate::model::options::GraphOptions;
 use crate::model::versions::CONVNEXT_TURNS_FOR_NORM;
 use crate::model::vision::conv::{Convolution, Filters};
-use crate::model::vision::head::{self, Batch};
+use crate::model::vision::head::{Batch, Labels};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &ConvNextConfig, o: &GraphOptions) -> Graph {
@@ -196,7 +197,8 @@ fn forward(b: &Builder, c: &ConvNextConfig, o: &GraphOptions) -> ValueId {
     let width = c.width();
     let last_norm = Norm::load(b, NormKind::Layer, "convnext", "layernorm", width);
     let classifier = Linear::load(b, "", "classifier", [c.num_labels, width], true);
-    let batch = Batch::new(b, o, c.num_channels, [c.image_size; 2]);
+    let labels = Labels { problem: c.problem, classes: c.num_labels };
+    let batch = Batch::new(b, o, [c.num_channels, c.image_size, c.image_size], labels);
     // The model's output object keeps the last hidden state until the end.
     let (_last, pooled) = {
         let _m = b.enter("convnext");
@@ -216,7 +218,7 @@ fn forward(b: &Builder, c: &ConvNextConfig, o: &GraphOptions) -> ValueId {
         (last, pooled)
     };
     let logits = classifier.run(b, &pooled);
-    head::loss(b, o, &logits, &batch.labels, c.num_labels)
+    classify::loss(b, o, c.problem, [&logits, &batch.labels], c.num_labels).keep()
 }
 
 fn encoder<'b>(

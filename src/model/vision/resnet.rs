@@ -5,11 +5,12 @@
 use crate::model::blocks::activation::activation;
 use crate::model::blocks::linear::Linear;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::{Activation, ResNetConfig, ResNetLayer};
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
 use crate::model::options::GraphOptions;
 use crate::model::vision::conv::{BatchNorm, Convolution, Filters};
-use crate::model::vision::head::{self, Batch};
+use crate::model::vision::head::{Batch, Labels};
 
 /// The width of a bottleneck is the layer's divided by this (`reduction`).
 pub const REDUCTION: u64 = 4;
@@ -151,7 +152,8 @@ fn forward(b: &Builder, c: &ResNetConfig, o: &GraphOptions) -> ValueId {
     let stages = load_stages(b, c);
     let width = c.hidden_sizes.last().copied().unwrap_or(c.embedding_size);
     let classifier = Linear::load(b, "classifier", "1", [c.num_labels, width], true);
-    let batch = Batch::new(b, o, c.num_channels, [c.image_size; 2]);
+    let labels = Labels { problem: c.problem, classes: c.num_labels };
+    let batch = Batch::new(b, o, [c.num_channels, c.image_size, c.image_size], labels);
 
     // `outputs` keeps the last hidden state until the end.
     let (_last, pooled) = {
@@ -175,7 +177,7 @@ fn forward(b: &Builder, c: &ResNetConfig, o: &GraphOptions) -> ValueId {
         let flat = b.view(&pooled, &[o.batch as i64, width as i64]);
         classifier.run(b, &flat)
     };
-    head::loss(b, o, &logits, &batch.labels, c.num_labels)
+    classify::loss(b, o, c.problem, [&logits, &batch.labels], c.num_labels).keep()
 }
 
 fn encoder<'b>(b: &'b Builder, stages: &[Stage<'b>], embedded: &Value<'b>) -> Value<'b> {

@@ -7,6 +7,7 @@ use crate::model::blocks::attention::{Attend, PlainAttended, plain_eager, split_
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::VitConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
@@ -16,7 +17,7 @@ use crate::model::versions::{
     TRANSFORMERS_5, VISION_AS_DECODERS, VIT_ATTENTION_INTERFACE, VIT_NAMES_ALL,
 };
 use crate::model::vision::conv::{Convolution, Filters};
-use crate::model::vision::head::{self, Batch};
+use crate::model::vision::head::{Batch, Labels};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &VitConfig, o: &GraphOptions) -> Graph {
@@ -99,7 +100,8 @@ fn forward(b: &Builder, c: &VitConfig, o: &GraphOptions) -> ValueId {
         names.iter().map(|name| load_layer(b, c, o, &format!("vit.{name}"))).collect();
     let norm = Norm::load(b, NormKind::Layer, "vit", "layernorm", c.hidden_size);
     let classifier = Linear::load(b, "", "classifier", [c.num_labels, c.hidden_size], true);
-    let batch = Batch::new(b, o, c.num_channels, [c.image_size; 2]);
+    let labels = Labels { problem: c.problem, classes: c.num_labels };
+    let batch = Batch::new(b, o, [c.num_channels, c.image_size, c.image_size], labels);
 
     let sequence = {
         let _m = b.enter("vit");
@@ -119,7 +121,7 @@ fn forward(b: &Builder, c: &VitConfig, o: &GraphOptions) -> ValueId {
         masks::whole(b, &token, 1)
     };
     let logits = classifier.run(b, &first);
-    head::loss(b, o, &logits, &batch.labels, c.num_labels)
+    classify::loss(b, o, c.problem, [&logits, &batch.labels], c.num_labels).keep()
 }
 
 fn embed<'b>(

@@ -11,6 +11,7 @@ use layer::{Layer, LayerWeights};
 use crate::model::blocks::linear::Linear;
 use crate::model::blocks::norm::Norm;
 use crate::model::builder::{Builder, Value};
+use crate::model::classify;
 use crate::model::config::SwinConfig;
 use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Conv2d, Graph, Op, ValueId};
@@ -18,7 +19,7 @@ use crate::model::masks;
 use crate::model::options::GraphOptions;
 use crate::model::versions::{SWIN_DROPS_BY_DEPTH, VISION_AS_DECODERS};
 use crate::model::vision::conv::{Convolution, Filters};
-use crate::model::vision::head::{self, Batch};
+use crate::model::vision::head::{Batch, Labels};
 
 /// Builds the forward pass with its loss.
 pub fn build(c: &SwinConfig, o: &GraphOptions) -> Graph {
@@ -76,7 +77,8 @@ fn forward(b: &Builder, c: &SwinConfig, o: &GraphOptions) -> ValueId {
     let width = c.width(c.depths.len() - 1);
     let last_norm = Norm::load(b, NormKind::Layer, "swin", "layernorm", width);
     let classifier = Linear::load(b, "", "classifier", [c.num_labels, width], true);
-    let batch = Batch::new(b, o, c.num_channels, [c.image_size; 2]);
+    let labels = Labels { problem: c.problem, classes: c.num_labels };
+    let batch = Batch::new(b, o, [c.num_channels, c.image_size, c.image_size], labels);
 
     // The model's output object keeps the last hidden state until the end.
     let (_last, pooled) = {
@@ -105,7 +107,7 @@ fn forward(b: &Builder, c: &SwinConfig, o: &GraphOptions) -> ValueId {
         (normed, pooled)
     };
     let logits = classifier.run(b, &pooled);
-    head::loss(b, o, &logits, &batch.labels, c.num_labels)
+    classify::loss(b, o, c.problem, [&logits, &batch.labels], c.num_labels).keep()
 }
 
 /// `maybe_pad` of images that whole patches do not fill.
