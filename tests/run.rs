@@ -111,6 +111,11 @@ fn memory_that_runs_out_and_is_caught_is_a_warning() {
     let output = user.oomph("run --gpu sim:t4", "base=30000 catch=yes").output().unwrap();
     let text = said(&output);
     assert!(text.contains("\nout of memory on Tesla T4 (simulated), and went on: peak"), "{text}");
+    assert_eq!(output.status.code(), Some(0));
+    for (words, code) in [("base=30000 catch=yes", 3), ("base=300", 0)] {
+        let strict = user.oomph("run --gpu sim:t4 --strict", words).output().unwrap();
+        assert_eq!(strict.status.code(), Some(code), "{}", said(&strict));
+    }
     let output = user.oomph("run --gpu sim:t4 --json", "base=30000 catch=yes").output().unwrap();
     let run = json(&output);
     assert_eq!((&run["verdict"], &run["met_out_of_memory"]), (&"ran".into(), &true.into()));

@@ -91,7 +91,7 @@ pub fn of(command: &str) -> Vec<Meaning> {
         ],
         "run" => &[
             (OK, "the command ran: it ended with 0, or --until was seen"),
-            (DOES_NOT_FIT, "it ran out of memory"),
+            (DOES_NOT_FIT, "it ran out of memory; with --strict, also where it went on"),
             (NOT_MEASURED, "it failed otherwise, timed out, or used no GPU"),
             (INTERRUPTED, INTERRUPT),
             (TERMINATED, TERMINATE),

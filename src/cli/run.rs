@@ -24,6 +24,9 @@ pub struct Args {
     /// When the command is ended before it ends by itself.
     #[command(flatten)]
     pub end: EndArgs,
+    /// Exit with 3 also where the command met out of memory and went on (with half the batch, say)
+    #[arg(long)]
+    pub strict: bool,
     /// Keep PyTorch's memory history in FILE (of several processes: their ranks in its name), for
     /// pytorch.org/memory_viz
     #[arg(long, value_name = "FILE")]

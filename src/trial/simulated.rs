@@ -136,6 +136,7 @@ impl SimulatedMachine {
         let noted = ledger::notes(&path);
         let judged = judge(&ended, &reports, &peaks.processes);
         let mut warnings = judged.warnings;
+        warnings.extend(too_few(&self.gpus, &reports));
         warnings.extend(noted.warnings);
         if peaks.unrecorded > 0 {
             warnings.push(format!("{} more processes are not listed", peaks.unrecorded));
@@ -191,6 +192,20 @@ impl SimulatedMachine {
     }
 }
 
+/// Says so where a rank ended for want of a GPU of its own, as more ranks ran than there are GPUs.
+fn too_few(gpus: &SimulatedGpus, reports: &[Report]) -> Option<String> {
+    // cudaErrorInvalidDevice's words, and those of NCCL's (init.cc) about two ranks on one GPU.
+    const WORDS: [&str; 2] = ["invalid device ordinal", "Duplicate GPU detected"];
+    let ranks = 1 + reports.iter().filter_map(|report| report.rank).max()?;
+    let count = u32::try_from(ranks).ok().filter(|ranks| *ranks > gpus.count)?;
+    let ended = reports.iter().filter_map(|report| report.exception.as_ref());
+    let mut texts = ended.map(|exception| exception.text.as_str());
+    let said = texts.find_map(|text| WORDS.into_iter().find(|words| text.contains(words)))?;
+    let there = if gpus.count == 1 { "1 GPU".to_owned() } else { format!("{} GPUs", gpus.count) };
+    let enough = SimulatedGpus { count, ..gpus.clone() };
+    Some(format!("{ranks} ranks had {there} (`{said}`): --gpu '{enough}' gives each its own"))
+}
+
 /// Returns the versions that any process has met; ranks have the same ones.
 pub(super) fn versions(
     reports: &[Report],
@@ -202,4 +217,35 @@ pub(super) fn versions(
         }
     }
     versions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::reports::Exception;
+
+    #[test]
+    fn more_ranks_than_gpus_are_told_how_many_to_ask_for() {
+        let gpus = |spec| SimulatedGpus::parse(spec).expect("a simulated GPU");
+        let rank = |rank, text: &str| Report {
+            rank: Some(rank),
+            exception: Some(Exception { text: text.to_owned(), ..Exception::default() }),
+            ..Report::default()
+        };
+        let ordinal = [rank(0, ""), rank(3, "CUDA error: invalid device ordinal\nmore")];
+        assert_eq!(
+            too_few(&gpus("sim:rtx-4090"), &ordinal).as_deref(),
+            Some(
+                "4 ranks had 1 GPU (`invalid device ordinal`): --gpu 'sim:rtx-4090*4' gives each its own"
+            )
+        );
+        let nccl = [rank(1, "ncclInvalidUsage: Duplicate GPU detected : rank 1 and rank 0")];
+        let said = too_few(&gpus("sim:24GiB,free=20GiB"), &nccl).expect("a hint");
+        let typed = said.split('\'').nth(1).expect("in quotes");
+        assert_eq!(SimulatedGpus::parse(typed), SimulatedGpus::parse("sim:24GiB*2,free=20GiB"));
+        // Enough of them, another error, and no ranks.
+        assert_eq!(too_few(&gpus("sim:t4*4"), &ordinal), None);
+        assert_eq!(too_few(&gpus("sim:t4"), &[rank(1, "ValueError")]), None);
+        assert_eq!(too_few(&gpus("sim:t4"), &[]), None);
+    }
 }

@@ -53,6 +53,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     let code = match outcome.verdict {
         // What used no GPU says nothing about its memory, and may not pass for a success.
         Verdict::Ran if outcome.left_gpus_alone() => exit::NOT_MEASURED,
+        Verdict::Ran if args.strict && outcome.met_out_of_memory => exit::DOES_NOT_FIT,
         Verdict::Ran => exit::OK,
         Verdict::OutOfMemory => exit::DOES_NOT_FIT,
         Verdict::Failed | Verdict::TimedOut => exit::NOT_MEASURED,
