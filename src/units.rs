@@ -242,9 +242,20 @@ count! {
     EffectiveBatch
 }
 
+/// Returns a count with its noun: `1 device`, `2 devices`.
+pub fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_singular_and_all_else_is_plural() {
+        assert_eq!(counted(1, "other"), "1 other");
+        assert_eq!([counted(0, "GPU"), counted(2, "GPU")], ["0 GPUs", "2 GPUs"]);
+    }
 
     #[test]
     fn sizes_print_in_iec_units() {

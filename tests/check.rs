@@ -361,7 +361,7 @@ fn what_public_configurations_say_is_understood() {
              pipeline_parallel_degree = 2\n",
             batch,
             0,
-            "micro-batch 2 x accumulation 1 x 1 devices = 2",
+            "micro-batch 2 x accumulation 1 x 1 device = 2",
         ),
         // LLaMA-Factory on Megatron divides the devices, and holds parts of the model.
         (

@@ -252,3 +252,32 @@ fn profiles_name_models_and_gpus_with_their_sources() {
     let one = json(&oomph("profiles show sim:h100-80gb --json"));
     assert_eq!((&one["schema"], &one["name"]), (&"oomph.gpu/1".into(), &"h100-80gb".into()));
 }
+
+#[test]
+fn lists_and_profiles_are_at_most_80_columns_wide() {
+    let list = text(&oomph("profiles list").stdout);
+    let names = list.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    let names: Vec<&str> = names.filter(|name| !["model", "GPU"].contains(name)).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let mut texts = vec![list.clone()];
+    for name in ["sim:h100-80gb", "sim:rtx-pro-6000", "llama-3.2-1b", "tinyllama-1.1b"] {
+        assert!(names.contains(&name), "{name}: {list}");
+        texts.push(text(&oomph(&format!("profiles show {name}")).stdout));
+    }
+    for line in [
+        "estimate qwen3-30b-a3b --seq-len 512 --lora r=8,targets=q_proj+v_proj --by tensor",
+        "estimate gpt2 --by module --timeline",
+        "plan gpt2 --effective-batch 264 --gpu sim:l4*4",
+        "probe gpt2 --gpu sim:t4",
+    ] {
+        texts.push(text(&oomph(line).stdout));
+    }
+    for text in texts {
+        assert!(!text.is_empty());
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+            assert_eq!(line.trim_end(), line, "no blanks at the end");
+        }
+    }
+}

@@ -17,7 +17,7 @@ use crate::cli::values::{Headroom, MicroBatchArg};
 use crate::plan::equation::Solved;
 use crate::plan::finding::{Check, Finding, Level, Memory, Verdict};
 use crate::plan::result::Estimate;
-use crate::units::{AccumulationSteps, Bytes, MicroBatch};
+use crate::units::{AccumulationSteps, Bytes, MicroBatch, counted};
 
 /// Answers both questions, as far as they are asked.
 ///
@@ -89,8 +89,8 @@ fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<
 pub fn own_equation(numbers: [u64; 3], target: Option<u64>) -> Finding {
     let [micro_batch, accumulation, replicas] = numbers;
     let effective = micro_batch.saturating_mul(accumulation).saturating_mul(replicas);
-    let equation =
-        format!("micro-batch {micro_batch} x accumulation {accumulation} x {replicas} devices");
+    let devices = counted(replicas, "device");
+    let equation = format!("micro-batch {micro_batch} x accumulation {accumulation} x {devices}");
     let wrong = target.filter(|target| *target != effective);
     Finding {
         verdict: if wrong.is_some() { Verdict::Equation } else { Verdict::Ok },
@@ -112,8 +112,9 @@ pub fn uneven_stage(batches: &[u64], micro_batch: u64, replicas: u64) -> Option<
     let batch = batches.iter().find(|batch| !batch.is_multiple_of(once))?;
     Some(Finding {
         message: format!(
-            "the schedule's stage of {batch} samples is no multiple of {micro_batch} x {replicas} \
-             devices"
+            "the schedule's stage of {} is no multiple of {micro_batch} x {}",
+            counted(*batch, "sample"),
+            counted(replicas, "device")
         ),
         ..own_equation([micro_batch, 1, replicas], Some(*batch))
     })

@@ -7,7 +7,7 @@ use crate::probe::GpuRow;
 use crate::probe::free::{MinFree, Standing, freest, standing};
 use crate::report;
 use crate::report::wait::{stands, visible_devices};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// Returns the value that names the `wanted` freest GPUs, or with `--json` an object around it.
 ///
@@ -48,11 +48,8 @@ fn pick(rows: &[GpuRow], wanted: u64, min: MinFree) -> Result<Vec<&GpuRow>, CliE
 fn too_few(rows: &[GpuRow], wanted: u64, enough: usize, min: MinFree) -> CliError {
     let others = rows.iter().filter(|row| !matches!(standing(row, min), Standing::Enough { .. }));
     let said: Vec<String> = others.map(|row| stands(row, min)).collect();
-    let there = rows.len();
-    let fact = match there {
-        1 => format!("--select {wanted}: of 1 GPU {enough} can be had"),
-        _ => format!("--select {wanted}: of {there} GPUs {enough} can be had"),
-    };
+    let there = counted(rows.len() as u64, "GPU");
+    let fact = format!("--select {wanted}: of {there} {enough} can be had");
     // Fewer than asked for is an answer; not to know of any is none.
     let any = rows.iter().any(|row| row.gpu.is_ok());
     let error = CliError::new(if any { exit::DOES_NOT_FIT } else { exit::NOT_MEASURED }, fact);

@@ -136,8 +136,8 @@ impl Job {
             self.gpus.truncate(world);
         } else if here > 0 && world > here {
             notes.push(format!(
-                "{from} says {size}, and {here} GPUs are here: the others are taken to be like \
-                 these"
+                "{from} says {size}, and {here} {} here: the others are taken to be alike",
+                if here == 1 { "GPU is" } else { "GPUs are" }
             ));
         }
         self

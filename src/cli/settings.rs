@@ -19,7 +19,7 @@ use crate::plan::result::Versions;
 use crate::plan::schedule::RampUp;
 use crate::plan::sync::When;
 use crate::step::setup::{GpuArch, Setup};
-use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch};
+use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch, counted};
 
 /// The most samples in a micro-batch that are looked at: a limit on searches, far beyond any GPU.
 pub const MAX_MICRO_BATCH: u64 = 1 << 20;
@@ -294,7 +294,7 @@ impl Settings {
                 let samples = samples(tokens, seq_len);
                 let batch = EffectiveBatch::new(samples).ok_or_else(|| {
                     CliError::usage(format!("--effective-tokens {tokens} is less than one sample"))
-                        .cause(format!("a sample has {seq_len} tokens"))
+                        .cause(format!("a sample has {}", counted(seq_len, "token")))
                         .hint(format!(
                             "--effective-tokens {seq_len} or more, or a shorter --seq-len"
                         ))
@@ -302,7 +302,8 @@ impl Settings {
                 if !tokens.is_multiple_of(seq_len) {
                     self.notes.push(format!(
                         "{tokens} tokens are no whole number of samples of {seq_len}: the nearest \
-                         is {samples} samples, {} tokens",
+                         is {}, {} tokens",
+                        counted(samples, "sample"),
                         samples * seq_len
                     ));
                 }

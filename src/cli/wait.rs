@@ -181,7 +181,10 @@ fn unseen(min: MinFree, need: usize, rows: &[GpuRow]) -> CliError {
         .filter(|row| matches!(standing(row, min), Standing::Unusable(_)))
         .map(|row| stands(row, min))
         .collect();
-    let fact = format!("{need} GPUs are waited for, and {seen} of them can be used and read");
+    let fact = match need {
+        1 => format!("1 GPU is waited for, and {seen} can be used and read"),
+        _ => format!("{need} GPUs are waited for, and {seen} of them can be used and read"),
+    };
     CliError::new(exit::NOT_MEASURED, fact)
         .cause(said.join("; "))
         .hint("name others with --gpu 0,1, or wait for fewer with --gpu any:1")

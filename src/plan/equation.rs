@@ -1,6 +1,7 @@
 //! The batch equation as each framework solves it, and the numbers that would mend a broken one.
 
 use crate::plan::divisors::divisors;
+use crate::units::counted;
 
 /// How a framework relates its three numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,7 +147,8 @@ pub fn reach(rule: Rule, said: Said, solved: Solved, target: u64, replicas: u64)
     let triple = mend(hint, Some(whole), per_whole(rule, replicas));
     Broken {
         what: format!(
-            "{micro_batch} x {accumulation} x {replicas} devices is {effective}, not {target}"
+            "{micro_batch} x {accumulation} x {} is {effective}, not {target}",
+            counted(replicas, "device")
         ),
         blame: if said.accumulation.is_some() { Which::Accumulation } else { Which::MicroBatch },
         repairs: changes(rule, said, triple),
@@ -188,17 +190,19 @@ fn deepspeed(said: Said, replicas: u64) -> Result<Solved, Broken> {
     if product == effective && product > 0 {
         return Ok(Solved { micro_batch, accumulation, effective });
     }
+    let devices = counted(replicas, "device");
     let what = match (micro, steps) {
         (Some(micro), Some(steps)) => {
-            format!("{effective} is not {micro} x {steps} x {replicas} devices, {product}")
+            format!("{effective} is not {micro} x {steps} x {devices}, {product}")
         }
         (Some(micro), None) => {
-            format!("{effective} is no multiple of {micro} x {replicas} devices")
+            format!("{effective} is no multiple of {micro} x {devices}")
         }
         (None, Some(steps)) => {
-            format!("{effective} is no multiple of {steps} micro-steps x {replicas} devices")
+            let steps = counted(steps, "micro-step");
+            format!("{effective} is no multiple of {steps} x {devices}")
         }
-        (None, None) => format!("{effective} is no multiple of {replicas} devices"),
+        (None, None) => format!("{effective} is no multiple of {devices}"),
     };
     let triple = mend(said, whole, replicas);
     Err(Broken { what, blame: Which::Whole, repairs: changes(Rule::DeepSpeed, said, triple) })
@@ -258,7 +262,10 @@ fn derived(said: Said, replicas: u64) -> Result<Solved, Broken> {
     }
     let triple = mend(said, Some(effective), replicas);
     Err(Broken {
-        what: format!("{effective} is no multiple of {micro_batch} x {replicas} devices"),
+        what: format!(
+            "{effective} is no multiple of {micro_batch} x {}",
+            counted(replicas, "device")
+        ),
         blame: Which::Whole,
         repairs: changes(Rule::Derived, said, triple),
     })

@@ -1,7 +1,7 @@
 //! Where accumulation is not the same as one large batch, and why: notes for a plan.
 
 use crate::plan::solver::Batches;
-use crate::units::DataParallelSize;
+use crate::units::{DataParallelSize, counted};
 
 /// What of a job decides whether accumulation changes what is learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub fn notes(training: &Training, batches: &Batches) -> Vec<String> {
     let (size, all) = (batches.micro_batch, batches.effective_batch);
     if training.batch_norm && size.get() < all.get() {
         notes.push(format!(
-            "batch normalisation sees one micro-batch: its statistics are those of {size} samples, \
-             not of {all} (SyncBatchNorm widens that to the devices, never to the micro-steps)"
+            "batch normalisation sees one micro-batch: its statistics are those of {}, \
+             not of {all} (SyncBatchNorm widens that to the devices, never to the micro-steps)",
+            counted(size.get(), "sample")
         ));
     }
     if batches.accumulation.get() == 1 {

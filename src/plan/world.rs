@@ -1,5 +1,7 @@
 //! How many devices train together, and who says so: a flag, the launcher, or the GPUs there are.
 
+use crate::units::counted;
+
 /// The most devices that a launcher is believed to have started.
 const MOST: u64 = 1_000_000;
 
@@ -129,8 +131,9 @@ impl World {
             .filter(|(_, other)| *other != size)
             .map(|(other, says)| {
                 format!(
-                    "{} says {says} devices, and {} says {size}: {size} is taken",
+                    "{} says {}, and {} says {size}: {size} is taken",
                     other.words(),
+                    counted(says, "device"),
                     from.words()
                 )
             })

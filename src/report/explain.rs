@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::memory::explain::{By, Part, Span, Timeline};
 use crate::memory::trace::Phase;
 use crate::report::text::{Paint, precise};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// Parts that a table shows; the rest is one line, so that the table stays on a screen.
 const SHOWN: usize = 40;
@@ -79,7 +79,7 @@ fn table(by: By, parts: &[Part], paint: Paint) -> String {
         shown.iter().map(|part| (part.name.clone(), part.bytes)).collect();
     if !others.is_empty() {
         let bytes = others.iter().fold(Bytes::ZERO, |sum, part| sum + part.bytes);
-        rows.push((format!("({} others)", others.len()), bytes));
+        rows.push((format!("({})", counted(others.len() as u64, "other")), bytes));
     }
     let sizes: Vec<Bytes> = rows.iter().map(|(_, bytes)| *bytes).collect();
     let printed = precise(&sizes, total);

@@ -1,19 +1,19 @@
 //! Built-in models and GPUs, as tables and JSON.
 
+use comfy_table::ContentArrangement;
 use serde_json::{Value, json};
 
 use crate::profile::gpu::GpuProfile;
 use crate::profile::model::ModelProfile;
-use crate::report::text::{Paint, grouped, lines, table};
+use crate::report::text::{Paint, grouped, labelled, lines, table};
 
 /// Renders the lists of models and GPUs.
 pub fn list(models: &[ModelProfile], gpus: &[GpuProfile], paint: Paint) -> String {
-    let mut by_model = table(&["model", "parameters", "on the hub"], &[1]);
-    by_model.add_rows(
-        models
-            .iter()
-            .map(|model| vec![model.name.clone(), grouped(model.parameters), model.hub_id.clone()]),
-    );
+    let mut by_model = table(&["model", "parameters", "on the hub by"], &[1]);
+    by_model.add_rows(models.iter().map(|model| {
+        let by = model.hub_id.split('/').next().unwrap_or_default();
+        vec![model.name.clone(), grouped(model.parameters), by.to_owned()]
+    }));
     let mut by_gpu = table(&["GPU", "total", "compute", "SMs", "as NVML names it"], &[1, 2, 3]);
     by_gpu.add_rows(gpus.iter().map(|gpu| {
         let (major, minor) = gpu.arch.compute_capability;
@@ -25,6 +25,8 @@ pub fn list(models: &[ModelProfile], gpus: &[GpuProfile], paint: Paint) -> Strin
             gpu.product_name.clone(),
         ]
     }));
+    // One name is longer than what 80 columns leave it.
+    by_gpu.set_content_arrangement(ContentArrangement::Dynamic).set_width(79);
     let (models, gpus) = (lines(&by_model), lines(&by_gpu));
     let heading = |text: &str| paint.bold(text);
     format!("{}\n{models}\n{}\n{gpus}", heading("Models"), heading("GPUs, simulated by --gpu"))
@@ -49,7 +51,7 @@ pub fn model(model: &ModelProfile, paint: Paint) -> String {
     for (key, value) in &model.config {
         text.push_str(&format!("  {key:<28}{value}\n"));
     }
-    text.push_str(&format!("  source: {}\n", model.source));
+    text.push_str(&source(&model.source));
     text
 }
 
@@ -71,8 +73,20 @@ pub fn gpu(gpu: &GpuProfile, paint: Paint) -> String {
     for (key, value) in rows {
         text.push_str(&format!("  {key:<28}{value}\n"));
     }
-    text.push_str(&format!("  source: {}\n", gpu.source));
+    text.push_str(&source(&gpu.source));
     text
+}
+
+/// Renders where figures come from: an entry begins at the start of a line, and indented lines go on.
+fn source(text: &str) -> String {
+    let mut entries: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match entries.last_mut().filter(|_| line.starts_with(' ')) {
+            Some(entry) => entry.push_str(line),
+            None => entries.push(line.to_owned()),
+        }
+    }
+    entries.iter().map(|entry| labelled("source", entry)).collect()
 }
 
 /// Renders one model as JSON.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::plan::result::{Plan, UnequalGpus};
 use crate::report::text::grouped;
+use crate::units::counted;
 
 /// Says which GPU bounds the plan, what that costs the others, and what they could do otherwise.
 pub fn lines(plan: &Plan, unequal: &UnequalGpus) -> Vec<String> {
@@ -13,21 +14,22 @@ pub fn lines(plan: &Plan, unequal: &UnequalGpus) -> Vec<String> {
     };
     let name = plan.gpus.iter().find(|gpu| gpu.index == *index).map_or("", |gpu| &gpu.name);
     let capped = unequal.largest.iter().filter(|(_, largest)| largest > least).count();
+    let capped = counted(capped as u64, "other");
     let next = unequal.largest.iter().map(|(_, largest)| *largest).filter(|l| l > least).min();
     let mut lines = Vec::new();
     if let Some(next) = next {
         lines.push(format!(
-            "all take the micro-batch of the weakest: GPU {index} ({name}) holds {capped} others at \
+            "all take the micro-batch of the weakest: GPU {index} ({name}) holds {capped} at \
              {least}; without its like {next} would fit (estimated)"
         ));
     }
     if let Some(other) = &unequal.plan {
         let steps = solution.best.accumulation.get();
         lines.push(format!(
-            "with a micro-batch of its own for each GPU ({}), {} micro-steps would do instead of \
+            "with a micro-batch of its own for each GPU ({}), {} would do instead of \
              {}; no framework does that by itself: weigh each GPU's mean loss by {}",
             runs(&other.micro_batches.iter().map(|size| grouped(*size)).collect::<Vec<_>>()),
-            other.accumulation,
+            counted(other.accumulation, "micro-step"),
             grouped(steps),
             runs(&weights(&other.loss_weights())),
         ));

@@ -10,6 +10,7 @@ use crate::device::holder::Holder;
 use crate::probe::free::{MinFree, Standing, standing};
 use crate::probe::{Gpu, GpuProcess, GpuRow};
 use crate::report::gpus::{UNATTRIBUTED_NOISE, unattributed};
+use crate::units::counted;
 
 /// Characters of a command line that a line of text has room for.
 const COMMAND_WIDTH: usize = 60;
@@ -96,7 +97,8 @@ pub fn render(waited: &Waited) -> String {
         return text;
     }
     let (enough, need) = (waited.enough(), waited.need);
-    let _ = writeln!(text, "Time was up after {took}: {enough} of {need} GPUs had enough free");
+    let gpus = counted(need as u64, "GPU");
+    let _ = writeln!(text, "Time was up after {took}: {enough} of {gpus} had enough free");
     for row in &waited.rows {
         let _ = writeln!(text, "  {}", stands(row, waited.min));
         if let Ok(gpu) = &row.gpu {

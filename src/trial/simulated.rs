@@ -17,7 +17,7 @@ use crate::trial::launch::{self, Ended, How, Interrupts, Launch, LaunchError, Si
 use crate::trial::outcome::{GpuPeak, Outcome, PeakSource};
 use crate::trial::reports::{self, Report};
 use crate::trial::{ledger, scenario};
-use crate::units::Bytes;
+use crate::units::{Bytes, counted};
 
 /// Why a run gives no outcome.
 #[derive(Debug, thiserror::Error)]
@@ -201,7 +201,7 @@ fn too_few(gpus: &SimulatedGpus, reports: &[Report]) -> Option<String> {
     let ended = reports.iter().filter_map(|report| report.exception.as_ref());
     let mut texts = ended.map(|exception| exception.text.as_str());
     let said = texts.find_map(|text| WORDS.into_iter().find(|words| text.contains(words)))?;
-    let there = if gpus.count == 1 { "1 GPU".to_owned() } else { format!("{} GPUs", gpus.count) };
+    let there = counted(u64::from(gpus.count), "GPU");
     let enough = SimulatedGpus { count, ..gpus.clone() };
     Some(format!("{ranks} ranks had {there} (`{said}`): --gpu '{enough}' gives each its own"))
 }

@@ -177,7 +177,8 @@ def look(flags, expression, saved):
     if flag == "--micro-batch":
         size, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
         assert flags in (f"--micro-batch {size} --accumulation {steps}", f"--micro-batch {size}"), (size, steps)
-        return f"{size} samples, {steps} micro-steps"
+        nouns = ("sample" if size == 1 else "samples", "micro-step" if steps == 1 else "micro-steps")
+        return f"{size} {nouns[0]}, {steps} {nouns[1]}"
     if flag == "--seq-len":
         assert model.max_length == int(value), model
         return f"SFTConfig.max_length {model.max_length}"

@@ -8,6 +8,7 @@ use crate::ingest::framework::ramp;
 use crate::ingest::framework::training::LAYERWISE;
 use crate::plan::equation::{Broken, Rule, Said, Solved, Which, reach, solve};
 use crate::plan::finding::{Finding, Level, Verdict};
+use crate::units::counted;
 
 /// What flags say about the batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,7 +135,7 @@ fn replicas(configuration: &Configuration, world: u64, judged: &mut Judged) -> O
         match degree.filter(|degree| replicas.is_multiple_of(*degree)) {
             Some(degree) => replicas /= degree,
             None => {
-                let what = format!("{world} devices are no multiple of {number}");
+                let what = format!("{} are no multiple of {number}", counted(world, "device"));
                 let found = finding(document, Verdict::Equation, Level::Error, claim, what);
                 judged.findings.push(found);
                 return None;
@@ -315,8 +316,8 @@ impl Judged {
             key: first.map(|claim| claim.key.clone()),
             value: first.map(|claim| document.slice(claim.at).to_owned()),
             message: format!(
-                "micro-batch {micro_batch} x accumulation {accumulation} x {replicas} devices = \
-                 {effective}"
+                "micro-batch {micro_batch} x accumulation {accumulation} x {} = {effective}",
+                counted(replicas, "device")
             ),
             repairs: Vec::new(),
         });
