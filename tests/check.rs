@@ -305,6 +305,11 @@ fn the_log_of_a_step_is_folded_and_a_configuration_commands_nothing() {
     assert_eq!(commands, ["::group::oomph check in full", "::endgroup::"], "{in_a_step}");
     assert!(!in_a_step.contains("##["), "{in_a_step}");
     assert!(in_a_step.starts_with("evil.json (deepspeed) fails"), "{in_a_step}");
+    let path = folder.path().join("answer.txt");
+    let file = std::fs::File::create(&path).unwrap();
+    command(folder.path(), line).env("GITHUB_ACTIONS", "true").stdout(file).status().unwrap();
+    let in_a_file = std::fs::read_to_string(path).unwrap();
+    assert!(in_a_file.starts_with("evil.json") && !in_a_file.contains("::group::"), "{in_a_file}");
     let chosen = format!("{line} --format text");
     let chosen =
         stdout(&command(folder.path(), &chosen).env("GITHUB_ACTIONS", "true").output().unwrap());

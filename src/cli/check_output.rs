@@ -71,7 +71,9 @@ impl Baseline {
 pub fn answer(args: &Args, check: &Check, style: Style) -> Result<Answer, CliError> {
     let json = if style.json { CheckFormat::Json } else { CheckFormat::Text };
     let for_people = || report::check::render(check, Paint { on: style.color });
-    let in_a_log = in_github() && args.format.is_none() && args.out.is_none();
+    // The runner reads a step's stdout from a pipe; what is sent to a file is read by somebody else.
+    let in_a_log =
+        in_github() && args.format.is_none() && args.out.is_none() && !output::stdout_is_file();
     let text = match args.format.unwrap_or(json) {
         CheckFormat::Text if in_a_log => report::github::folded(&for_people()),
         CheckFormat::Text => for_people(),

@@ -51,6 +51,19 @@ pub fn stdout_is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Returns whether stdout was sent to a file (`oomph ... > FILE`), where that can be told.
+pub fn stdout_is_file() -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let copy = io::stdout().as_fd().try_clone_to_owned();
+        copy.and_then(|stdout| std::fs::File::from(stdout).metadata())
+            .is_ok_and(|found| found.is_file())
+    }
+    #[cfg(not(unix))]
+    false
+}
+
 /// Returns the terminal's height in lines, where stdout is one that says.
 pub fn stdout_rows() -> Option<usize> {
     let (_, height) = terminal_size::terminal_size_of(io::stdout())?;

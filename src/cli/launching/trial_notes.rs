@@ -2,9 +2,10 @@
 
 use crate::cli::launching::trial_place::Machine;
 use crate::cli::launching::trying::Tried;
-use crate::plan::solver::Solution;
+use crate::plan::solver::{Batches, Solution};
 use crate::trial::outcome::{PeakSource, Verdict};
 use crate::trial::sampler::EVERY;
+use crate::trial::template::Sizes;
 use crate::trial::trial::{Run, Trial};
 use crate::units::{AccumulationSteps, MicroBatch};
 
@@ -56,7 +57,7 @@ pub fn notes(found: &Found<'_>) -> Vec<String> {
         let limit = found.limit;
         notes.push(format!("nothing above micro-batch {limit} was tried (--micro-batch-max)"));
     }
-    notes.extend(found.solution.and_then(|solution| not_run(runs, solution)));
+    notes.extend(found.solution.and_then(|solution| not_run(runs, &solution.best)));
     let several = found.solution.is_some_and(|solution| solution.best.accumulation.get() > 1);
     if several && !found.accumulates {
         notes.push(
@@ -134,21 +135,25 @@ fn went_on(runs: &[Run]) -> Option<String> {
     ))
 }
 
-/// Where the plan's own size was not run as the plan has it, but others around it were.
-fn not_run(runs: &[Run], solution: &Solution) -> Option<String> {
-    let best = &solution.best;
-    let several = best.accumulation.get() > 1;
-    let is_it = |run: &Run| {
-        run.sizes.micro_batch == best.micro_batch
-            && (run.sizes.accumulation.get() > 1) == several
-            && run.outcome.fits()
-    };
-    (!runs.iter().any(is_it)).then(|| {
-        format!(
-            "micro-batch {} itself was not run: {} ran, which takes more",
-            best.micro_batch, solution.largest_micro_batch
-        )
-    })
+/// Where the plan's own size was not run as the plan has it, but one that takes more was: with more
+/// samples, or with several micro-steps in place of one.
+fn not_run(runs: &[Run], best: &Batches) -> Option<String> {
+    let several = |accumulation: AccumulationSteps| accumulation > AccumulationSteps::ONE;
+    let as_planned = |run: &&Run| several(run.sizes.accumulation) == several(best.accumulation);
+    let fitted = || runs.iter().filter(|run| run.outcome.fits());
+    if fitted().filter(as_planned).any(|run| run.sizes.micro_batch == best.micro_batch) {
+        return None;
+    }
+    let takes_more = fitted()
+        .filter(|run| run.sizes.micro_batch >= best.micro_batch)
+        .filter(|run| as_planned(run) || several(run.sizes.accumulation))
+        .min_by_key(|run| (run.sizes.micro_batch, run.sizes.accumulation))?;
+    let Sizes { micro_batch, accumulation, .. } = takes_more.sizes;
+    Some(format!(
+        "micro-batch {} with accumulation {} itself was not run: {micro_batch} with {accumulation} \
+         ran, which takes more",
+        best.micro_batch, best.accumulation
+    ))
 }
 
 fn into_the_headroom(runs: &[Run]) -> Option<String> {
@@ -161,4 +166,60 @@ fn into_the_headroom(runs: &[Run]) -> Option<String> {
         "micro-batch {least} ran too, with less than the headroom left: --headroom decides that \
          it does not count"
     ))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::trial::outcome::Outcome;
+    use crate::units::EffectiveBatch;
+
+    /// A run of these sizes that came to its end, with so many bytes at the peak of each GPU.
+    pub fn run(micro_batch: u64, accumulation: u64, peaks: &[u64]) -> Run {
+        let gpus = peaks.iter().enumerate().map(|(index, peak)| {
+            json!({"index": index, "name": "card", "uuid": "u", "simulated": true,
+                   "total_bytes": 1000, "free_bytes": 1000, "peak_bytes": peak})
+        });
+        let outcome = json!({
+            "command": ["train"], "ending": {"exit": 0}, "verdict": "ran", "reason": "",
+            "seconds": 0.0, "gpus": gpus.collect::<Vec<_>>(), "processes": [], "versions": {},
+            "warnings": [], "tail": [],
+        });
+        let outcome: Outcome = serde_json::from_value(outcome).expect("an outcome");
+        let effective_batch = micro_batch * accumulation;
+        Run { sizes: Sizes { effective_batch, ..sizes(micro_batch, accumulation) }, outcome }
+    }
+
+    fn sizes(micro_batch: u64, accumulation: u64) -> Sizes {
+        let micro_batch = MicroBatch::new(micro_batch).expect("not zero");
+        let accumulation = AccumulationSteps::new(accumulation).expect("not zero");
+        Sizes { micro_batch, accumulation, effective_batch: 1 }
+    }
+
+    fn planned(micro_batch: u64, accumulation: u64) -> Batches {
+        let Sizes { micro_batch, accumulation, .. } = sizes(micro_batch, accumulation);
+        let effective_batch = EffectiveBatch::new(micro_batch.get() * accumulation.get());
+        let effective_batch = effective_batch.expect("not zero");
+        Batches { micro_batch, accumulation, last_micro_batch: None, effective_batch }
+    }
+
+    #[test]
+    fn a_plan_that_was_not_run_names_a_run_that_takes_more() {
+        let runs = [run(1, 2, &[10]), run(9, 2, &[90]), run(8, 1, &[50]), run(12, 2, &[1001])];
+        let said = |micro_batch, accumulation| not_run(&runs, &planned(micro_batch, accumulation));
+        // Run with one micro-step alone, which keeps no gradients: that says nothing here.
+        assert_eq!(
+            said(8, 4).as_deref(),
+            Some(
+                "micro-batch 8 with accumulation 4 itself was not run: 9 with 2 ran, which takes \
+                 more"
+            )
+        );
+        // One micro-step takes less than several of the same size.
+        assert!(said(9, 1).is_some_and(|note| note.contains(": 9 with 2 ran")));
+        // It was run; nothing larger was, or only what did not fit.
+        assert_eq!([said(9, 7), said(8, 1), said(10, 2), said(20, 2)], [None, None, None, None]);
+    }
 }

@@ -54,10 +54,14 @@ fn unused(args: &Args, runs: &[Run]) -> Option<CliError> {
                 "name the GPU that it uses (--gpu 0), or see what the command prints (--keep DIR)",
             ));
     }
-    let ran = || runs.iter().filter(|run| run.outcome.verdict == Verdict::Ran);
-    let run = ran().next().filter(|_| args.world_size.is_none())?;
-    let always = ran().all(|run| run.outcome.idle_gpus().next().is_some());
-    always.then(|| idle(&run.outcome, args))
+    let most = used_most(runs).filter(|_| args.world_size.is_none())?;
+    most.outcome.idle_gpus().next().is_some().then(|| idle(&most.outcome, args))
+}
+
+/// Returns the run that was seen to use the most GPUs, of those that came to their end.
+fn used_most(runs: &[Run]) -> Option<&Run> {
+    let ran = runs.iter().filter(|run| run.outcome.verdict == Verdict::Ran);
+    ran.min_by_key(|run| run.outcome.idle_gpus().count())
 }
 
 /// Shows the runs of a trial that has no answer.
@@ -184,6 +188,7 @@ fn typed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::launching::trial_notes::tests::run;
 
     #[test]
     fn a_command_is_typed_as_a_shell_takes_it_and_gpus_are_counted_anew() {
@@ -193,5 +198,12 @@ mod tests {
         );
         assert_eq!(of_count("sim:rtx-4090*2", 1), "sim:rtx-4090");
         assert_eq!(of_count("sim:24GiB*8,free=20GiB", 4), "sim:24GiB*4,free=20GiB");
+    }
+
+    #[test]
+    fn of_runs_that_leave_gpus_alone_the_one_that_used_the_most_is_described() {
+        let runs = [run(1, 2, &[7, 0, 0]), run(5, 2, &[7, 7, 0]), run(9, 2, &[0, 7, 0])];
+        assert_eq!(used_most(&runs).map(|run| run.sizes.micro_batch.get()), Some(5));
+        assert!(used_most(&[]).is_none());
     }
 }

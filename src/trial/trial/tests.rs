@@ -16,6 +16,10 @@ struct Line {
     retries: u64,
     /// What gathers over six micro-steps.
     fragments: u64,
+    /// Whether what a run of so many samples took is known.
+    told: fn(u64) -> bool,
+    /// From this many samples on, more take no more.
+    data: u64,
 }
 
 impl Machine for Line {
@@ -33,7 +37,8 @@ impl Machine for Line {
         let steps = sizes.accumulation.get();
         let kept = if steps > 1 { self.gradients } else { 0 };
         let fragments = if steps >= SETTLED { self.fragments } else { 0 };
-        let needs = 100 + kept + fragments + 10 * sizes.micro_batch.get();
+        let samples = sizes.micro_batch.get();
+        let needs = 100 + kept + fragments + 10 * samples.min(self.data);
         let ran = needs <= self.capacity;
         let peak_bytes = Bytes::new(needs.min(self.capacity));
         let gpu = GpuPeak {
@@ -44,14 +49,18 @@ impl Machine for Line {
             total_bytes: Bytes::new(self.capacity),
             free_bytes: Bytes::new(self.capacity),
             peak_bytes,
-            source: PeakSource::Allocations,
+            source: match self.peaks {
+                Peaks::Exact => PeakSource::Allocations,
+                Peaks::Sampled => PeakSource::Processes,
+                Peaks::Unknown => PeakSource::Unknown,
+            },
         };
         let process = ProcessPeak {
             pid: 1,
             rank: None,
             gpu: 0,
             peak_device_bytes: peak_bytes,
-            peak_allocated_bytes: None,
+            peak_allocated_bytes: (self.told)(samples).then_some(peak_bytes),
             peak_reserved_bytes: None,
             allocation_retries: Some(self.retries),
             refused: None,
@@ -91,8 +100,15 @@ fn solve(machine: Line) -> (u64, u64, Vec<(u64, u64)>) {
     (best.micro_batch.get(), best.accumulation.get(), runs)
 }
 
-const LINE: Line =
-    Line { peaks: Peaks::Exact, capacity: 1000, gradients: 50, retries: 0, fragments: 0 };
+const LINE: Line = Line {
+    peaks: Peaks::Exact,
+    capacity: 1000,
+    gradients: 50,
+    retries: 0,
+    fragments: 0,
+    told: |_| false,
+    data: u64::MAX,
+};
 
 #[test]
 fn every_run_has_its_plans_micro_steps_up_to_six() {
@@ -134,4 +150,33 @@ fn on_real_gpus_a_tight_plan_is_run_with_as_many_micro_steps_as_change_anything(
     // Where it does not run so, a smaller one is the plan.
     let (micro_batch, accumulation, _) = solve(Line { fragments: 60, ..line });
     assert_eq!((micro_batch, accumulation), (60, 8));
+}
+
+#[test]
+fn a_search_without_peaks_ends_whatever_programs_tell_of_themselves() {
+    // No driver says what is in use; PyTorch's counters are there always, never, or now and then.
+    let told: [fn(u64) -> bool; 5] = [|_| true, |_| false, |n| n > 1, |n| n % 2 == 0, |n| n < 9];
+    for told in told {
+        for (capacity, data) in [(1000, u64::MAX), (100_000, u64::MAX), (100_000, 7), (90, 480)] {
+            let limit = MicroBatch::new(480).unwrap();
+            let template = Template::new(Vec::new(), false);
+            let machine = Line { peaks: Peaks::Unknown, capacity, told, data, ..LINE };
+            let one = DataParallelSize::ONE;
+            let mut trial = Trial::new(machine, template, one, limit, None);
+            let largest = trial.largest(AccumulationSteps::TWO);
+            let runs = trial.runs.len();
+            assert!(runs <= 40, "{runs} runs, capacity {capacity}, {data} samples");
+            let Ok(largest) = largest else { panic!("every run has a verdict") };
+            let fits = match capacity {
+                1000 => 85,
+                90 => 0,
+                _ => 480,
+            };
+            // A data set that ends is seen where the counters tell, and nowhere else.
+            assert!(largest == fits || largest == data, "{largest}, capacity {capacity}, {data}");
+            if data == 7 && told(1) && told(2) && told(9) {
+                assert_eq!(largest, 7);
+            }
+        }
+    }
 }
