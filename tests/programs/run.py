@@ -4,8 +4,8 @@
     run.py --python VENV/bin/python [--python VENV2/bin/python ...] [--oomph target/debug/oomph]
            [--only NAME,NAME] [--out docs/simulated-gpu-programs.md]
 
-Needs no GPU. README.md says how to make the environments; what a program needs and an environment lacks is said in the
-table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. What is not run keeps its row in FILE. Below the rows
+Needs no GPU. README.md says how to make the environments; what a program needs and an environment lacks is said, and no row
+of the table. Each program runs by `oomph run --gpu sim:a100-80gb[*N] --json`. What is not run keeps its row in FILE. Below the rows
 stand the environments that they ran in, and the notes of `notes.md`: a paragraph that begins with `[NAME TORCH]` where there
 is such a row (`[compiled 2.4]`), others always. Exit code 1: a program that should run did not.
 """
@@ -16,6 +16,7 @@ ROOT = HERE.parents[1]
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 ASYNC = {"PYTORCH_CUDA_ALLOC_CONF": "backend:cudaMallocAsync"}
 RANKS = ["-m", "torch.distributed.run", "--nproc-per-node", "4"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--config_file"]
 
 # name, what it is, GPUs, arguments of python, environment, modules it needs
 PROGRAMS = [
@@ -34,6 +35,16 @@ PROGRAMS = [
     ("graphs", "CUDA graphs: `mode=\"reduce-overhead\"`, and a capture by hand", 1, ["graphs.py"], {}, []),
     ("expandable", "the plain loop with `expandable_segments:True`", 1, ["loop.py"], EXPANDABLE, []),
     ("malloc-async", "the plain loop with `backend:cudaMallocAsync`", 1, ["loop.py"], ASYNC, []),
+    ("recorded", "`torch.utils.checkpoint`, autocast fp16, pinned memory, PyTorch's memory history", 1, ["recorded.py"], {}, []),
+    ("halving", "HF Trainer with `auto_find_batch_size`: out of memory at first, and goes on with fewer", 1, ["halving.py"], {}, ["accelerate"]),
+    ("sft", "TRL: SFTTrainer with DoRA", 1, ["preferences.py", "sft"], {}, ["trl", "peft"]),
+    ("dpo", "TRL: DPOTrainer with a reference model", 1, ["preferences.py", "dpo"], {}, ["trl", "peft"]),
+    ("embeddings", "sentence-transformers: its trainer, pairs", 1, ["embeddings.py"], {}, ["sentence_transformers"]),
+    ("yolo", "ultralytics: YOLO11n, an epoch and its validation", 1, ["yolo.py"], {}, ["ultralytics"]),
+    ("graph-networks", "torch_geometric: GCN and GAT by edges, GCN by a sparse matrix", 1, ["graph_networks.py"], {}, ["torch_geometric"]),
+    ("flexible", "`flex_attention`, compiled: a mask by blocks, a bias", 1, ["flexible.py"], {}, []),
+    ("low-bits", "torchao: AdamW in 8 and 4 bits, and on the host", 1, ["low_bits.py", "optimizers"], {}, ["torchao"]),
+    ("float8", "torchao: training in float8, compiled, on an H100", 1, ["low_bits.py", "float8"], {}, ["torchao"]),
     ("ddp", "DDP under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "ddp"], {}, []),
     ("fsdp1", "FSDP1 under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "fsdp1"], {}, []),
     ("fsdp2", "FSDP2 under torchrun, 4 GPUs", 4, [*RANKS, "ranks.py", "fsdp2"], {}, []),
@@ -42,14 +53,24 @@ PROGRAMS = [
     ("zero1", "DeepSpeed ZeRO-1 in fp16 under torchrun, 4 GPUs", 4, [*RANKS, "zero.py", "1", "fp16"], {}, ["deepspeed"]),
     ("zero2", "DeepSpeed ZeRO-2 under torchrun, 4 GPUs", 4, [*RANKS, "zero.py", "2"], {}, ["deepspeed"]),
     ("zero3", "DeepSpeed ZeRO-3 under torchrun, 4 GPUs", 4, [*RANKS, "zero.py", "3"], {}, ["deepspeed"]),
+    ("zero3-offload", "DeepSpeed ZeRO-3, parameters and optimizer on the host, 4 GPUs", 4, [*RANKS, "zero.py", "3", "bf16", "offload"], {}, ["deepspeed"]),
+    ("accelerate", "accelerate launch: FSDP2 by a configuration file, checkpointing, 4 GPUs", 4, [*ACCELERATE, "launched.yaml", "launched.py"], {}, ["accelerate"]),
+    ("hsdp", "`fully_shard` over 2 x 2 GPUs: meta device, bf16, checkpointing of each block", 4, [*RANKS, "sharded.py", "hsdp"], {}, []),
+    ("fsdp2-offload", "`fully_shard` with parameters on the host, 4 GPUs", 4, [*RANKS, "sharded.py", "offload"], {}, []),
+    ("fsdp2-compiled", "`fully_shard` of compiled blocks, 4 GPUs", 4, [*RANKS, "sharded.py", "compile"], {}, []),
     ("objects", "object collectives (`all_gather_object` and its like) under torchrun, 4 GPUs", 4, [*RANKS, "objects.py"], {}, []),
 ]
 
 # What a program needs of versions, by (torch, transformers), and what is said where it is not so; notes.md says why.
 NEEDS_VERSIONS = {
+    "flexible": (lambda torch, transformers: torch >= (2, 5), "`flex_attention` came with torch 2.5"),
+    **{name: (lambda torch, transformers: torch >= (2, 6), "`fully_shard` came with torch 2.6") for name in ["accelerate", "hsdp", "fsdp2-offload", "fsdp2-compiled"]},
     "compiled": (lambda torch, transformers: torch >= (2, 6) or transformers < (4, 38), "needs transformers before 4.38 on this torch"),
 }
-PACKAGES = ["transformers", "peft", "accelerate", "bitsandbytes", "liger_kernel", "lightning", "timm", "diffusers", "deepspeed", "torchvision"]
+# Cards of programs that need another.
+CARDS = {"float8": "h100-80gb"}
+PACKAGES = ["transformers", "peft", "accelerate", "bitsandbytes", "liger_kernel", "lightning", "timm", "diffusers", "deepspeed",
+            "torchvision", "trl", "torchao", "sentence_transformers", "ultralytics", "torch_geometric"]
 
 
 def versions(python):
@@ -65,10 +86,10 @@ def numbers(version):
     return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0])[:2])
 
 
-def run(oomph, python, gpus, arguments, environment):
+def run(oomph, python, gpu, arguments, environment):
     """Returns oomph's own account of the run, and the end of what the program said."""
-    arguments = [str(HERE / a) if a.endswith(".py") else a for a in arguments]
-    command = [oomph, "run", "--gpu", f"sim:a100-80gb*{gpus}", "--timeout", "9m", "--json", "--", python, *arguments]
+    arguments = [str(HERE / a) if a.endswith((".py", ".yaml")) else a for a in arguments]
+    command = [oomph, "run", "--gpu", gpu, "--timeout", "9m", "--json", "--", python, *arguments]
     environment = dict(os.environ, TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", **environment)
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
@@ -116,7 +137,8 @@ class Page:
         known.sort(key=lambda key: (newest_first(key), order.index(key[0])))
         environments = sorted(self.environments, key=lambda key: [-int(number) for number in re.findall(r"\d+", key[0].split("+")[0])])
         head = ["# Programs on the simulated GPU", "",
-                "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks), no GPU.",
+                "Unmodified programs of `tests/programs/`, run by `oomph run --gpu sim:a100-80gb` (4 of them where there are ranks; another card",
+                "where the row says so), no GPU.",
                 "Peaks are of the rank, or the card, that has the most: allocated by PyTorch's own count; of the card with the context",
                 "and NCCL's buffers: allowances, 1 GiB for each NCCL communicator.",
                 "Made by `tests/programs/run.py`; seconds are of the machine it ran on (imports are most of them).", "",
@@ -142,14 +164,14 @@ def main():
             if name not in only:
                 continue
             if lacking := [module for module in needs if module not in there]:
-                page.rows[what, version] = f"| {what} | {version} | | | | not run: no {', '.join(lacking)} here |"
+                print(f"{name} was not run: no {', '.join(lacking)} for {version} here", flush=True)
                 continue
             fits, words = NEEDS_VERSIONS.get(name, (None, None))
             if fits and not fits(numbers(torch), numbers(packages["transformers"])):
                 page.rows.setdefault((what, version), f"| {what} | {version} | | | | not run: {words} |")
                 continue
             ran.append(name)
-            answer, said = run(a.oomph, python, gpus, arguments, environment)
+            answer, said = run(a.oomph, python, f"sim:{CARDS.get(name, 'a100-80gb')}*{gpus}", arguments, environment)
             verdict = answer["verdict"]
             if verdict != "ran":
                 failed += 1

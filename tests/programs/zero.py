@@ -1,4 +1,4 @@
-"""DeepSpeed's ZeRO under torchrun: `zero.py STAGE [fp16]`, a GPT-2 with AdamW by PyTorch, accumulation and clipping."""
+"""DeepSpeed's ZeRO under torchrun: `zero.py STAGE [PRECISION [offload]]`, a GPT-2 with AdamW by PyTorch, accumulation and clipping."""
 import sys
 import deepspeed
 import torch
@@ -9,6 +9,11 @@ settings = {
     "train_micro_batch_size_per_gpu": 2, "gradient_accumulation_steps": 2, "gradient_clipping": 1.0,
     precision: {"enabled": True}, "zero_optimization": {"stage": stage}, "zero_allow_untested_optimizer": True,
 }
+if "offload" in sys.argv:
+    # AdamW by PyTorch, on the host: DeepSpeed's own needs a compiler.
+    host = {"device": "cpu", "pin_memory": True}
+    settings["zero_optimization"] |= {"offload_optimizer": host, "offload_param": host}
+    settings["zero_force_ds_cpu_optimizer"] = False
 deepspeed.init_distributed("nccl")
 with deepspeed.zero.Init(config_dict_or_path=settings, enabled=stage == 3):
     model = GPT2LMHeadModel(GPT2Config(n_layer=6, use_cache=False))
