@@ -10,7 +10,7 @@ use oomph::profile::gpu::{self, GpuProfile};
 use oomph::units::Bytes;
 
 /// MiB as `nvidia-smi` prints them; each file's `source` says where that was seen.
-const TOTAL_MIB: [(&str, u64); 18] = [
+const TOTAL_MIB: [(&str, u64); 45] = [
     ("t4", 15_360),
     ("v100-16gb", 16_384),
     ("v100-32gb", 32_768),
@@ -29,6 +29,33 @@ const TOTAL_MIB: [(&str, u64); 18] = [
     ("gh200", 97_871),
     ("rtx-6000-ada", 49_140),
     ("rtx-pro-6000", 97_887),
+    ("rtx-3080-10gb", 10_240),
+    ("rtx-3080-ti", 12_288),
+    ("rtx-3070", 8_192),
+    ("rtx-3060-ti", 8_192),
+    ("rtx-3090-ti", 24_564),
+    ("rtx-a4000", 16_376),
+    ("rtx-a5000", 24_564),
+    ("rtx-a6000", 49_140),
+    ("a40", 46_068),
+    ("a30", 24_576),
+    ("rtx-2080-ti", 11_264),
+    ("gtx-1080-ti", 11_264),
+    ("p100-16gb", 16_384),
+    ("rtx-4060", 8_188),
+    ("rtx-4060-ti-16gb", 16_380),
+    ("rtx-4070", 12_282),
+    ("rtx-4070-ti-super", 16_376),
+    ("rtx-4080", 16_376),
+    ("rtx-4080-super", 16_376),
+    ("l40", 46_068),
+    ("h100-pcie", 81_559),
+    ("h100-nvl", 95_830),
+    ("h20", 97_871),
+    ("b300", 275_040),
+    ("gb200", 189_471),
+    ("rtx-5070-ti", 16_303),
+    ("rtx-5080", 16_303),
 ];
 
 const WHOLE: &str = r#"product_name = "My GPU"
@@ -66,7 +93,7 @@ fn totals_are_what_nvidia_smi_shows() {
 #[test]
 fn every_built_in_gpu_loads_and_says_where_its_figures_come_from() {
     let names: Vec<&str> = gpu::names().collect();
-    assert!(names.len() >= TOTAL_MIB.len());
+    assert_eq!(names.len(), TOTAL_MIB.len());
     assert!(names.is_sorted(), "the lookup is a binary search");
     for name in names {
         let card = GpuProfile::built_in(name).unwrap();
@@ -74,10 +101,18 @@ fn every_built_in_gpu_loads_and_says_where_its_figures_come_from() {
         for figure in ["total", "reserved", "context", "SMs", "clock", "bandwidth"] {
             assert!(card.source.contains(figure), "{name}: no source for {figure}");
         }
-        // Between the smallest and the largest share that any nvidia-smi -q showed.
+        // The firmware's part does not shrink with the card: 375 MiB are 4.6 % of 8 GiB.
         let reserved = card.reserved.get() as f64 / card.total.get() as f64;
-        assert!((0.003..0.035).contains(&reserved), "{name}: reserved {reserved}");
+        assert!((0.003..0.05).contains(&reserved), "{name}: reserved {reserved}");
         assert!(card.context >= Bytes::mib(256) && card.context <= Bytes::gib(1), "{name}");
+    }
+}
+
+#[test]
+fn nvml_s_name_leads_to_one_profile() {
+    for name in gpu::names() {
+        let card = GpuProfile::built_in(name).unwrap();
+        assert_eq!(GpuProfile::of_product(&card.product_name).unwrap().name, name);
     }
 }
 

@@ -98,6 +98,11 @@ fn occupancy_follows_the_cards_generation() {
     child::run(&machine, || {
         assert_eq!((blocks(128, 0), blocks(32, 0), blocks(128, 100 << 10)), (16, 32, 2));
     });
+    // Of 8.6's 100 KiB the system keeps 1 of each block; of 6.x's 64 and 96 none.
+    for (capability, fitting) in [("6.0", (1, 32)), ("6.1", (2, 32)), ("8.6", (2, 16))] {
+        let machine = Scenario::unlogged(&format!("gpu total=1GiB capability={capability}"));
+        child::run(&machine, || assert_eq!((blocks(128, 48 << 10), blocks(32, 0)), fitting));
+    }
 }
 
 #[test]

@@ -232,3 +232,25 @@ fn the_readmes_example_is_a_scenario() {
         with_gpu(1, |gpu| assert_eq!(gpu.mig_mode().expect("a mode").current, 1));
     });
 }
+
+#[test]
+fn cores_and_architecture_follow_the_compute_capability() {
+    use nvml_wrapper::enums::device::DeviceArchitecture::{Ampere, Pascal, Turing, Volta};
+    for (capability, cores, architecture) in [
+        ("6.0", 64, Pascal),
+        ("6.1", 128, Pascal),
+        ("7.0", 64, Volta),
+        ("7.5", 64, Turing),
+        ("8.0", 64, Ampere),
+        ("8.6", 128, Ampere),
+    ] {
+        let line = format!("gpu total=1GiB capability={capability} sms=10");
+        let machine = Scenario::unlogged(&line);
+        child::run(&machine, || {
+            let nvml = Nvml::init().expect("NVML starts");
+            let gpu = nvml.device_by_index(0).expect("a GPU");
+            assert_eq!(gpu.num_cores().expect("cores"), 10 * cores, "{capability}");
+            assert_eq!(gpu.architecture().expect("one"), architecture, "{capability}");
+        });
+    }
+}

@@ -2,15 +2,16 @@
 
 /// Returns the known name nearest to `typed`, or `None` when nothing is near.
 ///
-/// Case, `_` and blanks do not count. A name that begins with all of `typed` comes first (`h100`
-/// is `h100-80gb`) or has it as a word (`4090` is in `rtx-4090`), then the smallest number of edits, of which at most a third of the letters may
-/// be needed; among equals the first of `known`.
+/// Case, `_` and blanks do not count. First comes a name that begins with all of `typed` (`h100` is
+/// `h100-80gb`) or has it as whole words (`4090` is in `rtx-4090`): one in which nothing or a size
+/// follows before another kind (`h100-nvl`). Then the smallest number of edits, of which at most a
+/// third of the letters may be needed; among equals the first of `known`.
 ///
 /// ```
 /// use oomph::profile::names::nearest;
-/// assert_eq!(nearest("h100", ["a10", "h100-80gb"]), Some("h100-80gb"));
+/// assert_eq!(nearest("h100", ["a10", "h100-80gb", "h100-nvl"]), Some("h100-80gb"));
 /// assert_eq!(nearest("rtx-4900", ["rtx-3090", "rtx-4090"]), Some("rtx-4090"));
-/// assert_eq!(nearest("4090", ["rtx-3090", "rtx-4090"]), Some("rtx-4090"));
+/// assert_eq!(nearest("3090", ["rtx-3090-ti", "rtx-3090", "rtx-4090"]), Some("rtx-3090"));
 /// assert_eq!(nearest("potato", ["a10", "l4"]), None);
 /// ```
 pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -23,13 +24,41 @@ pub fn nearest<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .filter_map(|name| {
             let spelled = plain(name);
             let edits = edits(&typed, &spelled);
-            let starts = typed.len() >= 2 && spelled.starts_with(&typed);
-            let word = typed.len() >= 3 && spelled.split(|&b| b == b'-').any(|word| word == typed);
-            let near = starts || word || edits * 3 <= typed.len().max(spelled.len());
-            near.then_some(((!(starts || word), edits), name))
+            let rest = rest_after(&typed, &spelled);
+            let near = rest.is_some() || edits * 3 <= typed.len().max(spelled.len());
+            let kind = match rest {
+                Some([] | [b'-', b'0'..=b'9', ..]) => Kind::Itself,
+                Some(_) => Kind::Longer,
+                None => Kind::Like,
+            };
+            near.then_some(((kind, edits), name))
         })
         .min_by_key(|&(rank, _)| rank)
         .map(|(_, name)| name)
+}
+
+/// How a name has what was typed in it, the likeliest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Nothing or a size follows.
+    Itself,
+    /// More follows.
+    Longer,
+    /// It resembles it.
+    Like,
+}
+
+/// Returns what follows `typed` in a name that begins with it or has it as whole words.
+fn rest_after<'a>(typed: &[u8], spelled: &'a [u8]) -> Option<&'a [u8]> {
+    if typed.len() >= 2
+        && let Some(rest) = spelled.strip_prefix(typed)
+    {
+        return Some(rest);
+    }
+    let words = (1..spelled.len()).filter(|&at| typed.len() >= 3 && spelled[at - 1] == b'-');
+    words
+        .filter_map(|at| spelled[at..].strip_prefix(typed))
+        .find(|rest| rest.first().is_none_or(|&next| next == b'-'))
 }
 
 /// Whether one slip of the hand makes one name the other: a letter too few, too many or wrong, or two
@@ -88,6 +117,16 @@ mod tests {
     fn a_beginning_wins_over_fewer_edits() {
         assert_eq!(nearest("a10", ["a1", "a100-40gb"]), Some("a100-40gb"));
         assert_eq!(nearest("V100_16GB", ["t4", "v100-16gb"]), Some("v100-16gb"));
+    }
+
+    #[test]
+    fn a_size_of_it_comes_before_another_kind() {
+        let known = ["rtx-3080-ti", "rtx-3080-10gb", "rtx-4060", "rtx-4060-ti-16gb"];
+        assert_eq!(nearest("RTX 3080", known), Some("rtx-3080-10gb"));
+        assert_eq!(nearest("3080", known), Some("rtx-3080-10gb"));
+        assert_eq!(nearest("4060 Ti", known), Some("rtx-4060-ti-16gb"));
+        assert_eq!(nearest("4060", known), Some("rtx-4060"));
+        assert_eq!(nearest("06", known), None);
     }
 
     #[test]

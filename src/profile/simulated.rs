@@ -89,9 +89,11 @@ impl SimulatedGpuError {
     /// Returns one thing to type.
     pub fn hint(&self) -> String {
         match self {
-            SimulatedGpuError::UnknownName { nearest, known, .. } => {
-                let near = nearest.map_or_else(String::new, |n| format!("did you mean sim:{n}? "));
-                format!("{near}known: {}; or a size, sim:24GiB", known.join(" "))
+            SimulatedGpuError::UnknownName { nearest: Some(near), .. } => {
+                format!("did you mean sim:{near}? all: oomph profiles list; or a size, sim:24GiB")
+            }
+            SimulatedGpuError::UnknownName { known, .. } => {
+                format!("known: {}; or a size, sim:24GiB", known.join(" "))
             }
             SimulatedGpuError::Profile(error) => error.hint().unwrap_or_else(|| FORM.to_owned()),
             SimulatedGpuError::Count(_) => {

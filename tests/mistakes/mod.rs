@@ -141,4 +141,10 @@ pub const MISTAKES: &[(&str, i32, &[&str])] = &[
         3,
         &["no kernels", "7.0", "--torch 2.14"],
     ),
+    (
+        "estimate gpt2 --micro-batch 1 --gpu sim:gtx-1080-ti --torch 2.15",
+        3,
+        &["no kernels", "6.1", "--torch 2.14"],
+    ),
+    ("estimate gpt2 --gpu sim:rtx-3080", 2, &["did you mean sim:rtx-3080-10gb?"]),
 ];

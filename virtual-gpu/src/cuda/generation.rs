@@ -22,7 +22,16 @@ impl Limits {
             shared_memory_of_block: block_kib << 10,
             threads,
             blocks,
-            shared_memory_reserved: if block_kib < shared_kib { 1 << 10 } else { 0 },
+            shared_memory_reserved: 0,
+        }
+    }
+
+    /// A block can ask for all but the KiB that the system keeps of each: from 8.0 on.
+    const fn but_one(shared_kib: u32, threads: u32, blocks: u32) -> Limits {
+        let shared_memory_reserved = 1 << 10;
+        Limits {
+            shared_memory_reserved,
+            ..Limits::new(shared_kib, shared_kib - 1, threads, blocks)
         }
     }
 
@@ -44,14 +53,16 @@ impl Limits {
 /// Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
 pub fn limits((major, minor): (u32, u32)) -> Limits {
     match (major, minor) {
+        (6, 0) => Limits::new(64, 48, 2048, 32),
+        (6, 1) => Limits::new(96, 48, 2048, 32),
         (7, 0) => Limits::new(96, 96, 2048, 32),
         (7, 5) => Limits::new(64, 64, 1024, 16),
-        (8, 6) => Limits::new(100, 99, 1536, 16),
-        (8, 7) => Limits::new(164, 163, 1536, 16),
-        (8, 9) => Limits::new(100, 99, 1536, 24),
-        (9, _) | (10, _) => Limits::new(228, 227, 2048, 32),
-        (11, _) => Limits::new(228, 227, 1536, 24),
-        (12, _) => Limits::new(100, 99, 1536, 24),
-        _ => Limits::new(164, 163, 2048, 32),
+        (8, 6) => Limits::but_one(100, 1536, 16),
+        (8, 7) => Limits::but_one(164, 1536, 16),
+        (8, 9) => Limits::but_one(100, 1536, 24),
+        (9, _) | (10, _) => Limits::but_one(228, 2048, 32),
+        (11, _) => Limits::but_one(228, 1536, 24),
+        (12, _) => Limits::but_one(100, 1536, 24),
+        _ => Limits::but_one(164, 2048, 32),
     }
 }

@@ -145,11 +145,11 @@ pub fn persistence_mode(call: &mut Call, device: Handle, mode: Out<u32>) -> Outc
 /// `nvmlDeviceGetNumGpuCores`: FP32 lanes.
 ///
 /// Source: CUDA C++ Programming Guide, "Arithmetic Instructions": 64 a multiprocessor on compute
-/// capability 7.x and 8.0, 128 on 8.6 and later.
+/// capability 6.0, 7.x and 8.0, 128 on 6.1, 8.6 and later.
 pub fn cores(call: &mut Call, device: Handle, cores: Out<u32>) -> Outcome {
     let place = call.handle(device)?;
     let gpu = call.scenario.gpu_at(place);
-    let lanes = if gpu.capability <= (8, 0) { 64 } else { 128 };
+    let lanes = if matches!(gpu.capability, (6, 0) | (7, _) | (8, 0)) { 64 } else { 128 };
     Ok(cores.set(gpu.sms * lanes)?)
 }
 
