@@ -71,7 +71,7 @@ pub const MISTAKES: &[(&str, i32, &[&str])] = &[
     ("estimate resnet-18 --attention sdpa", 2, &["refuses sdpa", "--attention eager"]),
     ("estimate resnet-18 --task causal-lm", 2, &["--task image-classification", "causal-lm"]),
     ("estimate gpt2 --task masked-lm", 2, &["--task causal-lm", "masked-lm"]),
-    ("estimate gpt2 --task sequence-classification", 2, &["--task causal-lm"]),
+    ("estimate t5-small --task sequence-classification", 2, &["--task seq2seq-lm", "t5"]),
     (
         "estimate bert-base-uncased --task sequence-classification --lora r=8,targets=classifier",
         2,
