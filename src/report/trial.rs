@@ -82,8 +82,14 @@ fn why(answer: &TrialAnswer, solution: &Solution, may: &str) -> String {
             "the command: its memory grows up to micro-batch {size}, and no further{chosen}"
         ),
         (Bounds::Limit(size), BoundBy::Memory) if size == largest => {
-            format!("the limit: micro-batch {size} ran{may}, and none above it was tried{chosen}")
+            format!(
+                "--micro-batch-max: micro-batch {size} ran{may}, and none above it was tried{chosen}"
+            )
         }
+        (Bounds::SearchEnd(size), BoundBy::Memory) if size == largest => format!(
+            "the search's end: micro-batch {size} ran{may}, and none above it was tried, which \
+             --micro-batch-max N would{chosen}"
+        ),
         _ => plan::bound(solution, may),
     }
 }
@@ -157,6 +163,9 @@ fn bound(answer: &TrialAnswer, solution: &Solution) -> &'static str {
         }
         (Bounds::Limit(size), BoundBy::Memory) if size == solution.largest_micro_batch => {
             "micro_batch_max"
+        }
+        (Bounds::SearchEnd(size), BoundBy::Memory) if size == solution.largest_micro_batch => {
+            "search_limit"
         }
         (_, bound) => bound_by(bound),
     }

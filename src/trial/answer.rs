@@ -12,8 +12,10 @@ pub enum Bounds {
     Memory,
     /// The command: its memory grows up to this size, and no further.
     Command(u64),
-    /// Nothing larger was to be tried.
+    /// `--micro-batch-max`: nothing larger was to be tried.
     Limit(u64),
+    /// The search's own end, where nothing else limits it.
+    SearchEnd(u64),
 }
 
 /// The answer of a trial.

@@ -82,7 +82,7 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
         data_parallel: wish.data_parallel,
         goal: wish.target.map(|effective_batch| Goal { effective_batch, tokens: None }),
         notes: trial_notes::notes(&found),
-        bounds: bounds(&trial, limit),
+        bounds: bounds(&trial, limit, args.micro_batch_max.is_some()),
         reused: trial.machine().reused,
         runs: trial.runs,
         solution,
@@ -100,12 +100,13 @@ pub fn run(args: &Args, style: Style) -> Result<Answer, CliError> {
     Ok(Answer { text, code })
 }
 
-/// What kept the trial from larger micro-batches.
-fn bounds(trial: &Trial<Tried>, limit: MicroBatch) -> Bounds {
+/// What kept the trial from larger micro-batches than `limit`, which is the user's own where `asked`.
+fn bounds(trial: &Trial<Tried>, limit: MicroBatch, asked: bool) -> Bounds {
     let ran = |run: &Run| run.sizes.micro_batch == limit && run.outcome.fits();
     match trial.grown_to() {
         Some(size) => Bounds::Command(size),
-        None if trial.runs.iter().any(ran) => Bounds::Limit(limit.get()),
+        None if trial.runs.iter().any(ran) && asked => Bounds::Limit(limit.get()),
+        None if trial.runs.iter().any(ran) => Bounds::SearchEnd(limit.get()),
         None => Bounds::Memory,
     }
 }
