@@ -263,16 +263,17 @@ impl<'a> Bench<'a> {
 
     /// Returns what a paged optimizer moves in a step at most: its state to the host and back.
     fn host(&self, way: &Way) -> Option<Bytes> {
-        if way.setup.optimizer != Optimizer::PagedAdamW8Bit {
-            return Some(Bytes::ZERO);
-        }
+        let (here, paged) = match way.setup.optimizer {
+            Optimizer::PagedAdamW8Bit => (Optimizer::AdamW8Bit, Optimizer::PagedAdamW8Bit),
+            Optimizer::PagedAdamW8BitHf => (Optimizer::AdamW8BitHf, Optimizer::PagedAdamW8BitHf),
+            _ => return Some(Bytes::ZERO),
+        };
         let state = |way: &Way, optimizer| {
             let setup = Setup { optimizer, ..way.setup };
             Some(Alive::of(&self.trace(&Way { setup, ..way.clone() }, 1).ok()?).state)
         };
         let paged = self.paged.of(one_sample(way), |way| {
-            let here = state(way, Optimizer::AdamW8Bit)?;
-            Some(here.saturating_sub(state(way, Optimizer::PagedAdamW8Bit)?))
+            Some(state(way, here)?.saturating_sub(state(way, paged)?))
         })?;
         Some(paged + paged)
     }

@@ -33,7 +33,8 @@ const MAX_SCORES: u64 = 1 << 44;
 /// `optim_bits` 32 for each `nn.Embedding`.
 const EMBEDDINGS_TOO: &str = "every parameter of 4,096 elements or more has its moments in 8 bits, \
                               as bitsandbytes does by itself; the Hugging Face Trainer keeps those \
-                              of embeddings in 32 bits";
+                              of embeddings in 32 bits: --optimizer adamw-8bit-hf or \
+                              paged-adamw-8bit-hf";
 
 /// What an estimate with convolutions leaves out.
 ///
@@ -161,6 +162,7 @@ impl Settings {
             OptimizerArg::PagedAdamW8Bit => {
                 assumed.lines.extend([EMBEDDINGS_TOO.to_owned(), PAGED.to_owned()]);
             }
+            OptimizerArg::PagedAdamW8BitHf => assumed.lines.push(PAGED.to_owned()),
             _ => {}
         }
         let checkpointing = args.checkpointing.unwrap_or_else(|| {

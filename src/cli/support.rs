@@ -196,6 +196,8 @@ pub fn optimizer(value: OptimizerArg) -> Optimizer {
         OptimizerArg::AdamWLoop => Optimizer::AdamWLoop,
         OptimizerArg::AdamW8Bit => Optimizer::AdamW8Bit,
         OptimizerArg::PagedAdamW8Bit => Optimizer::PagedAdamW8Bit,
+        OptimizerArg::AdamW8BitHf => Optimizer::AdamW8BitHf,
+        OptimizerArg::PagedAdamW8BitHf => Optimizer::PagedAdamW8BitHf,
         OptimizerArg::Sgd => Optimizer::Sgd,
         OptimizerArg::SgdMomentum => Optimizer::SgdMomentum,
         OptimizerArg::Adafactor => Optimizer::Adafactor,

@@ -229,6 +229,10 @@ value_enum! {
         AdamW8Bit = "adamw-8bit",
         /// bitsandbytes, paged.
         PagedAdamW8Bit = "paged-adamw-8bit",
+        /// bitsandbytes by the Hugging Face Trainer: embeddings in 32 bits.
+        AdamW8BitHf = "adamw-8bit-hf",
+        /// The same, paged.
+        PagedAdamW8BitHf = "paged-adamw-8bit-hf",
         /// Without momentum.
         Sgd = "sgd",
         /// With momentum.

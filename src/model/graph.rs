@@ -4,6 +4,8 @@
 //! A graph knows neither precision nor autograd; it says what the model's code says. Shapes follow
 //! from the operators (as in PyTorch), so a graph is built for one batch and one sequence length.
 
+use std::collections::BTreeSet;
+
 use smallvec::SmallVec;
 
 use crate::model::quantize::Quantize;
@@ -515,6 +517,20 @@ impl Graph {
 
     fn name(&self, module: ModuleId) -> &str {
         &self.modules[module.0 as usize]
+    }
+
+    /// Returns the weights of `nn.Embedding` modules: tables that rows are looked up in, and those that
+    /// are read as a tensor (DeBERTa's of distances, Whisper's of positions).
+    pub fn embeddings(&self) -> BTreeSet<ValueId> {
+        let looked_up = self.statements.iter().filter_map(|statement| match statement {
+            Statement::Run { op: Op::Embedding, inputs, .. } => Some(inputs[0]),
+            _ => None,
+        });
+        let read_whole = self.weights.iter().filter(|weight| {
+            let module = self.name(weight.module);
+            module.ends_with("rel_embeddings") || module.ends_with("embed_positions")
+        });
+        looked_up.chain(read_whole.map(|weight| weight.value)).collect()
     }
 
     /// Returns the names of the trained parameters in the optimizer's order, as `named_parameters()`

@@ -153,6 +153,8 @@ const fn optimizer_words(optimizer: Optimizer) -> &'static str {
         Optimizer::AdamWLoop => "AdamW in a loop",
         Optimizer::AdamW8Bit => "8-bit AdamW",
         Optimizer::PagedAdamW8Bit => "paged 8-bit AdamW",
+        Optimizer::AdamW8BitHf => "the Trainer's 8-bit AdamW",
+        Optimizer::PagedAdamW8BitHf => "the Trainer's paged 8-bit AdamW",
         Optimizer::Sgd => "SGD",
         Optimizer::SgdMomentum => "SGD with momentum",
         Optimizer::Adafactor => "Adafactor",

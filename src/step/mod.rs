@@ -264,14 +264,9 @@ fn experts_left_alone(lora: &Lora) -> Result<(), StepError> {
 }
 
 /// Runs a graph; the names of its modules and the setup's allocator go over to the trace.
-fn traced(mut graph: Graph, setup: &Setup) -> Trace {
-    let modules = std::mem::take(&mut graph.modules);
-    Trace {
-        modules,
-        allocator: setup.allocator_mode(),
-        ties: setup.ties(),
-        ..run::run(&graph, setup)
-    }
+fn traced(graph: Graph, setup: &Setup) -> Trace {
+    let trace = run::run(&graph, setup);
+    Trace { modules: graph.modules, allocator: setup.allocator_mode(), ties: setup.ties(), ..trace }
 }
 
 fn graph(model: &ModelConfig, setup: &Setup) -> Graph {

@@ -161,10 +161,13 @@ impl<'g, 's> Interpreter<'g, 's> {
             };
             self.values[weight.value.0 as usize] = Some(tensor);
         }
+        let embeddings = self.graph.embeddings();
         for &index in &self.graph.trained {
             let value = self.graph.weights[index as usize].value;
             if let Some(tensor) = self.values[value.0 as usize].clone() {
-                self.tape.parameters.push(Parameter { tensor, grad: None, accumulator: None });
+                let is_embedding = embeddings.contains(&value);
+                let parameter = Parameter { tensor, is_embedding, grad: None, accumulator: None };
+                self.tape.parameters.push(parameter);
             }
         }
     }

@@ -51,6 +51,10 @@ pub enum Optimizer {
     AdamW8Bit,
     /// `bitsandbytes.optim.PagedAdamW8bit`: its moments are managed memory.
     PagedAdamW8Bit,
+    /// `AdamW8bit` as the Hugging Face Trainer runs it: moments of embeddings are in 32 bits.
+    AdamW8BitHf,
+    /// `PagedAdamW8bit` as the Hugging Face Trainer runs it.
+    PagedAdamW8BitHf,
     /// `torch.optim.SGD` without momentum.
     Sgd,
     /// `torch.optim.SGD` with momentum, without dampening or Nesterov's.
@@ -68,6 +72,8 @@ impl Optimizer {
             Optimizer::AdamWLoop => "adamw-loop",
             Optimizer::AdamW8Bit => "adamw-8bit",
             Optimizer::PagedAdamW8Bit => "paged-adamw-8bit",
+            Optimizer::AdamW8BitHf => "adamw-8bit-hf",
+            Optimizer::PagedAdamW8BitHf => "paged-adamw-8bit-hf",
             Optimizer::Sgd => "sgd",
             Optimizer::SgdMomentum => "sgd-momentum",
             Optimizer::Adafactor => "adafactor",

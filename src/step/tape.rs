@@ -46,6 +46,8 @@ pub struct Node {
 pub struct Parameter {
     /// The weight, a leaf.
     pub tensor: Tensor,
+    /// Whether it is the weight of an `nn.Embedding`.
+    pub is_embedding: bool,
     /// Its gradient, from its backward to zero-grad.
     pub grad: Option<Tensor>,
     /// Its accumulator in the current graph.

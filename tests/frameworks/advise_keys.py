@@ -26,10 +26,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, TrainingArguments
 
 QUESTIONS = [
     "llama-3.2-1b --gpu sim:2GiB --micro-batch 4 --attention eager --precision fp32",
-    "llama-3.2-1b --gpu sim:a10 --checkpointing full --optimizer adamw-8bit --precision bf16",
+    "llama-3.2-1b --gpu sim:a10 --checkpointing full --optimizer adamw-8bit-hf --precision bf16",
     "llama-3.2-1b --gpu sim:a10 --lora r=8,dropout=0.1 --quantize nf4 --seq-len 512",
     "gpt2 --gpu sim:t4 --precision fp16 --optimizer adafactor --loss standard",
-    "gpt2 --gpu sim:t4 --optimizer paged-adamw-8bit --accumulation 4",
+    "gpt2 --gpu sim:t4 --optimizer paged-adamw-8bit-hf --accumulation 4",
 ]
 
 TINY = LlamaConfig(
@@ -131,8 +131,8 @@ def look(flags, expression, saved):
         want = {
             "adamw": ("torch AdamW", {}),
             "adamw-fused": ("torch AdamW", {"fused": True}),
-            "adamw-8bit": ("bitsandbytes AdamW", {"optim_bits": 8}),
-            "paged-adamw-8bit": ("bitsandbytes AdamW", {"is_paged": True, "optim_bits": 8}),
+            "adamw-8bit-hf": ("bitsandbytes AdamW", {"optim_bits": 8}),
+            "paged-adamw-8bit-hf": ("bitsandbytes AdamW", {"is_paged": True, "optim_bits": 8}),
             "adafactor": ("transformers Adafactor", {}),
             "sgd": ("torch SGD", {}),
             "sgd-momentum": ("torch SGD", {"momentum": 0.9}),

@@ -7,7 +7,8 @@ and every N-th after it: transformers' `every_n_layers`, set by hand where it is
 are float32. Features of
 audio are cast to the model's 16 bits, as Whisper's users have to. What `from_pretrained` keeps out of float16 is (T5's `wo`). Of a `padded` mask every question is
 answered with no. DeBERTa's
-classifier of samples asks which labels are none below zero: all are, as on a card. `label_len`: the labels' length where it is
+classifier of samples asks which labels are none below zero: all are, as on a card. `optimizer`: also `adamw-8bit-hf` and `paged-adamw-8bit-hf`, with embeddings in 32 bits
+as transformers' Trainer has it. `label_len`: the labels' length where it is
 not that of the inputs. A gradient scaler never leaves a step out. `attention`: also `flash`, with flash_attn_standin.py for the package.
 """
 import fnmatch
@@ -16,7 +17,8 @@ import os
 
 def add(oracle):
     import torch
-    plain = oracle.build
+    plain, optimizer = oracle.build, oracle.make_optimizer
+    embeddings = []
 
     def build(case):
         if case["attention"] == "flash":
@@ -30,6 +32,7 @@ def add(oracle):
         if case["lora"] and case["task"].endswith("classification"):
             as_classifier(case)
         model, cfg = plain(case)
+        embeddings[:] = [m for m in model.modules() if isinstance(m, torch.nn.Embedding)]
         for name, parameter in model.named_parameters():
             if any(fnmatch.fnmatchcase(name, p.strip()) for p in (case.get("freeze") or "").split(",")):
                 parameter.requires_grad_(False)
@@ -107,7 +110,15 @@ def add(oracle):
         forward = module.forward
         module.forward = lambda *a, **k: torch.utils.checkpoint.checkpoint(forward, *a, use_reentrant=False, **k)
 
-    oracle.build = build
+    def make_optimizer(case, params):
+        made = optimizer(dict(case, optimizer=case["optimizer"].removesuffix("-hf")), params)
+        if case["optimizer"].endswith("-hf"):
+            import bitsandbytes
+            for module in embeddings:
+                bitsandbytes.optim.GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
+        return made
+
+    oracle.build, oracle.make_optimizer = build, make_optimizer
     oracle.AUTO["token-classification"] = "AutoModelForTokenClassification"
     batch = oracle.make_batch
 

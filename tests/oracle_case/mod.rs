@@ -44,6 +44,8 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
             "adamw-loop" => Optimizer::AdamWLoop,
             "adamw-8bit" => Optimizer::AdamW8Bit,
             "paged-adamw-8bit" => Optimizer::PagedAdamW8Bit,
+            "adamw-8bit-hf" => Optimizer::AdamW8BitHf,
+            "paged-adamw-8bit-hf" => Optimizer::PagedAdamW8BitHf,
             // The oracle's names.
             "sgd-plain" => Optimizer::Sgd,
             "sgd" => Optimizer::SgdMomentum,

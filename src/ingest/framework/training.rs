@@ -292,8 +292,8 @@ fn optimizer(claims: &mut Claims, document: &Document, key: &str) {
     let known = match name.as_str() {
         "adamw_torch" | "adamw_hf" => "adamw",
         "adamw_torch_fused" => "adamw-fused",
-        "adamw_8bit" | "adamw_bnb_8bit" => "adamw-8bit",
-        "paged_adamw_8bit" => "paged-adamw-8bit",
+        "adamw_8bit" | "adamw_bnb_8bit" => "adamw-8bit-hf",
+        "paged_adamw_8bit" => "paged-adamw-8bit-hf",
         "adafactor" => "adafactor",
         "sgd" => "sgd",
         _ => {

@@ -118,7 +118,10 @@ impl Change {
                 Optimizer::AdamW | Optimizer::AdamWFused | Optimizer::AdamWLoop => {
                     Departure::ROUNDING
                 }
-                Optimizer::AdamW8Bit | Optimizer::PagedAdamW8Bit => Departure::STATE,
+                Optimizer::AdamW8Bit
+                | Optimizer::PagedAdamW8Bit
+                | Optimizer::AdamW8BitHf
+                | Optimizer::PagedAdamW8BitHf => Departure::STATE,
                 Optimizer::Sgd | Optimizer::SgdMomentum | Optimizer::Adafactor => {
                     Departure::OPTIMIZER
                 }
@@ -169,7 +172,10 @@ impl Change {
             Change::Optimizer(Optimizer::AdamW8Bit) => {
                 "moments in 8 bits (bitsandbytes), block by block"
             }
-            Change::Optimizer(Optimizer::PagedAdamW8Bit) => {
+            Change::Optimizer(Optimizer::AdamW8BitHf) => {
+                "moments in 8 bits (bitsandbytes) but for embeddings, as the Trainer does"
+            }
+            Change::Optimizer(Optimizer::PagedAdamW8Bit | Optimizer::PagedAdamW8BitHf) => {
                 "moments in 8 bits, and moved to the host when the GPU is full (bitsandbytes)"
             }
             Change::Optimizer(Optimizer::Adafactor) => {

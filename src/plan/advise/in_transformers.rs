@@ -30,14 +30,18 @@ pub fn written(change: &Change, task: Task, transformers: Version) -> Option<Str
             let name = match value {
                 Optimizer::AdamW => "adamw_torch",
                 Optimizer::AdamWFused => "adamw_torch_fused",
-                Optimizer::AdamW8Bit => "adamw_bnb_8bit",
-                Optimizer::PagedAdamW8Bit => "paged_adamw_8bit",
+                Optimizer::AdamW8BitHf => "adamw_bnb_8bit",
+                Optimizer::PagedAdamW8BitHf => "paged_adamw_8bit",
                 Optimizer::Adafactor => "adafactor",
                 Optimizer::Sgd => "sgd",
                 Optimizer::SgdMomentum if transformers >= Version::new(5, 23) => {
                     return Some("optim=\"sgd\", optim_args=\"momentum=0.9\"".to_owned());
                 }
-                Optimizer::AdamWLoop | Optimizer::SgdMomentum => return None,
+                // The Trainer keeps embeddings in 32 bits: as bitsandbytes does by itself, it cannot.
+                Optimizer::AdamW8Bit
+                | Optimizer::PagedAdamW8Bit
+                | Optimizer::AdamWLoop
+                | Optimizer::SgdMomentum => return None,
             };
             format!("optim=\"{name}\"")
         }

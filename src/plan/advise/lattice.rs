@@ -281,30 +281,36 @@ fn zero_grad(base: &Way) -> Vec<Choice> {
     }
 }
 
-/// Optimizers that hold less. The loop is not among them: the fused one does with less of all.
+/// Optimizers that hold less. The loop is not among them: the fused one does with less of all. Those
+/// of bitsandbytes are the Trainer's, which hold more than by themselves: the change is written in
+/// its words.
 fn optimizers(base: &Way) -> Vec<Choice> {
     use Optimizer::{
-        Adafactor, AdamW, AdamW8Bit, AdamWFused, AdamWLoop, PagedAdamW8Bit, Sgd, SgdMomentum,
+        Adafactor, AdamW, AdamW8Bit, AdamW8BitHf, AdamWFused, AdamWLoop, PagedAdamW8Bit,
+        PagedAdamW8BitHf, Sgd, SgdMomentum,
     };
     let to = Change::Optimizer;
     match base.setup.optimizer {
         AdamW | AdamWLoop => partial(vec![
             (to(AdamWFused), [0]),
-            (to(AdamW8Bit), [1]),
-            (to(PagedAdamW8Bit), [2]),
+            (to(AdamW8BitHf), [1]),
+            (to(PagedAdamW8BitHf), [2]),
             (to(Adafactor), [1]),
             (to(SgdMomentum), [1]),
             (to(Sgd), [5]),
         ]),
         AdamWFused => partial(vec![
-            (to(AdamW8Bit), [0]),
-            (to(PagedAdamW8Bit), [1]),
+            (to(AdamW8BitHf), [0]),
+            (to(PagedAdamW8BitHf), [1]),
             (to(Adafactor), [0]),
             (to(SgdMomentum), [0]),
             (to(Sgd), [4]),
         ]),
         AdamW8Bit => partial(vec![(to(PagedAdamW8Bit), [0]), (to(Adafactor), [0]), (to(Sgd), [0])]),
-        PagedAdamW8Bit | Adafactor | SgdMomentum => chain([vec![to(Sgd)]]),
+        AdamW8BitHf => {
+            partial(vec![(to(PagedAdamW8BitHf), [0]), (to(Adafactor), [0]), (to(Sgd), [0])])
+        }
+        PagedAdamW8Bit | PagedAdamW8BitHf | Adafactor | SgdMomentum => chain([vec![to(Sgd)]]),
         Sgd => chain([]),
     }
 }

@@ -28,7 +28,11 @@ pub fn undone(base: &Way) -> Vec<Vec<Change>> {
             all.push(vec![Change::Optimizer(Optimizer::AdamW8Bit)]);
             all.push(vec![Change::Optimizer(Optimizer::AdamWFused)]);
         }
-        Optimizer::AdamW8Bit | Optimizer::Adafactor => {
+        Optimizer::PagedAdamW8BitHf => {
+            all.push(vec![Change::Optimizer(Optimizer::AdamW8BitHf)]);
+            all.push(vec![Change::Optimizer(Optimizer::AdamWFused)]);
+        }
+        Optimizer::AdamW8Bit | Optimizer::AdamW8BitHf | Optimizer::Adafactor => {
             all.push(vec![Change::Optimizer(Optimizer::AdamWFused)]);
         }
         Optimizer::AdamW

@@ -11,6 +11,8 @@ mod sgd;
 
 use std::rc::Rc;
 
+use eight_bit::EightBit;
+
 use crate::step::setup::{Optimizer, ZeroGrad};
 use crate::step::tape::Tape;
 use crate::step::tensor::Tensor;
@@ -34,8 +36,10 @@ impl Tape<'_> {
             Optimizer::AdamW => self.adamw_foreach(&trained, state),
             Optimizer::AdamWFused => self.adamw_fused(&trained, state),
             Optimizer::AdamWLoop => self.adamw_loop(&trained, state),
-            Optimizer::AdamW8Bit => self.adamw_8bit(&trained, state, false),
-            Optimizer::PagedAdamW8Bit => self.adamw_8bit(&trained, state, true),
+            Optimizer::AdamW8Bit => self.adamw_8bit(state, EightBit::PLAIN),
+            Optimizer::PagedAdamW8Bit => self.adamw_8bit(state, EightBit::PLAIN.paged()),
+            Optimizer::AdamW8BitHf => self.adamw_8bit(state, EightBit::OF_TRAINER),
+            Optimizer::PagedAdamW8BitHf => self.adamw_8bit(state, EightBit::OF_TRAINER.paged()),
             // The update is added to the weights in place.
             Optimizer::Sgd => {}
             Optimizer::SgdMomentum => self.sgd_momentum(&trained, state),
