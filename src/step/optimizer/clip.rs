@@ -78,7 +78,12 @@ mod tests {
         for &(count, dtype) in grads {
             let tensor = tape.empty(Dims::new(&[count]), dtype);
             let grad = Some(Rc::clone(&tensor));
-            tape.parameters.push(Parameter { tensor, grad, accumulator: None });
+            tape.parameters.push(Parameter {
+                tensor,
+                is_embedding: false,
+                grad,
+                accumulator: None,
+            });
         }
         tape.clip_gradients();
         let trace = recorder.finish();

@@ -99,7 +99,12 @@ mod tests {
         for &(sizes, dtype) in parameters {
             let tensor = tape.empty(Dims::new(sizes), dtype);
             let grad = Some(tape.empty(Dims::new(sizes), dtype));
-            tape.parameters.push(Parameter { tensor, grad, accumulator: None });
+            tape.parameters.push(Parameter {
+                tensor,
+                is_embedding: false,
+                grad,
+                accumulator: None,
+            });
         }
         let mut state = OptimizerState::default();
         for _ in 0..2 {
