@@ -309,3 +309,24 @@ fn weights_that_transformers_loads_in_another_format_are_a_note() {
         assert!(!said.contains("config.json says"), "{silent}: {said}");
     }
 }
+
+#[test]
+fn a_version_that_was_not_compared_is_an_assumption() {
+    let said = |versions: &str| {
+        let line = format!("estimate gpt2 --seq-len 64 --json {versions}");
+        json(&oomph(&line))["assumptions"].to_string()
+    };
+    for (versions, expected) in [
+        ("--torch 3.0", "PyTorch 3.0 was not compared: worked out as 2.15 is"),
+        ("--torch 1.13", "PyTorch 1.13 was not compared: worked out as 2.4 is"),
+        ("--transformers 5.99", "transformers 5.99 was not compared: worked out as 5.24 is"),
+        ("--transformers 4.60", "transformers 4.60 was not compared: worked out as 4.56 is"),
+    ] {
+        assert!(said(versions).contains(expected), "{versions}: {}", said(versions));
+    }
+    let known = ["2.4", "2.15"].into_iter().zip(["4.44", "5.24"]);
+    for (torch, transformers) in known.chain([("2.8", "4.56"), ("2.14", "5.0")]) {
+        let said = said(&format!("--torch {torch} --transformers {transformers}"));
+        assert!(!said.contains("worked out as"), "{said}");
+    }
+}

@@ -216,3 +216,15 @@ fn a_file_that_the_system_does_not_read_says_why() {
     assert!(matches!(error, ModelError::Unreadable { .. }), "{error:?}");
     assert!(error.cause().unwrap().starts_with("Input/output error"));
 }
+
+#[test]
+fn the_address_of_a_page_of_the_hub_is_its_id() {
+    let here = folder_with(&[]);
+    for end in ["", "/", "/tree/main", "/blob/main/config.json"] {
+        let page = format!("https://huggingface.co/meta-llama/Llama-3.2-1B{end}");
+        assert_eq!(resolve(&page, here.path()).name, "llama-3.2-1b", "{page}");
+    }
+    assert_eq!(resolve("https://huggingface.co/gpt2", here.path()).name, "gpt2");
+    let other = refused("https://huggingface.co/google/pegasus-large", here.path());
+    assert!(matches!(&other, ModelError::HubId { id, .. } if id == "google/pegasus-large"));
+}

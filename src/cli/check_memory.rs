@@ -14,6 +14,7 @@ use crate::cli::on_all::{OnAll, weakest};
 use crate::cli::settings::Target;
 use crate::cli::setup::SetupArgs;
 use crate::cli::values::{Headroom, MicroBatchArg};
+use crate::ingest::source::ModelSource;
 use crate::plan::equation::Solved;
 use crate::plan::finding::{Check, Finding, Level, Memory, Verdict};
 use crate::plan::result::Estimate;
@@ -44,6 +45,7 @@ fn of_job(args: &Args, model: Option<&str>, job: config_file::Loaded) -> Result<
     let micro_batch = match setup.micro_batch {
         Some(MicroBatchArg::Fixed(size)) => size,
         Some(MicroBatchArg::Auto) | None => {
+            ModelSource::resolve(&model)?;
             return Err(CliError::usage("check judges one micro-batch, and none is said")
                 .hint("--micro-batch 8; `oomph plan` finds the largest"));
         }

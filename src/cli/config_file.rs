@@ -81,9 +81,9 @@ pub fn parse(text: &str, shown: &str) -> Result<Loaded, CliError> {
             DeValue::Integer(number) => number.to_string(),
             DeValue::Float(number) => number.to_string(),
             _ => {
-                return Err(CliError::usage(format!(
-                    "`{shown}` line {line}: `{name}` takes a string or a number"
-                )));
+                let fact = format!("`{shown}` line {line}: `{name}` takes a string or a number");
+                return Err(CliError::usage(fact)
+                    .hint(format!("{name} = \"...\", in quotes what --{name} takes")));
             }
         };
         let argument = format!("--{name}={written}");

@@ -86,6 +86,7 @@ impl Job {
         let arch = gpus.first().map_or(GpuArch::A100, |gpu| gpu.arch);
         let mut settings = Settings::resolve(&setup, &model.config, arch, versions)?;
         let transformers = settings.versions.transformers;
+        settings.assumptions.extend(versions::not_compared(&settings.versions));
         settings.assumptions.extend(support::older_transformers(&model.config, transformers));
         settings.assumptions.extend(support::ignored_checkpointing(&model.config, &settings.setup));
         if gpus.is_empty() {

@@ -36,9 +36,11 @@ pub fn from_clap(error: &clap::Error) -> CliError {
                 .hint(format!("write {argument}"))
         }
         (ErrorKind::UnknownArgument, Some(argument), _) => {
-            let takes_a_command = get(ContextKind::Usage).is_some_and(|u| u.contains("<CMD>"));
-            let otherwise = if takes_a_command && !argument.starts_with('-') {
+            let usage = get(ContextKind::Usage).unwrap_or_default();
+            let otherwise = if usage.contains("<CMD>") && !argument.starts_with('-') {
                 format!("write `--` before the command: -- {argument} ...")
+            } else if usage.contains("oomph [OPTIONS] <COMMAND>") {
+                format!("write it behind the command: oomph COMMAND ... {argument}")
             } else {
                 "--help lists the arguments".to_owned()
             };

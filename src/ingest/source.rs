@@ -158,8 +158,8 @@ impl ModelSource {
     /// folder, so that a command means the same everywhere (`./gpt2` is the local folder; a note
     /// says so when there is one); what exists as a file or folder is read; `org/name` is a hub
     /// id, that of a built-in profile, or of a model that a profile lists as having the same
-    /// memory (a note says so; its name alone will do), or refused with the way out; all else is
-    /// unknown.
+    /// memory (a note says so; its name alone will do), or refused with the way out, as is the address of
+    /// its page; all else is unknown.
     ///
     /// # Errors
     /// [`ModelError`], each with a hint; all of them are bad input (exit code 2).
@@ -172,7 +172,7 @@ impl ModelSource {
     /// # Errors
     /// As [`ModelSource::resolve`].
     pub fn resolve_in(model: &str, folder: &Path) -> Result<ModelSource, ModelError> {
-        let model = model.trim();
+        let model = hub_page(model.trim());
         if model.is_empty() {
             return Err(ModelError::Empty);
         }
@@ -303,6 +303,13 @@ fn display_name(file: &Path) -> String {
         named(full).or_else(|| named(&full.canonicalize().ok()?))
     });
     folder.or_else(|| named(file)).unwrap_or_else(|| file.display().to_string())
+}
+
+/// Returns the hub id in the address of a page of the hub; anything else as it is.
+fn hub_page(model: &str) -> &str {
+    let Some(page) = model.strip_prefix("https://huggingface.co/") else { return model };
+    let end = page.match_indices('/').nth(1).map_or(page.len(), |(at, _)| at);
+    page[..end].trim_end_matches('/')
 }
 
 /// `org/name`, in the letters that the hub allows.

@@ -1,5 +1,7 @@
 //! What changes a model's graph besides its configuration: the batch, the attention code, versions.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// The attention implementation that transformers is asked for.
@@ -68,6 +70,12 @@ impl Version {
     /// Makes a version.
     pub const fn new(major: u32, minor: u32) -> Version {
         Version { major, minor }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
     }
 }
 
