@@ -90,9 +90,33 @@ pub fn judge(ended: &Ended, reports: &[Report], processes: &[ProcessPeak]) -> Ju
                     shortened(said.line.trim())
                 ),
             ),
-            None => judged(Verdict::Failed, died),
+            None => {
+                let raised = raised(reports).map_or(String::new(), |it| format!("{it}; "));
+                judged(Verdict::Failed, format!("{raised}{died}"))
+            }
         },
     }
+}
+
+/// What launchers raise when a process of theirs has ended, which says why: torchrun's,
+/// `torch.multiprocessing`'s, accelerate's and DeepSpeed's (`subprocess`).
+const OF_ANOTHERS_END: [&str; 4] =
+    ["ChildFailedError", "ProcessExitedException", "ProcessRaisedException", "CalledProcessError"];
+
+/// Says what a process of the command ended with that nobody caught, a rank's first.
+fn raised(reports: &[Report]) -> Option<String> {
+    let raised = reports.iter().filter_map(|report| {
+        let exception = report.exception.as_ref()?;
+        let name = exception.types.first()?.rsplit('.').next()?;
+        (!OF_ANOTHERS_END.contains(&name)).then_some((report, name, &exception.text))
+    });
+    let (report, name, text) =
+        raised.min_by_key(|(report, ..)| (report.rank.is_none(), report.rank, report.pid))?;
+    let who = match report.rank {
+        Some(rank) => format!("rank {rank}"),
+        None => format!("process {}", report.pid),
+    };
+    Some(format!("{who} raised `{}`", shortened(&format!("{name}: {text}"))))
 }
 
 /// What the C++ library prints before it aborts a process whose thread was ended within a function
@@ -414,6 +438,34 @@ mod tests {
         assert!(judged.reason.contains("machine's own memory"));
         let killed = judge(&ended(How::ByItself, Ending::Signal(9), &[]), &[], &[]);
         assert!(killed.reason.contains("SIGKILL") && killed.reason.contains("kernel"));
+    }
+
+    #[test]
+    fn a_failure_is_told_by_what_the_first_rank_raised_and_not_by_its_launchers_words() {
+        let of = |pid: u32, rank: Option<u64>, name: &str, text: &str| {
+            let exception = Exception { types: vec![name.to_owned()], text: text.to_owned() };
+            Report { pid, rank, exception: Some(exception), ..Report::default() }
+        };
+        let torchrun = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError";
+        let launcher = of(1, None, torchrun, "\n====\ntrain.py FAILED");
+        let ranks =
+            [of(3, Some(0), "builtins.KeyError", "'labels'\nmore"), of(2, Some(1), "x.Y", "")];
+        let failed = ended(How::ByItself, Ending::Exit(1), &[]);
+        let reason = |reports: &[Report]| {
+            let judged = judge(&failed, reports, &[]);
+            assert_eq!(judged.verdict, Verdict::Failed);
+            judged.reason
+        };
+        let [first, second] = ranks;
+        assert_eq!(
+            reason(&[launcher.clone(), second, first]),
+            "rank 0 raised `KeyError: 'labels'`; ended with exit code 1"
+        );
+        assert_eq!(reason(&[launcher]), "ended with exit code 1");
+        assert_eq!(
+            reason(&[of(5, None, "builtins.ValueError", "bad")]),
+            "process 5 raised `ValueError: bad`; ended with exit code 1"
+        );
     }
 
     #[test]
