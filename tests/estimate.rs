@@ -311,6 +311,21 @@ fn weights_that_transformers_loads_in_another_format_are_a_note() {
 }
 
 #[test]
+fn a_headroom_that_leaves_nothing_is_what_to_change() {
+    for line in
+        ["estimate gpt2 --gpu sim:t4 --headroom 20GiB", "plan gpt2 --gpu sim:t4 --headroom 99%"]
+    {
+        let output = oomph(&format!("{line} --json"));
+        assert_eq!(output.status.code(), Some(3), "{line}");
+        let hints = json(&output)["hints"].clone();
+        assert_eq!(hints.as_array().unwrap().len(), 1, "{hints}");
+        assert!(hints[0].as_str().unwrap().starts_with("a smaller --headroom: "), "{hints}");
+    }
+    let tight = json(&oomph("estimate gpt2 --gpu sim:t4 --headroom 13GiB --json"));
+    assert!(!tight["hints"].to_string().contains("a smaller --headroom"), "{tight:#}");
+}
+
+#[test]
 fn a_version_that_was_not_compared_is_an_assumption() {
     let said = |versions: &str| {
         let line = format!("estimate gpt2 --seq-len 64 --json {versions}");

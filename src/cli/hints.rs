@@ -7,9 +7,10 @@ use crate::memory::fit::{Need, need_on};
 use crate::parallel::both;
 use crate::plan::advise::change::{Change, Way};
 use crate::plan::advise::lattice::Lattice;
+use crate::plan::capacity::Capacity;
 use crate::plan::result::Estimate;
 use crate::step::setup::{Allocator, Setup};
-use crate::units::{AccumulationSteps, MicroBatch};
+use crate::units::{AccumulationSteps, Bytes, MicroBatch};
 
 impl OnDevice<'_> {
     /// Returns the memory of a step that does not fit, with what to try instead.
@@ -45,6 +46,9 @@ impl OnDevice<'_> {
         (micro_batch, accumulation): (MicroBatch, AccumulationSteps),
         first: impl FnOnce() -> T,
     ) -> (T, Result<Vec<String>, CliError>) {
+        if let Some(hint) = self.all_is_headroom() {
+            return (first(), Ok(vec![hint]));
+        }
         let settled = AccumulationSteps::new(SETTLED).unwrap_or(AccumulationSteps::ONE);
         let remedies = self.remedies(self.setup(micro_batch, accumulation.min(settled)));
         let (job, capacity) = (self.job, self.capacity_bytes());
@@ -74,6 +78,15 @@ impl OnDevice<'_> {
             named.map(|(_, (_, hint))| hint).chain(together).collect()
         });
         (first, hints)
+    }
+
+    /// What to try where nothing is left for the allocator, since the headroom takes it all.
+    fn all_is_headroom(&self) -> Option<String> {
+        let Capacity { bytes, headroom, free, outside, given } = self.capacity?;
+        let there = if given { free } else { free.saturating_sub(outside) };
+        (bytes == Bytes::ZERO && there > Bytes::ZERO).then(|| {
+            format!("a smaller --headroom: {headroom} is to stay free, and {there} is there in all")
+        })
     }
 
     /// Returns what takes less memory than a setup, with the flag that asks for it: what `oomph advise`
