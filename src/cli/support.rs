@@ -11,7 +11,7 @@ use crate::cli::values::{
 };
 use crate::model::config::{Family, ModelConfig, Task};
 use crate::model::quantize::Quantize;
-use crate::model::versions::{MODERNBERT_AS_OTHERS, TRANSFORMERS_5};
+use crate::model::versions::TRANSFORMERS_5;
 use crate::plan::sync::When;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup, Version,
@@ -39,7 +39,7 @@ fn oldest_compared(model: &ModelConfig) -> Version {
             | Family::Mixtral => Version::new(4, 46),
             Family::Olmo2 => Version::new(4, 47),
             Family::Qwen3 | Family::Qwen3Moe => Version::new(4, 51),
-            Family::Gemma3 => Version::new(4, 56),
+            Family::Gemma3 => Version::new(4, 50),
         },
         ModelConfig::Gpt2(_) | ModelConfig::T5(_) => Version::new(4, 46),
         ModelConfig::Encoder(_) | ModelConfig::Bart(_) | ModelConfig::ConvNext(_) => {
@@ -55,28 +55,43 @@ fn oldest_compared(model: &ModelConfig) -> Version {
     }
 }
 
-/// Returns how far an answer is off where a model's code of transformers 5 is none of those modelled.
+/// Returns the first transformers that has code for the model, of those that were not there in 4.33.
 ///
-/// Source: cases of the oracle on 5.0.0; 5.2.0 and later are equal.
-fn error_on_5(model: &ModelConfig, version: Version) -> Option<&'static str> {
-    let of_5 = version >= TRANSFORMERS_5;
-    match model {
-        ModelConfig::ModernBert(_) => (of_5 && version < MODERNBERT_AS_OTHERS).then_some("2 %"),
-        _ => None,
-    }
+/// Source: `models/` in the packages of 4.33.3 to 4.51.3, one of each minor version.
+fn first_with(model: &ModelConfig) -> Option<Version> {
+    let minor = match model {
+        ModelConfig::Decoder(c) => match c.family {
+            Family::Llama | Family::GptNeoX => return None,
+            Family::Mistral => 34,
+            Family::Mixtral => 36,
+            Family::Qwen2 => 37,
+            Family::Starcoder2 => 39,
+            Family::Phi3 => 41,
+            Family::Gemma2 => 42,
+            Family::Olmo2 => 47,
+            Family::Gemma3 => 50,
+            Family::Qwen3 | Family::Qwen3Moe => 51,
+        },
+        ModelConfig::ModernBert(_) => 48,
+        _ => return None,
+    };
+    Some(Version::new(4, minor))
 }
 
-/// Says how near an answer is for a transformers whose code for the model was not compared.
+/// Says where transformers has no code for the model, and how near an answer is where what it has was not
+/// compared.
 ///
 /// Source: cases of the oracle (docs/design.md): on 4.48 to 4.55 at most 15 % from the next that was
 /// compared (OPT in peak reserved), before at most 114 % (OPT on 4.46 and 4.47).
 pub fn older_transformers(model: &ModelConfig, version: Version) -> Option<String> {
-    if let Some(error) = error_on_5(model, version) {
+    if let Some(first) = first_with(model).filter(|first| version < *first) {
         return Some(format!(
-            "a {} is written otherwise on transformers {}.{}, which is not modelled: up to {error} off",
-            model.model_type(),
+            "transformers {}.{} has no {}: the first that has is {}.{}",
             version.major,
-            version.minor
+            version.minor,
+            model.model_type(),
+            first.major,
+            first.minor
         ));
     }
     let oldest = oldest_compared(model);
@@ -386,6 +401,23 @@ mod tests {
 
     use super::*;
     use crate::ingest::config_json;
+
+    #[test]
+    fn a_model_that_came_later_is_not_there_and_one_that_was_is_as_near_as_it_was_compared() {
+        let model = |text: &str| {
+            let fields = serde_json::from_str(text).expect("an object");
+            config_json::from_map(&fields).expect("a model").config
+        };
+        let said = |text: &str, minor| older_transformers(&model(text), Version::new(4, minor));
+        let qwen3 = r#"{"model_type": "qwen3"}"#;
+        let lacks = "transformers 4.50 has no qwen3: the first that has is 4.51";
+        assert_eq!(said(qwen3, 50).as_deref(), Some(lacks));
+        assert_eq!(said(qwen3, 51), None);
+        let phi3 = r#"{"model_type": "phi3", "pad_token_id": 0}"#;
+        assert!(said(phi3, 40).expect("said").contains("has no phi3"));
+        assert!(said(phi3, 45).expect("said").contains("was not compared, on 4.46 it was"));
+        assert_eq!(said(phi3, 46), None);
+    }
 
     #[test]
     fn the_oldest_that_was_compared_has_a_row_and_none_is_older() {

@@ -37,7 +37,7 @@ pub(super) fn read(
 }
 
 fn for_all(size: Option<u64>, layers: u64) -> Option<Window> {
-    size.map(|size| Window { size, layers: vec![true; layers as usize] })
+    size.map(|size| Window { size, layers: vec![true; layers as usize], pattern: None })
 }
 
 /// Reads the window that Qwen2's and Qwen3's configurations keep whether or not it is used.
@@ -86,7 +86,7 @@ fn qwen(fields: &Fields<'_>, layers: u64) -> Result<Option<Window>, ConfigError>
         return Ok(None);
     }
     match window {
-        Some(size) => Ok(Some(Window { size, layers: sliding })),
+        Some(size) => Ok(Some(Window { size, layers: sliding, pattern: None })),
         None => Err(ConfigError::Contradiction(
             "`layer_types` has sliding layers, and `use_sliding_window` leaves no window".into(),
         )),
@@ -115,7 +115,7 @@ fn gemma(
         Some(types) => listed(types, layers)?,
         None => (0..layers).map(|layer| !(layer + 1).is_multiple_of(pattern)).collect(),
     };
-    Ok(Some(Window { size, layers }))
+    Ok(Some(Window { size, layers, pattern: Some(pattern) }))
 }
 
 /// Returns which layers slide, by `layer_types`.

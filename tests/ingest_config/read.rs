@@ -61,7 +61,7 @@ fn a_default_is_noted_with_its_value() {
 fn null_and_missing_are_told_apart() {
     let window = |config| decoder(&config).window;
     assert_eq!(window(small("mistral", json!({"sliding_window": null}))), None);
-    let every_layer = Window { size: 4096, layers: vec![true, true] };
+    let every_layer = Window { size: 4096, layers: vec![true, true], pattern: None };
     assert_eq!(window(without("mistral", "sliding_window")), Some(every_layer));
     let sixteen = json!({"num_attention_heads": 16, "num_key_value_heads": null});
     assert_eq!(decoder(&small("mistral", sixteen)).attention.key_value_heads, 16);

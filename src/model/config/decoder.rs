@@ -6,7 +6,7 @@ use crate::model::decoder::architecture::{
     Architecture, Mlp, NormKind, QkNorm, Residuals, Rotation,
 };
 use crate::model::options::Version;
-use crate::model::versions::{OLMO2_CLASSIFIES, TRANSFORMERS_5};
+use crate::model::versions::{MASKS_BY_FUNCTION, OLMO2_CLASSIFIES, TRANSFORMERS_5};
 
 /// The families: each is one `model_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +179,9 @@ pub struct Window {
     pub size: u64,
     /// Which layers use it.
     pub layers: Vec<bool>,
+    /// Of Gemma 2 and 3: the layers of which every such one is full by the code that reads no
+    /// `layer_types`.
+    pub pattern: Option<u64>,
 }
 
 impl DecoderConfig {
@@ -223,9 +226,13 @@ impl DecoderConfig {
         }
     }
 
-    /// Whether a layer looks back on a window only.
-    pub fn slides(&self, layer: usize) -> bool {
-        self.window.as_ref().is_some_and(|window| window.layers[layer])
+    /// Whether a layer looks back on a window only, to that transformers.
+    pub fn slides(&self, layer: usize, transformers: Version) -> bool {
+        let Some(window) = &self.window else { return false };
+        match window.pattern.filter(|_| transformers < MASKS_BY_FUNCTION) {
+            Some(pattern) => !(layer as u64 + 1).is_multiple_of(pattern),
+            None => window.layers[layer],
+        }
     }
 
     /// Returns the layer's experts, where it has any.

@@ -95,7 +95,7 @@ fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) 
     let tables = match arch.tables {
         Tables::One | Tables::InF32 => 1,
         Tables::ByLayerType if o.transformers < TRANSFORMERS_5 => 2,
-        Tables::ByLayerType => layer_types(c),
+        Tables::ByLayerType => layer_types(c, o),
     };
     let module = format!("{}.rotary_emb", arch.model);
     let buffer = || b.buffer(&module, &[c.rotary_dim_in(o.transformers) / 2], Dtype::F32);
@@ -111,8 +111,9 @@ fn inverse_frequencies<'b>(b: &'b Builder, c: &DecoderConfig, o: &GraphOptions) 
 }
 
 /// How many of two kinds of layers there are, full and sliding.
-fn layer_types(c: &DecoderConfig) -> usize {
-    let used = |slides| (0..c.num_hidden_layers as usize).any(|layer| c.slides(layer) == slides);
+fn layer_types(c: &DecoderConfig, o: &GraphOptions) -> usize {
+    let layers = 0..c.num_hidden_layers as usize;
+    let used = |slides| layers.clone().any(|layer| c.slides(layer, o.transformers) == slides);
     [false, true].into_iter().filter(|&slides| used(slides)).count()
 }
 
@@ -210,14 +211,12 @@ fn decoder<'b>(
     }
     for (index, weights) in w.layers.iter().enumerate() {
         let _m = b.enter(&format!("layers.{index}"));
-        let slides = c.slides(index);
+        let slides = c.slides(index, o.transformers);
         let table = if slides { tables.last() } else { tables.first() };
         let of_window = slides && o.transformers >= MASKS_BY_FUNCTION;
         let mask = if of_window { sliding.as_ref() } else { full.as_ref() };
-        // Every second layer of Gemma 2, whatever `layer_types` says, which was not there.
-        let slid = if c.family == Family::Gemma2 { index.is_multiple_of(2) } else { slides };
         let cuts = o.transformers < MASKS_BY_FUNCTION && arch.drawn == Drawn::Always;
-        let cuts_window = cuts && slid;
+        let cuts_window = cuts && slides;
         let layer = Layer { c, o, w: weights, table, mask, cuts_window, positions: &positions };
         // Until transformers 5, Gemma 3's layers are called with both tables.
         let mut arguments = vec![&positions];

@@ -73,7 +73,7 @@ pub fn of_distilbert<'a, 'b>(
 }
 
 /// `warn_if_padding_and_no_attention_mask`, until transformers 5: looks for padding at both ends.
-pub fn look_for_padding(b: &Builder, o: &GraphOptions, passed: Option<&Value<'_>>) {
+pub(super) fn look_for_padding(b: &Builder, o: &GraphOptions, passed: Option<&Value<'_>>) {
     if passed.is_none() && o.transformers < TRANSFORMERS_5 {
         look_at_both_ends(b, o);
     }

@@ -9,7 +9,7 @@ mod head;
 mod layer;
 mod masks;
 
-pub use masks::{look_at_both_ends, look_for_padding};
+pub use masks::look_at_both_ends;
 
 use embeddings::Embeddings;
 use head::{Ends, Head};

@@ -10,7 +10,7 @@ use crate::model::config::ModernBertConfig;
 use crate::model::decoder::architecture::Rotation;
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, GraphOptions};
-use crate::model::versions::MODERNBERT_AS_OTHERS;
+use crate::model::versions::{MODERNBERT_AS_OTHERS, TRANSFORMERS_5};
 
 /// A layer's weights.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl<'b> LayerWeights<'b> {
         let norm = |name| Norm::load_layer_norm(b, path, name, width, c.norm_bias);
         let before = (index > 0).then(|| norm("attn_norm"));
         let qkv = Linear::load(b, &attention, "Wqkv", [3 * width, width], c.attention_bias);
-        let inv_freq = (o.transformers < MODERNBERT_AS_OTHERS)
+        let inv_freq = (o.transformers < TRANSFORMERS_5)
             .then(|| b.buffer(&format!("{attention}.rotary_emb"), &[c.head_dim() / 2], Dtype::F32));
         LayerWeights {
             before,
@@ -120,12 +120,13 @@ impl<'b> Layer<'_, 'b> {
             let probabilities = attended.probabilities;
             return (projected, probabilities);
         }
-        let inv_freq = self.w.inv_freq.as_ref().expect("each layer has its own");
         let joined = {
-            let table = rotary::table_like(b, o, c.head_dim(), inv_freq, &qkv);
+            let made = self.w.inv_freq.as_ref();
+            let made = made.map(|own| rotary::table_like(b, o, c.head_dim(), own, &qkv));
+            let table = made.as_ref().or(self.table).expect("the layer's own, or the model's");
             let turned = b.transpose(&qkv, 3, 1);
             let parts = b.run_many(Op::Unbind { dim: 2, parts: 3 }, &[&turned]);
-            self.turned_and_attended(b, &table, parts).joined
+            self.turned_and_attended(b, table, parts).joined
         };
         let projected = self.projected(b, &joined);
         (projected, None)
