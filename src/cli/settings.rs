@@ -169,7 +169,7 @@ impl Settings {
             assumed.note("checkpointing", "none");
             CheckpointingArg::None
         });
-        let attention = if model.refuses_sdpa(versions.transformers) {
+        let attention = if model.is_eager_by_default(versions.transformers) {
             AttentionArg::Eager
         } else {
             AttentionArg::Sdpa

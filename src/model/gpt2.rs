@@ -131,7 +131,7 @@ fn forward(b: &Builder, c: &Gpt2Config, o: &GraphOptions) -> ValueId {
         true => LossCode::Function,
         false => LossCode::InlineUncast,
     };
-    masks::causal_lm_loss(b, o, logits, c.vocab_size, code).keep()
+    masks::causal_lm_loss(b, o, (logits, &labels), c.vocab_size, code).keep()
 }
 
 struct Inputs<'a, 'b> {

@@ -7,7 +7,8 @@ use crate::model::builder::{Builder, Value};
 use crate::model::graph::{Dtype, Op};
 use crate::model::options::{Attention, AttentionMask, GraphOptions, Version};
 use crate::model::versions::{
-    HEAD_TAKES_ALL, LOSS_PADS_LABELS, MASKS_FROM_LENGTHS, PADDING_IS_COUNTED, TRANSFORMERS_5,
+    HEAD_IS_SLICED, HEAD_TAKES_ALL, LOSS_PADS_LABELS, MASKS_FROM_LENGTHS, PADDING_IS_COUNTED,
+    TRANSFORMERS_5,
 };
 
 /// The first PyTorch on which transformers 4 keeps packed sequences apart; before it finds them and makes
@@ -224,7 +225,7 @@ pub fn whole<'b>(b: &'b Builder, x: &Value<'b>, dim: i32) -> Value<'b> {
 
 /// `hidden_states[:, slice_indices, :]` before the head, as transformers wrote it until 5.20.
 pub fn sliced_for_head<'b>(b: &'b Builder, o: &GraphOptions, hidden: Value<'b>) -> Value<'b> {
-    if o.transformers >= HEAD_TAKES_ALL {
+    if !(HEAD_IS_SLICED..HEAD_TAKES_ALL).contains(&o.transformers) {
         return hidden;
     }
     let samples = whole(b, &hidden, 0);
@@ -274,11 +275,12 @@ pub enum LossCode {
     InlineUncastSliced,
 }
 
-/// The loss before transformers 4.49: of all but the last token's logits, copied.
+/// The loss before transformers 4.49: of all but the last token's logits, and all but the first's label,
+/// copied where there is more than one sample.
 fn loss_of_all_but_last<'b>(
     b: &'b Builder,
     o: &GraphOptions,
-    logits: Value<'b>,
+    (logits, labels): (Value<'b>, &Value<'b>),
     vocab_size: u64,
     code: LossCode,
 ) -> Value<'b> {
@@ -299,11 +301,13 @@ fn loss_of_all_but_last<'b>(
         let whole = whole(b, &cut, 2);
         b.contiguous(&whole)
     };
-    let labels = b.fresh(&[o.batch, o.seq_len - 1], Dtype::I64);
+    let cut = b.run(Op::Slice { dim: 1, start: 1, end: o.seq_len as i64 }, &[labels]);
+    let later = b.contiguous(&cut);
+    drop(cut);
     let flat = b.view(&shifted, &[rows as i64, vocab_size as i64]);
     drop(shifted);
-    let flat_labels = b.view(&labels, &[rows as i64]);
-    drop(labels);
+    let flat_labels = b.view(&later, &[rows as i64]);
+    drop(later);
     b.mark_logits(rows, vocab_size);
     b.run(Op::CrossEntropy, &[&flat, &flat_labels])
 }
@@ -313,12 +317,12 @@ fn loss_of_all_but_last<'b>(
 pub fn causal_lm_loss<'b>(
     b: &'b Builder,
     o: &GraphOptions,
-    logits: Value<'b>,
+    (logits, labels): (Value<'b>, &Value<'b>),
     vocab_size: u64,
     code: LossCode,
 ) -> Value<'b> {
     if o.transformers < LOSS_PADS_LABELS {
-        return loss_of_all_but_last(b, o, logits, vocab_size, code);
+        return loss_of_all_but_last(b, o, (logits, labels), vocab_size, code);
     }
     let rows = o.batch * o.seq_len;
     let upcast = b.run(Op::To { dtype: Dtype::F32 }, &[&logits]);

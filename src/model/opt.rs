@@ -119,7 +119,7 @@ fn forward(b: &Builder, c: &OptConfig, o: &GraphOptions) -> ValueId {
         let _head = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, w.head.as_ref().unwrap_or(&w.tokens)])
     };
-    masks::causal_lm_loss(b, o, logits, c.vocab_size, LossCode::Function).keep()
+    masks::causal_lm_loss(b, o, (logits, &labels), c.vocab_size, LossCode::Function).keep()
 }
 
 fn decoder<'b>(

@@ -6,9 +6,12 @@
 
 use crate::model::builder::{Builder, Value};
 use crate::model::config::{DecoderConfig, Family};
+use crate::model::decoder::architecture::Architecture;
 use crate::model::graph::{Dtype, Op};
-use crate::model::options::{Attention, AttentionMask, GraphOptions};
-use crate::model::versions::{ATTENTION_INTERFACE, QWEN2_DRAWS_WINDOWS, WINDOWS_WHERE_USED};
+use crate::model::options::{Attention, AttentionMask, GraphOptions, Version};
+use crate::model::versions::{
+    ATTENTION_INTERFACE, QWEN2_DRAWS_WINDOWS, WINDOWS_DRAWN, WINDOWS_WHERE_USED,
+};
 
 /// How a model's code draws the mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,28 @@ pub enum Drawn {
     Compared,
     /// As a triangle, of the inputs' length, with sdpa too; layers cut windows out of it.
     Always,
+}
+
+impl Drawn {
+    /// Returns how a decoder's mask is drawn.
+    pub fn of(family: Family, transformers: Version) -> Drawn {
+        match Drawn::as_llama(family, transformers) {
+            true => Drawn::Triangle,
+            false => Architecture::of(family).drawn,
+        }
+    }
+
+    /// Whether a family that has windows draws its mask as Llama does, without them.
+    fn as_llama(family: Family, transformers: Version) -> bool {
+        let copies = transformers < WINDOWS_DRAWN;
+        match family {
+            Family::Qwen2 => {
+                copies || (ATTENTION_INTERFACE..QWEN2_DRAWS_WINDOWS).contains(&transformers)
+            }
+            Family::Mixtral | Family::Phi3 | Family::Starcoder2 => copies,
+            _ => false,
+        }
+    }
 }
 
 /// How far tokens look back, in a model whose layers share one mask.
@@ -38,10 +63,10 @@ impl Windows {
     pub fn of(c: &DecoderConfig, o: &GraphOptions) -> Windows {
         let used = c.window.as_ref().map(|window| window.size);
         match c.family {
+            family if Drawn::as_llama(family, o.transformers) => Windows::NONE,
             Family::Qwen2 if o.transformers < ATTENTION_INTERFACE => {
                 Windows { asked: c.switched_window, drawn: c.switched_window }
             }
-            Family::Qwen2 if o.transformers < QWEN2_DRAWS_WINDOWS => Windows::NONE,
             Family::Qwen2 | Family::Qwen3 if o.transformers < WINDOWS_WHERE_USED => {
                 Windows { asked: c.named_window, drawn: c.named_window }
             }

@@ -187,6 +187,12 @@ pub const STARCODER2_CHECKPOINTS: Version = Version::new(4, 52);
 /// Source: `models/phi3/modeling_phi3.py` of 4.48.3 and 4.49.0.
 pub const PHI3_TURNS_PARTS: Version = Version::new(4, 49);
 
+/// Mixtral, Qwen2, Phi-3 and Starcoder 2 draw their masks as Mistral does, with windows; before, as Llama,
+/// without.
+///
+/// Source: `_update_causal_mask` in `models/{mixtral,qwen2,phi3,starcoder2}/modeling_*.py` of 4.45.2 and 4.46.3.
+pub const WINDOWS_DRAWN: Version = Version::new(4, 46);
+
 /// Qwen2 draws its mask as Mistral does, with the window that config.json names, used or not; before,
 /// as Llama, without one.
 ///
@@ -227,6 +233,22 @@ pub const NEOX_ATTENTION_INTERFACE: Version = Version::new(4, 49);
 ///
 /// Source: `models/{gemma2,gpt_neox}/modeling_*.py` of 4.46.3 and 4.47.1.
 pub const ATTENTION_FUNCTIONS: Version = Version::new(4, 47);
+
+/// Most decoders take their loss from `ForCausalLMLoss`; before, their `forward` computes it.
+///
+/// Source: `models/llama/modeling_llama.py` of 4.45.2 and 4.46.3, and their like.
+pub const LOSS_FUNCTION: Version = Version::new(4, 46);
+
+/// What goes into a decoder's head is sliced (`num_logits_to_keep`; [`HEAD_TAKES_ALL`] ends it).
+///
+/// Source: `models/llama/modeling_llama.py` of 4.44.2 and 4.45.2, and their like.
+pub const HEAD_IS_SLICED: Version = Version::new(4, 45);
+
+/// Qwen2, Starcoder 2 and GPT-NeoX make cosines and sines once, by a module of the model; before, each
+/// attention has buffers of those of all positions.
+///
+/// Source: `models/{qwen2,starcoder2,gpt_neox}/modeling_*.py` of 4.44.2 and 4.45.2.
+pub const ROTARY_OF_MODEL: Version = Version::new(4, 45);
 
 /// Starcoder 2 takes its loss from `ForCausalLMLoss`; before, its `forward` computes it.
 ///
@@ -333,4 +355,14 @@ pub const SDPA_IN_ROBERTA: Version = Version::new(4, 45);
 /// DistilBERT and OPT take sdpa; before, transformers refuses it and is eager by default.
 ///
 /// Source: `_supports_sdpa` in `models/{distilbert,opt}/modeling_*.py` of 4.45.2 and 4.46.3.
-pub const SDPA_IN_DISTILBERT: Version = Version::new(4, 46);
+pub const SDPA_IN_DISTILBERT_AND_OPT: Version = Version::new(4, 46);
+
+/// Phi-3 takes sdpa; before, transformers refuses it and is eager by default.
+///
+/// Source: `_supports_sdpa` in `models/phi3/modeling_phi3.py` of 4.44.2 and 4.45.2.
+pub const SDPA_IN_PHI3: Version = Version::new(4, 45);
+
+/// Gemma 2 is eager where no attention is asked for, until [`ATTENTION_INTERFACE`].
+///
+/// Source: `_check_and_enable_sdpa` in `models/gemma2/modeling_gemma2.py` of 4.44.2 and 4.45.2.
+pub const GEMMA2_EAGER_BY_DEFAULT: Version = Version::new(4, 45);

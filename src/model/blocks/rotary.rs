@@ -53,12 +53,16 @@ pub fn cached_table_like<'b>(
     cached: &Table<'b>,
     like: &Value<'b>,
 ) -> Table<'b> {
-    let cast = |all: &Value<'b>| {
-        let end = o.seq_len as i64;
-        let rows = b.run(Op::Slice { dim: 0, start: 0, end }, &[all]);
-        b.run(Op::ToLike, &[&rows, like])
-    };
-    (cast(&cached.0), cast(&cached.1))
+    let (cosines, sines) = cached_table(b, o, cached);
+    let cast = |rows: &Value<'b>| b.run(Op::ToLike, &[rows, like]);
+    (cast(&cosines), cast(&sines))
+}
+
+/// Cosines and sines of the first tokens, out of those of all positions.
+pub fn cached_table<'b>(b: &'b Builder, o: &GraphOptions, cached: &Table<'b>) -> Table<'b> {
+    let rows =
+        |all: &Value<'b>| b.run(Op::Slice { dim: 0, start: 0, end: o.seq_len as i64 }, &[all]);
+    (rows(&cached.0), rows(&cached.1))
 }
 
 /// When cosines and sines are multiplied by `attention_scaling`.

@@ -32,8 +32,8 @@ pub use whisper::WhisperConfig;
 
 use crate::model::options::Version;
 use crate::model::versions::{
-    ATTENTION_INTERFACE, GEMMA2_REFUSES_SDPA, SDPA_IN_DISTILBERT, SDPA_IN_ROBERTA,
-    STARCODER2_CHECKPOINTS, T5_AS_BART, VISION_AS_DECODERS,
+    ATTENTION_INTERFACE, GEMMA2_EAGER_BY_DEFAULT, GEMMA2_REFUSES_SDPA, SDPA_IN_DISTILBERT_AND_OPT,
+    SDPA_IN_PHI3, SDPA_IN_ROBERTA, STARCODER2_CHECKPOINTS, T5_AS_BART, VISION_AS_DECODERS,
 };
 
 /// A model of a known architecture, with every size that changes its memory.
@@ -286,19 +286,28 @@ impl ModelConfig {
             ModelConfig::ResNet(_) | ModelConfig::ConvNext(_) | ModelConfig::Deberta(_) => true,
             ModelConfig::T5(_) => transformers < T5_AS_BART,
             ModelConfig::Swin(_) => transformers < VISION_AS_DECODERS,
-            ModelConfig::Decoder(c) => {
-                c.family == Family::Gemma2 && transformers >= GEMMA2_REFUSES_SDPA
-            }
+            ModelConfig::Decoder(c) => match c.family {
+                Family::Gemma2 => transformers >= GEMMA2_REFUSES_SDPA,
+                Family::Phi3 => transformers < SDPA_IN_PHI3,
+                _ => false,
+            },
             ModelConfig::Encoder(c) => match c.family {
                 EncoderFamily::Bert => false,
                 EncoderFamily::Roberta | EncoderFamily::XlmRoberta => {
                     transformers < SDPA_IN_ROBERTA
                 }
-                EncoderFamily::DistilBert => transformers < SDPA_IN_DISTILBERT,
+                EncoderFamily::DistilBert => transformers < SDPA_IN_DISTILBERT_AND_OPT,
             },
-            ModelConfig::Opt(_) => transformers < SDPA_IN_DISTILBERT,
+            ModelConfig::Opt(_) => transformers < SDPA_IN_DISTILBERT_AND_OPT,
             _ => false,
         }
+    }
+
+    /// Whether transformers takes eager attention for the model where none is asked for.
+    pub fn is_eager_by_default(&self, transformers: Version) -> bool {
+        let is_gemma2 = matches!(self, ModelConfig::Decoder(c) if c.family == Family::Gemma2);
+        let swaps = (GEMMA2_EAGER_BY_DEFAULT..ATTENTION_INTERFACE).contains(&transformers);
+        self.refuses_sdpa(transformers) || is_gemma2 && swaps
     }
 
     /// Returns the most tokens that an encoder-decoder is made to write: labels have a length of their

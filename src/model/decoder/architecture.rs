@@ -6,8 +6,7 @@ use crate::model::config::Family;
 use crate::model::options::Version;
 use crate::model::update_causal_mask::Drawn;
 use crate::model::versions::{
-    ATTENTION_INTERFACE, NEOX_ATTENTION_INTERFACE, OLMO2_IN_F32, PHI3_TURNS_PARTS,
-    QWEN2_DRAWS_WINDOWS,
+    ATTENTION_INTERFACE, NEOX_ATTENTION_INTERFACE, OLMO2_IN_F32, PHI3_TURNS_PARTS, ROTARY_OF_MODEL,
 };
 
 /// A family's code, as a choice of shared blocks.
@@ -300,18 +299,12 @@ const OLMO2_AS_LLAMA: Architecture =
 
 const PHI3_TURNED_WHOLE: Architecture = Architecture { rotation: Rotation::Whole, ..PHI3 };
 
-/// Of 4.48 alone.
-const QWEN2_DRAWN_AS_LLAMA: Architecture = Architecture { drawn: Drawn::Triangle, ..QWEN2 };
-
 impl Architecture {
     /// Returns a family's declaration as a version of transformers has it.
     pub fn in_version(family: Family, transformers: Version) -> &'static Architecture {
         match family {
             Family::Olmo2 if transformers < OLMO2_IN_F32 => &OLMO2_AS_LLAMA,
             Family::Phi3 if transformers < PHI3_TURNS_PARTS => &PHI3_TURNED_WHOLE,
-            Family::Qwen2 if (ATTENTION_INTERFACE..QWEN2_DRAWS_WINDOWS).contains(&transformers) => {
-                &QWEN2_DRAWN_AS_LLAMA
-            }
             family => Architecture::of(family),
         }
     }
@@ -322,7 +315,13 @@ impl Architecture {
             Family::GptNeoX => NEOX_ATTENTION_INTERFACE,
             _ => ATTENTION_INTERFACE,
         };
-        (transformers < since).then(|| Architecture::in_version(family, transformers).own)
+        let own = Architecture::in_version(family, transformers).own;
+        let caches = matches!(family, Family::Qwen2 | Family::Starcoder2 | Family::GptNeoX)
+            && transformers < ROTARY_OF_MODEL;
+        (transformers < since).then_some(match caches {
+            true => OwnAttention { rotary: RotaryModules::Cached, ..own },
+            false => own,
+        })
     }
 
     /// Returns a family's declaration as the newest transformers has it.

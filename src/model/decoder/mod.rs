@@ -24,8 +24,9 @@ use crate::model::masks::{self, LossCode};
 use crate::model::options::{AttentionMask, GraphOptions, Loss};
 use crate::model::update_causal_mask::{Drawn, Windows, update_causal_mask};
 use crate::model::versions::{
-    ATTENTION_INTERFACE, GEMMA2_SCALES_BY_BUFFER, GEMMA3_SCALES_BY_BUFFER, MASKS_BY_FUNCTION,
-    NEOX_ATTENTION_INTERFACE, STARCODER2_LOSS_FUNCTION, TRANSFORMERS_5,
+    ATTENTION_INTERFACE, GEMMA2_SCALES_BY_BUFFER, GEMMA3_SCALES_BY_BUFFER, LOSS_FUNCTION,
+    MASKS_BY_FUNCTION, NEOX_ATTENTION_INTERFACE, ROTARY_OF_MODEL, STARCODER2_LOSS_FUNCTION,
+    TRANSFORMERS_5,
 };
 
 /// Builds the forward pass with its loss.
@@ -154,7 +155,8 @@ fn forward(b: &Builder, c: &DecoderConfig, o: &GraphOptions) -> ValueId {
     if c.final_softcap {
         logits = softcap(b, logits);
     }
-    masks::causal_lm_loss(b, o, logits, c.vocab_size, loss_code(c.family, o)).keep()
+    let code = loss_code(c.family, o);
+    masks::causal_lm_loss(b, o, (logits, &labels), c.vocab_size, code).keep()
 }
 
 /// The head's name. Source: `modeling_gpt_neox.py` of 4.44.2 to 4.56.2 and 5.23.0.
@@ -171,7 +173,7 @@ fn loss_code(family: Family, o: &GraphOptions) -> LossCode {
         Family::GptNeoX => return LossCode::InlineUncastSliced,
         Family::Mistral => ATTENTION_INTERFACE,
         Family::Starcoder2 => STARCODER2_LOSS_FUNCTION,
-        _ => return LossCode::Function,
+        _ => LOSS_FUNCTION,
     };
     if o.transformers < inline_until { LossCode::Inline } else { LossCode::Function }
 }
@@ -185,12 +187,15 @@ fn decoder<'b>(
     mask: Option<&Value<'b>>,
 ) -> Value<'b> {
     let arch = c.architecture_in(o.transformers);
+    let places_first = c.family == Family::GptNeoX && o.transformers < ROTARY_OF_MODEL;
+    let first = places_first.then(|| masks::positions(b, o));
     let embedded = embed(b, arch, w, ids);
-    let positions = masks::positions(b, o);
+    let positions = first.unwrap_or_else(|| masks::positions(b, o));
+    let drawn = Drawn::of(c.family, o.transformers);
     let window = c.window.as_ref().map(|window| window.size);
     let (full, sliding) = match arch.masks {
         _ if o.transformers < MASKS_BY_FUNCTION => {
-            (update_causal_mask(b, o, mask, arch.drawn, Windows::of(c, o)), None)
+            (update_causal_mask(b, o, mask, drawn, Windows::of(c, o)), None)
         }
         Masks::One => {
             let one = masks::causal_mask(b, o, mask, window);
@@ -215,7 +220,7 @@ fn decoder<'b>(
         let table = if slides { tables.last() } else { tables.first() };
         let of_window = slides && o.transformers >= MASKS_BY_FUNCTION;
         let mask = if of_window { sliding.as_ref() } else { full.as_ref() };
-        let cuts = o.transformers < MASKS_BY_FUNCTION && arch.drawn == Drawn::Always;
+        let cuts = o.transformers < MASKS_BY_FUNCTION && drawn == Drawn::Always;
         let cuts_window = cuts && slides;
         let layer = Layer { c, o, w: weights, table, mask, cuts_window, positions: &positions };
         // Until transformers 5, Gemma 3's layers are called with both tables.

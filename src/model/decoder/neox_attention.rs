@@ -1,6 +1,6 @@
 //! GPT-NeoX's own attention, before it took `ALL_ATTENTION_FUNCTIONS` (transformers 4.49).
 //!
-//! Source: `models/gpt_neox/modeling_gpt_neox.py` of transformers 4.46.3 to 4.48.3.
+//! Source: `models/gpt_neox/modeling_gpt_neox.py` of transformers 4.44.2 to 4.48.3.
 
 use crate::model::blocks::attention::Attend;
 use crate::model::builder::{Builder, Value};
@@ -25,12 +25,15 @@ impl<'b> NeoxAttend<'_, 'b> {
             return (attended, vec![weights, v, k, q]);
         }
         let narrow_q = b.run(Op::ToLike, &[&q, &v]);
-        let narrow_k = b.run(Op::ToLike, &[&k, &v]);
         if self.attend.o.transformers < ATTENTION_FUNCTIONS {
-            drop((q, k));
+            // Each takes the name of what it was made of.
+            drop(q);
+            let narrow_k = b.run(Op::ToLike, &[&k, &v]);
+            drop(k);
             let attended = self.attend.ask_pytorch(b, [&narrow_q, &narrow_k, &v], false);
             return (attended, vec![v, narrow_k, narrow_q]);
         }
+        let narrow_k = b.run(Op::ToLike, &[&k, &v]);
         let laid_q = b.contiguous(&narrow_q);
         drop(narrow_q);
         let laid_k = b.contiguous(&narrow_k);

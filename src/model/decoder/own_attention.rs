@@ -40,6 +40,8 @@ pub enum OwnRotary<'b> {
     Makes(Value<'b>),
     /// Has cosines and sines of all positions, (positions, head_dim) each.
     Cached(Table<'b>),
+    /// The same in float32, and gives them so.
+    CachedWide(Table<'b>),
 }
 
 impl<'b> OwnRotary<'b> {
@@ -61,8 +63,14 @@ impl<'b> OwnRotary<'b> {
             RotaryModules::Attention => OwnRotary::Makes(inv_freq),
             RotaryModules::Cached => {
                 let sizes = [c.max_position_embeddings, c.rotary_dim_in(o.transformers)];
-                let cosines = b.buffer(&module, &sizes, Dtype::Model);
-                OwnRotary::Cached((cosines, b.buffer(&module, &sizes, Dtype::Model)))
+                let table = |dtype| {
+                    let cosines = b.buffer(&module, &sizes, dtype);
+                    (cosines, b.buffer(&module, &sizes, dtype))
+                };
+                match c.family {
+                    Family::GptNeoX => OwnRotary::CachedWide(table(Dtype::F32)),
+                    _ => OwnRotary::Cached(table(Dtype::Model)),
+                }
             }
         }
     }
@@ -86,6 +94,7 @@ impl<'b> OwnRotary<'b> {
                 Some(rotary::unscaled_table_like(b, o, dim, inv_freq, values))
             }
             OwnRotary::Cached(all) => Some(rotary::cached_table_like(b, o, all, values)),
+            OwnRotary::CachedWide(all) => Some(rotary::cached_table(b, o, all)),
         }
     }
 
@@ -97,7 +106,9 @@ impl<'b> OwnRotary<'b> {
         table: &Table<'b>,
         dim: u64,
     ) -> Option<Table<'b>> {
-        let OwnRotary::Cached(_) = self else { return None };
+        if !matches!(self, OwnRotary::Cached(_) | OwnRotary::CachedWide(_)) {
+            return None;
+        }
         let sizes = [1, o.seq_len, dim].map(|n| n as i64);
         let rows =
             |all: &Value<'b>| b.run(Op::FreshLike { sizes: sizes.into_iter().collect() }, &[all]);
