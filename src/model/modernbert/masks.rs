@@ -23,7 +23,7 @@ impl<'b> Masks<'b> {
         passed: Option<&Value<'b>>,
     ) -> Masks<'b> {
         if o.transformers < MODERNBERT_AS_OTHERS {
-            return added_4(b, o);
+            return added(b, o);
         }
         let full = bidirectional(b, o, o.seq_len, passed, Reach::All);
         let local = bidirectional(b, o, o.seq_len, passed, Reach::Window(c.window()));
@@ -44,7 +44,7 @@ impl<'b> Masks<'b> {
 /// `_update_attention_mask`: masks that are added, of all queries and keys.
 ///
 /// Source: transformers 4.56 `modeling_modernbert.py`, `modeling_attn_mask_utils.py` (`_expand_mask`).
-fn added_4<'b>(b: &'b Builder, o: &GraphOptions) -> Masks<'b> {
+fn added<'b>(b: &'b Builder, o: &GraphOptions) -> Masks<'b> {
     let square = |batch, dtype| b.fresh(&[batch, 1, o.seq_len, o.seq_len], dtype);
     let full = {
         let expanded = square(o.batch, Dtype::Model);

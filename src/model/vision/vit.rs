@@ -159,13 +159,13 @@ struct Layer<'a, 'b> {
 impl<'b> Layer<'_, 'b> {
     fn forward(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         if self.o.transformers >= VISION_AS_DECODERS {
-            self.forward_5(b, input)
+            self.forward_as_decoders(b, input)
         } else {
-            self.forward_4(b, input)
+            self.forward_as_before(b, input)
         }
     }
 
-    fn forward_5(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+    fn forward_as_decoders(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.before.run(b, input);
         // `hidden_states, _ = self.attention(...)`: the weights stay until the layer returns.
@@ -191,7 +191,7 @@ impl<'b> Layer<'_, 'b> {
         b.add(&dropped, &residual)
     }
 
-    fn forward_4(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
+    fn forward_as_before(&self, b: &'b Builder, input: &Value<'b>) -> Value<'b> {
         let (c, w) = (self.c, self.w);
         let normed = w.before.run(b, input);
         let names_all = self.o.transformers >= VIT_NAMES_ALL;

@@ -90,7 +90,7 @@ impl<'b> T5Attention<'_, 'b> {
         let k = heads(&self.w.k, source, self.keys);
         let v = heads(&self.w.v, source, self.keys);
         if self.o.transformers < T5_AS_BART {
-            return self.of_4(b, [q, k, v], bias);
+            return self.as_before(b, [q, k, v], bias);
         }
         let made = bias.is_none().then(|| self.new_bias(b, &q));
         let used = bias.or(made.as_ref()).expect("one was passed or made");
@@ -166,7 +166,7 @@ impl<'b> T5Attention<'_, 'b> {
     }
 
     /// The mask is a part of the bias, which is added in place; softmax is in float32.
-    fn of_4(
+    fn as_before(
         &self,
         b: &'b Builder,
         [q, k, v]: [Value<'b>; 3],

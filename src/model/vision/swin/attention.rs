@@ -32,10 +32,10 @@ impl<'b> AttentionWeights<'b> {
         layer: &str,
         stage: usize,
     ) -> AttentionWeights<'b> {
-        let of_5 = o.transformers >= VISION_AS_DECODERS;
+        let as_decoders = o.transformers >= VISION_AS_DECODERS;
         let (width, heads) = (c.width(stage), c.num_heads[stage]);
         let path = format!("{layer}.attention");
-        let (own, [q, k, v]) = match of_5 {
+        let (own, [q, k, v]) = match as_decoders {
             true => (path.clone(), ["q_proj", "k_proj", "v_proj"]),
             false => (format!("{path}.self"), ["query", "key", "value"]),
         };
@@ -47,7 +47,7 @@ impl<'b> AttentionWeights<'b> {
         let name = "relative_position_bias_table";
         let sizes = [rows, heads];
         let (output, biases, distances);
-        if of_5 {
+        if as_decoders {
             output = Linear::load(b, &path, "o_proj", square, true);
             let module = format!("{path}.relative_position_bias");
             biases = b.named_parameter(&module, name, &sizes);
@@ -81,9 +81,9 @@ impl<'b> WindowAttention<'_, 'b> {
     /// that its caller gets as well.
     pub fn run(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         if self.o.transformers >= VISION_AS_DECODERS {
-            self.run_5(b, x)
+            self.run_as_decoders(b, x)
         } else {
-            (self.run_4(b, x), None)
+            (self.run_as_before(b, x), None)
         }
     }
 
@@ -115,7 +115,7 @@ impl<'b> WindowAttention<'_, 'b> {
         b.contiguous(&turned)
     }
 
-    fn run_5(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
+    fn run_as_decoders(&self, b: &'b Builder, x: &Value<'b>) -> (Value<'b>, Option<Value<'b>>) {
         let [q, k, v] =
             [&self.w.query, &self.w.key, &self.w.value].map(|w| self.projected(b, x, w));
         let bias = {
@@ -159,17 +159,17 @@ impl<'b> WindowAttention<'_, 'b> {
         b.reshape(&all, &[-1, 1, patches, patches])
     }
 
-    fn run_4(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    fn run_as_before(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let context = {
             let _m = b.enter("self");
-            self.context_4(b, x)
+            self.context_as_before(b, x)
         };
         let _m = b.enter("output");
         let dense = self.w.output.run(b, &context);
         b.dropout(&dense, self.c.attention_probs_dropout_prob)
     }
 
-    fn context_4(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
+    fn context_as_before(&self, b: &'b Builder, x: &Value<'b>) -> Value<'b> {
         let [q, k, v] =
             [&self.w.query, &self.w.key, &self.w.value].map(|w| self.projected(b, x, w));
         let mut scores = {

@@ -169,7 +169,7 @@ fn run_stage<'b>(
     before: u64,
     input: &Value<'b>,
 ) -> StageOutput<'b> {
-    let of_5 = o.transformers >= VISION_AS_DECODERS;
+    let as_decoders = o.transformers >= VISION_AS_DECODERS;
     let mut hidden: Option<Value<'b>> = None;
     let mut probabilities: Option<Value<'b>> = None;
     for (at, weights) in (0..).zip(&stage.layers) {
@@ -178,7 +178,7 @@ fn run_stage<'b>(
         let drops_path = c.drop_path_rate > 0.0 && (before + at > 0 || !rises);
         let layer = Layer { c, o, w: weights, grid: stage.grid, width: stage.width, drops_path };
         let input = hidden.as_ref().unwrap_or(input);
-        if of_5 {
+        if as_decoders {
             let mut weights = None;
             let out = b.layer(&[], || {
                 let (out, made) = layer.forward(b, input);
@@ -196,7 +196,7 @@ fn run_stage<'b>(
         let _m = b.enter("downsample");
         merge(b, o, merging, stage, &before_merging)
     });
-    if !of_5 {
+    if !as_decoders {
         return match merged {
             Some(hidden) => StageOutput { hidden, _beside: vec![before_merging] },
             None => StageOutput { hidden: before_merging, _beside: Vec::new() },
