@@ -294,6 +294,21 @@ fn adapters_on_quantized_layers_need_what_pytorch_needs() {
     assert_equal(&out);
 }
 
+/// The same on encoders, encoder-decoders, ViT and Swin, and on decoders that classify; drawn by chance, `held_out` once
+/// the code was finished.
+#[test]
+fn adapters_on_quantized_layers_elsewhere_need_what_pytorch_needs() {
+    let new = include_str!("data/quantized_elsewhere_torch2.15.jsonl");
+    let mut out = errors("quantized elsewhere, torch 2.15", new, NEW.0, NEW.1);
+    let old = include_str!("data/quantized_elsewhere_torch2.8.jsonl");
+    out.extend(errors("quantized elsewhere, torch 2.8", old, OLD.0, OLD.1));
+    let new = include_str!("data/quantized_elsewhere_held_out_torch2.15.jsonl");
+    out.extend(errors("the same, held out, torch 2.15", new, NEW.0, NEW.1));
+    let old = include_str!("data/quantized_elsewhere_held_out_torch2.8.jsonl");
+    out.extend(errors("the same, held out, torch 2.8", old, OLD.0, OLD.1));
+    assert_equal(&out);
+}
+
 /// Adapters beside frozen names, on classifiers (whose head is trained as a copy), and with
 /// checkpointing of attention and of every n-th layer; small cases of our own without `min_capacity`.
 #[test]

@@ -67,6 +67,9 @@ impl From<StepError> for CliError {
             StepError::NoBfloat16(_) => {
                 CliError::usage(error.to_string()).hint("--precision amp-fp16")
             }
+            StepError::FillsTooWide(_) => {
+                CliError::usage(error.to_string()).hint("--precision bf16")
+            }
             StepError::HalfRegression => {
                 CliError::usage(error.to_string()).hint("--precision amp-bf16 or amp-fp16")
             }

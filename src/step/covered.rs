@@ -4,10 +4,10 @@ use crate::model::config::{ModelConfig, Problem, Task};
 use crate::model::quantize::Quantize;
 use crate::model::tuning::Tuning;
 use crate::model::versions::MODERNBERT_AS_OTHERS;
+use crate::step::StepError;
 use crate::step::setup::{
     Attention, AttentionMask, Checkpointing, Loss, Precision, Setup, Version,
 };
-use crate::step::{StepError, is_causal_decoder};
 
 /// Refuses what the traces are not right for yet; a wrong answer costs more than none.
 pub fn covered(model: &ModelConfig, setup: &Setup) -> Result<(), StepError> {
@@ -102,7 +102,8 @@ pub fn quantize_covered(
     match model {
         _ if model.has_experts() => refuse("of a mixture of experts"),
         ModelConfig::Gpt2(_) => refuse("of gpt2, whose layers are no nn.Linear"),
-        _ if !is_causal_decoder(model) => refuse(&format!("of {}", model.model_type())),
+        // `masked_fill(..., torch.finfo(query_layer.dtype).min)`, 5.23 and 4.56.
+        ModelConfig::Deberta(_) if autocast => Err(StepError::FillsTooWide(model.model_type())),
         _ => Ok(()),
     }
 }

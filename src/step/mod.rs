@@ -92,6 +92,12 @@ pub enum StepError {
         "transformers fails at adapters on swin with checkpointing: it asks a tuple for a gradient"
     )]
     PatchesWantNoGradient,
+    /// A `model_type` whose attention fills scores in autocast's 16 bits with float32's least number, which
+    /// quantized layers make it do.
+    #[error(
+        "transformers fails at quantized {0} under autocast: its attention fills scores of 16 bits as if they had 32"
+    )]
+    FillsTooWide(&'static str),
     /// A regression of a model in 16 bits, at whose gradient PyTorch fails.
     #[error("PyTorch before 2.15 fails at a regression in 16 bits: its labels are in float32")]
     HalfRegression,
@@ -143,7 +149,7 @@ fn tuned(model: &ModelConfig, tuning: &Tuning, setup: &Setup) -> Result<Graph, S
     let mut graph = graph(model, setup);
     if let Some(how) = tuning.quantized {
         quantize_covered(model, tuning, setup, how)?;
-        quantize(&mut graph, how);
+        quantize(&mut graph, how, setup.transformers);
     }
     match (&tuning.lora, &tuning.frozen) {
         (None, None) => Ok(graph),
@@ -281,11 +287,4 @@ fn graph(model: &ModelConfig, setup: &Setup) -> Graph {
         torch: setup.torch,
     };
     crate::model::build(model, &options)
-}
-
-/// Whether it is one of the models that parts and regions of were compared with PyTorch.
-fn is_causal_decoder(model: &ModelConfig) -> bool {
-    let decodes =
-        matches!(model, ModelConfig::Decoder(_) | ModelConfig::Opt(_) | ModelConfig::Gpt2(_));
-    decodes && model.task() == Task::CausalLm
 }

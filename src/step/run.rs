@@ -150,7 +150,11 @@ impl<'g, 's> Interpreter<'g, 's> {
         self.tape.begin(Phase::Load);
         for weight in &self.graph.weights {
             self.tape.recorder.set_module(weight.module.0);
-            let dtype = self.dtype(weight.dtype);
+            let dtype = match weight.dtype {
+                // peft's preparation of a quantized model casts its parameters, not its buffers.
+                Dtype::Model if weight.name.is_empty() => self.loaded_dtype(),
+                other => self.dtype(other),
+            };
             let numel = weight.sizes.iter().product::<i64>() as u64;
             let sizes = Dims::resolve(&weight.sizes, numel);
             let loaded = self.loaded_dtype();

@@ -284,7 +284,7 @@ def case(rng, only=ALL):
         chosen = "all-linear" if rng.random() < 0.3 else sorted(rng.sample(names, rng.randint(1, len(names))))
         k["lora"] = dict(r=rng.choice([1, 4, 8, 16, 33]), target_modules=chosen)
         if rng.random() < 0.5: k["lora"]["dropout"] = rng.choice([0.05, 0.1])
-        if rng.random() < 0.35 and family in DECODERS + ["opt"] and k["task"] == "causal-lm":
+        if rng.random() < 0.35 and family not in ("gpt2", "mixtral", "qwen3_moe"):
             k["quantize"] = rng.choice(["nf4", "int8"])
     elif rng.random() < 0.12:
         k["freeze"] = rng.choice(FROZEN)

@@ -1,6 +1,8 @@
 """What the oracle's cases say besides: switches of our own, added to the oracle that is handed in.
 
 `freeze`: patterns of parameters' names with commas between them, frozen as a loop over named_parameters() does it.
+`quantize`: what `from_pretrained(quantization_config=...)` leaves as it is is left so (output embeddings, T5's `wo`, and on transformers 4
+what lies beside a tied bias); of a classifier its head, as with `llm_int8_skip_modules`. Images and features of audio stay in float32 then.
 `checkpointing`: also `attention` (torch.utils.checkpoint around each layer's attention module) and `every=N` (the first layer
 and every N-th after it: transformers' `every_n_layers`, set by hand where it is older than 5.23). Adapters on a classifier of samples or of tokens are made with
 `task_type="SEQ_CLS"` or `"TOKEN_CLS"`, those on one of images with `modules_to_save=["classifier"]`: a copy of its head is trained. `task`: also `token-classification`; labels of a regression or of several labels
@@ -50,6 +52,34 @@ def add(oracle):
                 wrap(next(m for _, m in layer.named_children() if "Attention" in type(m).__name__))
         return model, cfg
 
+    def keys_kept(model, classifies):
+        """What from_pretrained does not convert: named as a head is (`llm_int8_skip_modules`), or found by transformers."""
+        keys = ["classifier", "pre_classifier", "score"]
+        if not classifies:
+            try: from transformers.quantizers.base import get_keys_to_not_convert
+            except ImportError: from transformers.integrations.bitsandbytes import get_keys_to_not_convert
+            keys = get_keys_to_not_convert(model)
+        return keys + list(model._keep_in_fp32_modules or [])
+
+    def is_kept(name, keys):
+        try: from transformers.quantizers.quantizers_utils import should_convert_module
+        except ImportError:  # as `_replace_with_bnb_linear` has it
+            return name.split(".")[-1] in keys or any(key + "." in name or key == name for key in keys)
+        return not should_convert_module(name, keys)
+
+    class Hidden(torch.nn.Module):
+        """A layer that the oracle does not take for one to quantize."""
+
+    bare = oracle.quantize
+    def quantize(model, case):
+        if case["quantize"] == "int8": no_outliers()
+        keys = keys_kept(model, case["task"].endswith("classification"))
+        kept = [m for name, m in model.named_modules() if type(m) is torch.nn.Linear and is_kept(name, keys)]
+        for module in kept: module.__class__ = Hidden
+        model = bare(model, case)
+        for module in kept: module.__class__ = torch.nn.Linear
+        return model
+
     def as_classifier(case):
         import peft
         config = peft.LoraConfig
@@ -67,6 +97,18 @@ def add(oracle):
                 return torch.empty(x.numel(), 1, dtype=torch.long, device=x.device)
             return nonzero(x, *a, **k)
         torch.Tensor.nonzero = every
+
+    def no_outliers():
+        """No kernel writes how many columns of Linear8bitLt's input have outliers: none has, with the scratch of looking."""
+        argwhere = torch.argwhere
+        def none(x):
+            if not (x.is_cuda and x.dtype == torch.bool and x.dim() == 1): return argwhere(x)
+            scratch = lambda n: torch.empty(n, dtype=torch.uint8, device=x.device)
+            count = scratch(4)
+            scratch(1), scratch(1023)
+            del count
+            return torch.empty(0, 1, dtype=torch.long, device=x.device)
+        torch.argwhere = none
 
     def reads_false():
         """A bool that no kernel wrote is what lay there before, a number that was copied too: not by chance but always false."""
@@ -118,13 +160,16 @@ def add(oracle):
                 bitsandbytes.optim.GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
         return made
 
-    oracle.build, oracle.make_optimizer = build, make_optimizer
+    oracle.build, oracle.quantize, oracle.make_optimizer = build, quantize, make_optimizer
     oracle.AUTO["token-classification"] = "AutoModelForTokenClassification"
     batch = oracle.make_batch
 
     def make_batch(case, cfg):
+        if case["quantize"] != "none" and case["task"] == "image-classification":
+            case = dict(case, precision="fp32")
         if case["task"] == "speech-seq2seq":
             half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(case["precision"], torch.float32)
+            if case["quantize"] != "none": half = torch.float32
             features = torch.empty(case["micro_batch"], cfg.num_mel_bins, 2 * cfg.max_source_positions).to("cuda").to(half)
             return dict(input_features=features, labels=torch.empty(case["micro_batch"], case["seq_len"], dtype=torch.long).to("cuda"))
         if case.get("label_len"):

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{HEADS, Lora, Site, copied_head};
+use super::{Lora, Site, copied_head};
 use crate::model::graph::{Dtype, Graph, ModuleId, Op, Statement, ValueId, Weight};
 use crate::model::quantize::Quantize;
 
@@ -209,7 +209,7 @@ impl<'g> Adapting<'g> {
     /// `result = result + lora_B(lora_A(dropout(x))) * scaling`, then back to the dtype it had.
     fn adapter(&mut self, site: &Site) {
         let Some(&[(a, in_a), (b, in_b)]) = self.adapters.get(&site.module) else { return };
-        if let Some(how) = self.old.quantized.filter(|_| !HEADS.contains(&site.module.as_str())) {
+        if let Some(how) = self.old.quantized.filter(|_| site.is_quantized) {
             return self.quantized_adapter(site, how, [(a, in_a), (b, in_b)]);
         }
         let own = site.entered;

@@ -76,7 +76,7 @@ impl Lora {
 pub const HEADS: [&str; 2] = ["lm_head", "embed_out"];
 
 /// What `get_output_embeddings()` returns, by its name in the models that are built in.
-const OUTPUT_EMBEDDINGS: [&str; 7] = [
+pub const OUTPUT_EMBEDDINGS: [&str; 7] = [
     HEADS[0],
     HEADS[1],
     "cls.predictions.decoder",
@@ -91,7 +91,7 @@ const OUTPUT_EMBEDDINGS: [&str; 7] = [
 ///
 /// Source: peft `peft_model.py` (`PeftModelForSequenceClassification`, `PeftModelForTokenClassification`),
 /// `utils/other.py` (`_set_trainable`, `ModulesToSaveWrapper`): every module whose name ends so, the outermost ones.
-fn copied_head(module: &str) -> Option<&str> {
+pub fn copied_head(module: &str) -> Option<&str> {
     let ends = module.match_indices('.').map(|(at, _)| at).chain([module.len()]);
     let mut modules = ends.map(|end| &module[..end]);
     modules.find(|module| COPIED_HEADS.iter().any(|name| module.ends_with(name)))
@@ -155,6 +155,8 @@ struct Site {
     leave: usize,
     inputs: i64,
     outputs: i64,
+    /// Whether its weight is one of bitsandbytes'.
+    is_quantized: bool,
 }
 
 /// Whose input embeddings are asked for a gradient.
@@ -209,11 +211,13 @@ fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
     let mut input = None;
     let mut output = None;
     let mut weight = None;
+    let mut is_quantized = false;
     for (index, statement) in graph.statements.iter().enumerate() {
         match statement {
             Statement::Enter(entered) => {
                 module = entered.0;
                 (input, output, weight) = (None, None, None);
+                is_quantized = false;
             }
             Statement::Run { op, inputs, outputs } => {
                 input = input.or(inputs.first().copied());
@@ -223,6 +227,7 @@ fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
                     Op::Addmm => Some((inputs[2], true)),
                     _ => weight,
                 };
+                is_quantized |= matches!(op, Op::Linear4bit | Op::Linear8bit);
             }
             Statement::Leave(outer) => {
                 let name = &graph.modules[module as usize];
@@ -234,8 +239,16 @@ fn sites(graph: &Graph, wanted: impl Fn(&str) -> bool) -> Vec<Site> {
                     let [first, second] = [sizes[0], sizes[1]];
                     let (inputs, outputs) = if turned { (first, second) } else { (second, first) };
                     let (entered, leave) = (ModuleId(module), index);
-                    let module = name.clone();
-                    found.push(Site { module, entered, input, output, leave, inputs, outputs });
+                    found.push(Site {
+                        module: name.clone(),
+                        entered,
+                        input,
+                        output,
+                        leave,
+                        inputs,
+                        outputs,
+                        is_quantized,
+                    });
                 }
                 module = outer.0;
             }

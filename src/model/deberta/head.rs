@@ -62,12 +62,14 @@ impl<'b> Head<'b> {
         match self {
             Head::MaskedLm { dense, norm, bias } => {
                 let logits = {
-                    let _m = b.enter("cls");
-                    let mut x = dense.run(b, hidden);
-                    x = activation(b, c.hidden_act, &x);
-                    x = norm.run(b, &x);
-                    let _predictions = b.enter("predictions");
-                    let _decoder = b.enter("decoder");
+                    let x = {
+                        let _transform = b.enter("cls.predictions.transform");
+                        let projected = dense.run(b, hidden);
+                        let active = activation(b, c.hidden_act, &projected);
+                        drop(projected);
+                        norm.run(b, &active)
+                    };
+                    let _decoder = b.enter("cls.predictions.decoder");
                     b.run(Op::Linear, &[&x, tokens, bias])
                 };
                 cross_entropy(b, &logits, labels, [rows, c.vocab_size])

@@ -116,11 +116,23 @@ impl<'b> Head<'b> {
                     EncoderFamily::Roberta | EncoderFamily::XlmRoberta => Activation::Gelu,
                     EncoderFamily::Bert | EncoderFamily::DistilBert => c.hidden_act,
                 };
-                let projected = dense.run(b, x.hidden);
-                let active = activation(b, kind, &projected);
-                drop(projected);
-                let normed = norm.run(b, &active);
-                drop(active);
+                let (transform, decoder) = match c.family {
+                    EncoderFamily::Bert => {
+                        (Some("cls.predictions.transform"), "cls.predictions.decoder")
+                    }
+                    EncoderFamily::Roberta | EncoderFamily::XlmRoberta => {
+                        (Some("lm_head"), "lm_head.decoder")
+                    }
+                    EncoderFamily::DistilBert => (None, "vocab_projector"),
+                };
+                let normed = {
+                    let _m = transform.map(|name| b.enter(name));
+                    let projected = dense.run(b, x.hidden);
+                    let active = activation(b, kind, &projected);
+                    drop(projected);
+                    norm.run(b, &active)
+                };
+                let _m = b.enter(decoder);
                 b.run(Op::Linear, &[&normed, x.tokens, bias])
             }
             Head::Classifier { dense: None, out } => {

@@ -181,8 +181,14 @@ impl Tape<'_> {
     /// Source: bitsandbytes 0.50.2, `backends/cuda/ops.py`: cuBLASLt has no product of bytes whose
     /// inner dimension four does not divide.
     fn product_in_floats(&mut self, x: &Tensor, weight: &Tensor) {
-        let x = self.to(x, DType::F32);
-        let weight = self.to(weight, DType::F32);
+        let mut x = self.to(x, DType::F32);
+        let mut weight = self.to(weight, DType::F32);
+        // Autocast takes both down again, while the wide ones are there.
+        let _wide = self.autocast.dtype.map(|narrow| {
+            let weight_in = self.to(&weight, narrow);
+            let x_in = self.to(&x, narrow);
+            (std::mem::replace(&mut x, x_in), std::mem::replace(&mut weight, weight_in))
+        });
         let product = self.product(&x, &self.transposed(&weight, 0, 1, None));
         drop((x, weight));
         drop(self.to(&product, DType::I32));
