@@ -273,8 +273,17 @@ fn a_transformers_older_than_those_compared_is_an_assumption() {
         let output = oomph(&format!("estimate gpt2 --torch 2.8 --transformers {version}"));
         text(&output.stdout).replace("\n    ", " ")
     };
-    assert!(said("4.45").contains("was not compared, on 4.46 it was"), "{}", said("4.45"));
-    assert!(!said("4.46").contains("was not compared"));
+    assert!(said("4.43").contains("was not compared, on 4.44 it was"), "{}", said("4.43"));
+    assert!(!said("4.44").contains("was not compared"));
+}
+
+#[test]
+fn a_quantized_classifier_says_that_its_head_has_to_be_skipped() {
+    let line = "estimate bert-base-uncased --seq-len 64 --lora r=8 --quantize nf4 --task";
+    let said = |task: &str| text(&oomph(&format!("{line} {task}")).stdout).replace("\n    ", " ");
+    let named = "llm_int8_skip_modules";
+    assert!(said("sequence-classification").contains(named), "{}", said("sequence-classification"));
+    assert!(!said("masked-lm").contains(named));
 }
 
 #[test]

@@ -84,6 +84,10 @@ const MADE_ANEW: &str = "each product makes its weight of 4 bits anew, also wher
 const INT8: &str = "linear weights but the head's are Linear8bitLt of bitsandbytes 0.50, all else is \
                     float32 (prepare_model_for_kbit_training); columns of outliers are not counted";
 
+/// What peft needs of a classifier, whose copy could not be trained in those formats.
+const HEAD_IS_SKIPPED: &str = "the classifier's head is not quantized: llm_int8_skip_modules=[\"classifier\", \"score\"], \
+                               without which transformers 5 quantizes one that has a bias";
+
 /// Everything that the flags say, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -221,6 +225,9 @@ impl Settings {
             assumed.lines.push(format!(
                 "beside the adapters a copy of the classifier is trained (peft's {how})"
             ));
+            if quantized.is_some() {
+                assumed.lines.push(HEAD_IS_SKIPPED.to_owned());
+            }
         }
         let allocator = allocator::choose(args.allocator, versions.torch, |name| {
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
