@@ -1,6 +1,6 @@
 //! Prints our trace of one oracle case, in the oracle's own format, for `tests/oracle/compare.py`.
 //!
-//!     cargo run --release --example oracle_trace -- '{"config": {...}, "micro_batch": 2}' [2.15] [5.23]
+//!     cargo run --release --example oracle_trace -- '{"config": {...}, "micro_batch": 2}' [2.15] [5.23] [h100-80gb]
 
 #![expect(clippy::unwrap_used, reason = "a tool for developers, who read the panic")]
 #[path = "../tests/oracle_case/mod.rs"]
@@ -9,6 +9,7 @@ mod oracle_case;
 use oomph::ingest::config_json;
 use oomph::memory::trace::{Event, Phase};
 use oomph::model::config::Task;
+use oomph::profile::gpu::GpuProfile;
 use oomph::step::setup::Version;
 use serde_json::Value;
 
@@ -22,7 +23,10 @@ fn main() {
     let case: Value = serde_json::from_str(&args[1]).unwrap();
     let torch = version(args.get(2).map_or("2.15", |s| s));
     let transformers = version(args.get(3).map_or("5.23", |s| s));
-    let setup = oracle_case::setup(&case, torch, transformers);
+    let mut setup = oracle_case::setup(&case, torch, transformers);
+    if let Some(gpu) = args.get(4) {
+        setup.gpu = GpuProfile::built_in(gpu).unwrap().arch;
+    }
     let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
     let named = Task::ALL.into_iter().find(|task| task.name() == case["task"]);
     let model = model.with_task(named.unwrap()).unwrap();
