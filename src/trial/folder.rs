@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use crate::trial::private::{self, Held};
 use crate::trial::{lifeline, sweeper};
@@ -16,7 +18,9 @@ const PREFIX: &str = "run";
 pub struct RunFolder {
     held: Held,
     /// Not on every file system.
-    _lifeline: Option<File>,
+    lifeline: Option<File>,
+    /// Where there is a lifeline to watch.
+    sweeper: Option<Child>,
 }
 
 impl RunFolder {
@@ -29,12 +33,10 @@ impl RunFolder {
         private::prepare(&base)?;
         private::sweep(&base, PREFIX);
         let held = private::fresh(&base, PREFIX)?;
-        let _lifeline = lifeline::make(&scenario_in(&held.path)).ok();
-        if _lifeline.is_some() {
-            // Without one the next run sweeps.
-            let _ = sweeper::start(&held.path);
-        }
-        let folder = RunFolder { held, _lifeline };
+        let lifeline = lifeline::make(&scenario_in(&held.path)).ok();
+        // Without a sweeper the next run sweeps.
+        let sweeper = lifeline.as_ref().and_then(|_| sweeper::start(&held.path).ok());
+        let folder = RunFolder { held, lifeline, sweeper };
         fs::DirBuilder::new().mode(0o700).create(folder.reports())?;
         fs::write(folder.scenario(), scenario)?;
         Ok(folder)
@@ -64,5 +66,12 @@ pub fn scenario_in(folder: &Path) -> PathBuf {
 impl Drop for RunFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.held.path);
+        drop(self.lifeline.take());
+        let Some(mut sweeper) = self.sweeper.take() else { return };
+        // It has nothing to remove, and ends; an error says that it has been waited for already.
+        let begun = Instant::now();
+        while matches!(sweeper.try_wait(), Ok(None)) && begun.elapsed() < sweeper::END {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! The process that removes a run's folder when oomph and the guard were killed at one moment.
 //!
 //! It is in a session of its own, so that what is sent to the run's group or terminal passes it by, and
-//! it waits for the end of what those two hold together (`lifeline.rs`). While oomph lives, its end is
-//! oomph's to bring about, like that of all its descendants.
+//! it waits for the end of what those two hold together (`lifeline.rs`). Oomph, which ends all other
+//! descendants, spares it: whatever moment oomph dies at, it is there.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -11,27 +11,29 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use crate::trial::folder::scenario_in;
 use crate::trial::ledger::lifeline_path;
-use crate::trial::private;
+use crate::trial::{private, tree};
 
 /// The hidden first argument that makes this program a run's sweeper.
 const ARGUMENT: &str = "__run-sweeper";
 /// How long the processes of a run may take to die, which hold its folder and may write there.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long one may take to end once it has nothing to wait for.
+pub const END: Duration = Duration::from_secs(1);
 /// How often it is tried to remove the folder.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Starts one for a folder whose lifeline is held by this process; nobody waits for it.
+/// Starts one for a folder whose lifeline is held by this process.
 ///
 /// # Errors
 /// What the system says.
-pub fn start(folder: &Path) -> io::Result<()> {
+pub fn start(folder: &Path) -> io::Result<Child> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("oomph").arg(ARGUMENT).arg(folder).current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -39,7 +41,9 @@ pub fn start(folder: &Path) -> io::Result<()> {
     unsafe {
         command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?));
     }
-    command.spawn().map(drop)
+    let child = command.spawn()?;
+    tree::spare(child.id());
+    Ok(child)
 }
 
 /// Returns the folder, if this process was started as a sweeper.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -86,23 +87,44 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
     Some((state, fields.next()?.parse().ok()?))
 }
 
-/// Ends all descendants: asks first where `grace` is not zero, then kills; `reaped` is told of
-/// every child that ends. Returns whether all are gone.
+/// The child that [`end_all`] leaves alone; 0 for none.
+static SPARED: AtomicI32 = AtomicI32::new(0);
+
+/// Has [`end_all`] leave this child alone, in place of the one before.
+pub fn spare(child: u32) {
+    SPARED.store(i32::try_from(child).unwrap_or(0), Ordering::Relaxed);
+}
+
+/// Returns the descendants that are to end.
+fn to_end() -> Vec<Pid> {
+    let spared = Pid::from_raw(SPARED.load(Ordering::Relaxed));
+    descendants().into_iter().filter(|&pid| Some(pid) != spared).collect()
+}
+
+/// Ends all descendants but the one that is spared: asks first where `grace` is not zero, then kills;
+/// `reaped` is told of every child that ends. Returns whether all are gone.
 pub fn end_all(grace: Duration, mut reaped: impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
     if !grace.is_zero() && reap(&mut reaped) {
-        for pid in descendants() {
+        for pid in to_end() {
             let _ = kill_process(pid, Signal::TERM);
             // What is stopped hears of it when it goes on.
             let _ = kill_process(pid, Signal::CONT);
         }
         let begun = Instant::now();
-        while begun.elapsed() < grace && reap(&mut reaped) {
+        while begun.elapsed() < grace && reap(&mut reaped) && !to_end().is_empty() {
             std::thread::sleep(LOOK);
         }
     }
     let begun = Instant::now();
+    // One look can miss who is born behind it to a parent that ends before it: two do not.
+    let mut looks_without = 0;
     while reap(&mut reaped) {
-        for pid in descendants() {
+        let left = to_end();
+        looks_without = if left.is_empty() { looks_without + 1 } else { 0 };
+        if looks_without == 2 {
+            return true;
+        }
+        for pid in left {
             let _ = kill_process(pid, Signal::KILL);
         }
         if begun.elapsed() > PATIENCE {
