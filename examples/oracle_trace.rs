@@ -9,7 +9,6 @@ mod oracle_case;
 use oomph::ingest::config_json;
 use oomph::memory::trace::{Event, Phase};
 use oomph::model::config::Task;
-use oomph::profile::gpu::GpuProfile;
 use oomph::step::setup::Version;
 use serde_json::Value;
 
@@ -20,13 +19,13 @@ fn version(text: &str) -> Version {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let case: Value = serde_json::from_str(&args[1]).unwrap();
+    let mut case: Value = serde_json::from_str(&args[1]).unwrap();
+    if let Some(gpu) = args.get(4) {
+        case["gpu"] = gpu.as_str().into();
+    }
     let torch = version(args.get(2).map_or("2.15", |s| s));
     let transformers = version(args.get(3).map_or("5.23", |s| s));
-    let mut setup = oracle_case::setup(&case, torch, transformers);
-    if let Some(gpu) = args.get(4) {
-        setup.gpu = GpuProfile::built_in(gpu).unwrap().arch;
-    }
+    let setup = oracle_case::setup(&case, torch, transformers);
     let model = config_json::from_map(case["config"].as_object().unwrap()).unwrap().config;
     let named = Task::ALL.into_iter().find(|task| task.name() == case["task"]);
     let model = model.with_task(named.unwrap()).unwrap();

@@ -18,7 +18,7 @@ use crate::model::tuning::Tuning;
 use crate::plan::result::Versions;
 use crate::plan::schedule::RampUp;
 use crate::plan::sync::When;
-use crate::step::setup::{GpuArch, Setup};
+use crate::step::setup::{GpuArch, Setup, Version};
 use crate::units::{AccumulationSteps, EffectiveBatch, MicroBatch, counted};
 
 /// The most samples in a micro-batch that are looked at: a limit on searches, far beyond any GPU.
@@ -59,6 +59,12 @@ const KEPT_FROM_F16: &str = "loaded as from_pretrained does it: the last project
 const PAGED: &str = "the moments of parameters with 100,000 elements or more are managed memory: \
                      outside PyTorch's allocator and not counted, since the driver moves them to \
                      the host when the GPU is full";
+
+/// From this version on PyTorch may choose cuDNN's attention on Hopper and data-centre Blackwell. Run on simulated H100s:
+/// 2.8 does not, 2.15 does.
+const CUDNN_ATTENTION: Version = Version::new(2, 9);
+const NO_CUDNN_ATTENTION: &str = "sdpa in 16 bits takes flash or memory-efficient attention: on this \
+                                  GPU PyTorch may take cuDNN's, whose workspace is not known";
 
 /// What an estimate with the package flash-attn rests on.
 const FLASH: &str = "--attention flash is estimated from flash-attn's source (2.8), not compared with \
@@ -181,6 +187,13 @@ impl Settings {
         let attention = assumed.or(args.attention, "attention", attention, |v| v.name());
         if attention == AttentionArg::Flash {
             assumed.lines.push(FLASH.to_owned());
+        }
+        if attention == AttentionArg::Sdpa
+            && matches!(gpu.compute_capability.0, 9 | 10)
+            && precision != PrecisionArg::Fp32
+            && versions.torch >= CUDNN_ATTENTION
+        {
+            assumed.lines.push(NO_CUDNN_ATTENTION.to_owned());
         }
         let mask = match model.image_size() {
             Some(_) => AttentionMaskArg::None,

@@ -10,6 +10,7 @@ use oomph::model::adapters::{Lora, Targets};
 use oomph::model::config::ModelConfig;
 use oomph::model::quantize::Quantize;
 use oomph::model::tuning::Tuning;
+use oomph::profile::gpu::GpuProfile;
 use oomph::step::setup::{
     Allocator, Attention, AttentionMask, Checkpointing, GpuArch, Loss, Optimizer, Precision, Setup,
     Version, ZeroGrad,
@@ -87,7 +88,10 @@ pub fn setup(case: &Value, torch: Version, transformers: Version) -> Setup {
             "expandable" => Allocator::Expandable,
             other => panic!("{other}"),
         },
-        gpu: GpuArch::A100,
+        gpu: match case["gpu"].as_str() {
+            Some(name) => GpuProfile::built_in(name).unwrap().arch,
+            None => GpuArch::A100,
+        },
         device_total: Bytes::new(number("device_total", 4 << 40)),
     }
 }

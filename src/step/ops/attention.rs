@@ -92,6 +92,12 @@ const SEEDS_ON_DEVICE: Version = Version::new(2, 14);
 /// dropout or without. Run on 2.6.0 and 2.7.1.
 const FLASH_STATE_ON_DEVICE: Version = Version::new(2, 7);
 
+/// From this version on the math kernel computes in float32 where its inputs are in 16 bits.
+///
+/// Source: PyTorch `attention.cpp` (`_scaled_dot_product_attention_math`,
+/// `allowFP16BF16ReductionMathSDP`); run on 2.8 and 2.15 on a simulated T4, and on 2.4, which does not.
+const MATH_IN_FLOAT32: Version = Version::new(2, 5);
+
 /// From this version on the math kernel fills its masks and its rows that are masked as a whole in
 /// place: before, each made a tensor more. Run on 2.5.1 and 2.6.0; 2.4 is taken to be as 2.5.
 const MATH_IN_PLACE: Version = Version::new(2, 6);
@@ -463,6 +469,10 @@ impl Tape<'_> {
         s: FlashShape,
         call: &SdpaCall,
     ) -> Tensor {
+        let dtype = q.dtype;
+        let widened = self.setup.torch >= MATH_IN_FLOAT32 && dtype.is_half();
+        let inner = if widened { DType::F32 } else { dtype };
+        let (q, k, v) = (&self.to(q, inner), &self.to(k, inner), &self.to(v, inner));
         let scaled_q = self.scale(q);
         let causal = call.causal.then(|| self.causal_bias(&s, q.dtype));
         let bias = causal.as_ref().or(mask);
@@ -489,8 +499,11 @@ impl Tape<'_> {
         drop(scores);
         let probabilities = self.dropout(&soft, call.dropout);
         drop(soft);
+        // The second of the two results, which is made first and read by nobody.
+        let unread = widened.then(|| self.cast(&probabilities, dtype, None));
         let out = self.matmul(&probabilities, &v);
-        drop((scaled_q, causal, k, v));
+        let out = self.to(&out, dtype);
+        drop((scaled_q, causal, k, v, unread));
         out
     }
 
