@@ -395,7 +395,8 @@ fn oomph_and_its_guard_killed_at_one_moment_leave_nothing() {
     let folder = runs().find(|path| path.is_dir()).unwrap();
     let of_folder = || running(folder.to_str().unwrap());
     assert_eq!(of_folder().len(), 2, "a guard and a sweeper");
-    send(running(&mark)[1], Signal::KILL);
+    let guard = running(&mark).into_iter().find(|pid| of_folder().contains(pid)).unwrap();
+    send(guard, Signal::KILL);
     send(oomph.id(), Signal::KILL);
     oomph.wait().unwrap();
     wait_for("the end of all", || running(&mark).is_empty() && of_folder().is_empty());

@@ -134,8 +134,8 @@ fn composer_is_told_the_uneven_plan_that_it_makes_by_itself() {
     let line = format!("{PLAN} 254 --gpu sim:t4*2 --emit");
     let output = oomph(&format!("{line} composer"), &[]);
     let text = stdout(&output);
-    assert!(text.contains("x accumulation 4 (the last 31) x 2 devices = 254\n"), "{text}");
-    assert!(text.contains("device_train_microbatch_size: 32\n"), "{text}");
+    assert!(text.contains("x accumulation 5 (the last 23) x 2 devices = 254\n"), "{text}");
+    assert!(text.contains("device_train_microbatch_size: 26\n"), "{text}");
     assert!(text.contains("global_train_batch_size: 254\n"), "{text}");
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("composer shortens the last micro-batch by itself"), "{said}");

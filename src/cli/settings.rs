@@ -60,8 +60,8 @@ const PAGED: &str = "the moments of parameters with 100,000 elements or more are
                      outside PyTorch's allocator and not counted, since the driver moves them to \
                      the host when the GPU is full";
 
-/// From this version on PyTorch may choose cuDNN's attention on Hopper and data-centre Blackwell. Run on simulated H100s:
-/// 2.8 does not, 2.15 does.
+/// From this version on PyTorch is taken to choose cuDNN's attention on Hopper and data-centre
+/// Blackwell. Run on simulated H100s: 2.8 does not, 2.15 does; between them nothing was run.
 const CUDNN_ATTENTION: Version = Version::new(2, 9);
 const NO_CUDNN_ATTENTION: &str = "sdpa in 16 bits takes flash or memory-efficient attention: on this \
                                   GPU PyTorch may take cuDNN's, whose workspace is not known";

@@ -36,7 +36,7 @@ macro_rules! setup_args {
 
 setup_args! {
     /// Train with N samples a forward and backward on one device, or `auto`: the largest that fits
-    /// [default: auto; of estimate, advise and check 1]
+    /// [default: auto; of estimate and advise 1]
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true)]
     micro_batch: MicroBatchArg,
     /// Sum gradients over N micro-batches before one optimizer step [default: solved by plan, else 1]

@@ -156,11 +156,11 @@ pub(super) fn read(fields: &mut Fields<'_>, family: Family) -> Result<DecoderCon
 ///
 /// Source: transformers `modeling_layers.py` (`GenericForTokenClassification`), `modeling_gpt_neox.py`.
 fn classifier_dropout(fields: &Fields<'_>, family: Family) -> Result<f64, ConfigError> {
-    let default = match family {
-        Family::GptNeoX => 0.1,
-        _ => fields.dropout("hidden_dropout", 0.1)?,
-    };
-    fields.dropout("classifier_dropout", default)
+    if family == Family::GptNeoX {
+        return fields.dropout("classifier_dropout", 0.1);
+    }
+    let hidden = fields.dropout_or("hidden_dropout", 0.1)?;
+    fields.dropout_or("classifier_dropout", hidden)
 }
 
 fn attention(

@@ -185,6 +185,11 @@ impl<'a> Fields<'a> {
         Err(ConfigError::OutOfRange { key, value: probability.to_string(), allowed })
     }
 
+    /// Returns a dropout probability, or the default where it is missing or null.
+    pub fn dropout_or(&self, key: &'static str, default: f64) -> Result<f64, ConfigError> {
+        if self.get(key).is_some() { self.dropout(key, default) } else { Ok(default) }
+    }
+
     /// Returns whether a soft cap is set, or the default where it is missing; null is none.
     pub fn softcap(&self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
         match self.raw(key) {
@@ -250,7 +255,11 @@ pub(super) fn excerpt(text: &str) -> String {
 
 pub(super) fn wrong_type(key: &'static str, value: &Value, expected: &'static str) -> ConfigError {
     if let Value::String(text) = value
-        && matches!(serde_json::from_str(text), Ok(Value::Number(_) | Value::Bool(_)))
+        && match serde_json::from_str(text) {
+            Ok(Value::Number(_)) => expected.contains("number"),
+            Ok(Value::Bool(_)) => expected.contains("true or false"),
+            _ => false,
+        }
     {
         return ConfigError::InQuotes { key, value: excerpt(text), expected };
     }

@@ -36,12 +36,12 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<Gpt2Config, ConfigError> {
     if task == Task::SequenceClassification {
         note_padding(fields);
     }
-    let hidden_dropout = fields.dropout("hidden_dropout", 0.1)?;
+    let hidden_dropout = fields.dropout_or("hidden_dropout", 0.1)?;
     Ok(Gpt2Config {
         task,
         problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,
-        classifier_dropout: fields.dropout("classifier_dropout", hidden_dropout)?,
+        classifier_dropout: fields.dropout_or("classifier_dropout", hidden_dropout)?,
         n_embd,
         n_inner: fields.optional_size("n_inner", limit::INTERMEDIATE)?.unwrap_or(4 * n_embd),
         n_layer,

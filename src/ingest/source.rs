@@ -308,6 +308,7 @@ fn display_name(file: &Path) -> String {
 /// Returns the hub id in the address of a page of the hub; anything else as it is.
 fn hub_page(model: &str) -> &str {
     let Some(page) = model.strip_prefix("https://huggingface.co/") else { return model };
+    let page = page.split(['?', '#']).next().unwrap_or(page);
     let end = page.match_indices('/').nth(1).map_or(page.len(), |(at, _)| at);
     page[..end].trim_end_matches('/')
 }

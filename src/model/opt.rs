@@ -13,7 +13,7 @@ use crate::model::decoder::architecture::NormKind;
 use crate::model::graph::{Dtype, Graph, Op, ValueId};
 use crate::model::masks::{self, LossCode};
 use crate::model::options::{Attention, AttentionMask, GraphOptions};
-use crate::model::versions::{OPT_LEAVES_MASK_OUT, TRANSFORMERS_5};
+use crate::model::versions::{ATTENTION_INTERFACE, OPT_LEAVES_MASK_OUT, TRANSFORMERS_5};
 
 /// Positions in front of the first, which are never used.
 const OFFSET: u64 = 2;
@@ -119,7 +119,11 @@ fn forward(b: &Builder, c: &OptConfig, o: &GraphOptions) -> ValueId {
         let _head = b.enter("lm_head");
         b.run(Op::Linear, &[&hidden, w.head.as_ref().unwrap_or(&w.tokens)])
     };
-    masks::causal_lm_loss(b, o, (logits, &labels), c.vocab_size, LossCode::Function).keep()
+    let code = match o.transformers >= ATTENTION_INTERFACE {
+        true => LossCode::Function,
+        false => LossCode::InlineUncast,
+    };
+    masks::causal_lm_loss(b, o, (logits, &labels), c.vocab_size, code).keep()
 }
 
 fn decoder<'b>(

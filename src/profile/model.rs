@@ -19,8 +19,9 @@ pub struct ModelProfile {
     pub hub_id: String,
     /// Its published number of parameters; tied weights count once.
     pub parameters: u64,
-    /// Other models of the hub whose `config.json` says the same of memory (its instruct tunings):
-    /// all of its keys that change memory are equal.
+    /// Other models of the hub whose `config.json` says the same of memory (its instruct tunings): all
+    /// of its keys that change memory are equal, but for the longest sequence, which counts on
+    /// transformers 4.44 alone (tables of positions), and beyond it.
     pub same_memory: Vec<String>,
     /// The keys of its `config.json` that change memory.
     pub config: Map<String, Value>,

@@ -71,7 +71,9 @@ fn rest_after<'a>(typed: &[u8], spelled: &'a [u8]) -> Option<&'a [u8]> {
 /// ```
 pub fn is_one_slip(typed: &str, known: &str) -> bool {
     let (typed, known) = (plain(typed), plain(known));
-    typed.len().max(known.len()) <= LONGEST && edits(&typed, &known) <= 1
+    typed.len().abs_diff(known.len()) <= 1
+        && typed.len().max(known.len()) <= LONGEST
+        && edits(&typed, &known) <= 1
 }
 
 /// Longer than every known name; what is longer is no typing error, and comparing takes time.

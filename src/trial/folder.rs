@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use crate::trial::private::{self, Held};
-use crate::trial::{lifeline, sweeper};
+use crate::trial::{lifeline, sweeper, tree};
 
 /// The first part of the names of these folders.
 const PREFIX: &str = "run";
@@ -68,6 +68,7 @@ impl Drop for RunFolder {
         let _ = fs::remove_dir_all(&self.held.path);
         drop(self.lifeline.take());
         let Some(mut sweeper) = self.sweeper.take() else { return };
+        tree::spare(0);
         // It has nothing to remove, and ends; an error says that it has been waited for already.
         let begun = Instant::now();
         while matches!(sweeper.try_wait(), Ok(None)) && begun.elapsed() < sweeper::END {

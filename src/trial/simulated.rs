@@ -196,7 +196,7 @@ impl SimulatedMachine {
 fn too_few(gpus: &SimulatedGpus, reports: &[Report]) -> Option<String> {
     // cudaErrorInvalidDevice's words, and those of NCCL's (init.cc) about two ranks on one GPU.
     const WORDS: [&str; 2] = ["invalid device ordinal", "Duplicate GPU detected"];
-    let ranks = 1 + reports.iter().filter_map(|report| report.rank).max()?;
+    let ranks = reports.iter().filter_map(|report| report.rank).max()?.checked_add(1)?;
     let count = u32::try_from(ranks).ok().filter(|ranks| *ranks > gpus.count)?;
     let ended = reports.iter().filter_map(|report| report.exception.as_ref());
     let mut texts = ended.map(|exception| exception.text.as_str());

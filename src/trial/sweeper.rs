@@ -2,7 +2,7 @@
 //!
 //! It is in a session of its own, so that what is sent to the run's group or terminal passes it by, and
 //! it waits for the end of what those two hold together (`lifeline.rs`). Oomph, which ends all other
-//! descendants, spares it: whatever moment oomph dies at, it is there.
+//! descendants, spares it: from its start on it is there, whatever moment oomph dies at.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};

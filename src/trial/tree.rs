@@ -40,6 +40,11 @@ pub fn die_with_parent() -> io::Result<()> {
 
 /// Returns every descendant of this process that has not ended.
 pub fn descendants() -> Vec<Pid> {
+    descendants_in(|state| !matches!(state, 'Z' | 'X' | 'x'))
+}
+
+/// Returns every descendant of this process whose state (proc(5)) is one of those.
+fn descendants_in(states: impl Fn(char) -> bool) -> Vec<Pid> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     for entry in entries.flatten() {
@@ -47,7 +52,7 @@ pub fn descendants() -> Vec<Pid> {
             continue;
         };
         if let Some((state, parent)) = state_and_parent(pid)
-            && !matches!(state, 'Z' | 'X' | 'x')
+            && states(state)
         {
             children.entry(parent).or_default().push(pid);
         }
@@ -90,41 +95,29 @@ fn state_and_parent(pid: u32) -> Option<(char, u32)> {
 /// The child that [`end_all`] leaves alone; 0 for none.
 static SPARED: AtomicI32 = AtomicI32::new(0);
 
-/// Has [`end_all`] leave this child alone, in place of the one before.
+/// Has [`end_all`] leave this child alone, in place of the one before; 0 is none.
 pub fn spare(child: u32) {
     SPARED.store(i32::try_from(child).unwrap_or(0), Ordering::Relaxed);
-}
-
-/// Returns the descendants that are to end.
-fn to_end() -> Vec<Pid> {
-    let spared = Pid::from_raw(SPARED.load(Ordering::Relaxed));
-    descendants().into_iter().filter(|&pid| Some(pid) != spared).collect()
 }
 
 /// Ends all descendants but the one that is spared: asks first where `grace` is not zero, then kills;
 /// `reaped` is told of every child that ends. Returns whether all are gone.
 pub fn end_all(grace: Duration, mut reaped: impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
-    if !grace.is_zero() && reap(&mut reaped) {
-        for pid in to_end() {
+    let mut look = Look::default();
+    if !grace.is_zero() && !look.all_gone(&mut reaped) {
+        for pid in to_end(descendants()) {
             let _ = kill_process(pid, Signal::TERM);
             // What is stopped hears of it when it goes on.
             let _ = kill_process(pid, Signal::CONT);
         }
         let begun = Instant::now();
-        while begun.elapsed() < grace && reap(&mut reaped) && !to_end().is_empty() {
+        while begun.elapsed() < grace && !look.all_gone(&mut reaped) {
             std::thread::sleep(LOOK);
         }
     }
     let begun = Instant::now();
-    // One look can miss who is born behind it to a parent that ends before it: two do not.
-    let mut looks_without = 0;
-    while reap(&mut reaped) {
-        let left = to_end();
-        looks_without = if left.is_empty() { looks_without + 1 } else { 0 };
-        if looks_without == 2 {
-            return true;
-        }
-        for pid in left {
+    while !look.all_gone(&mut reaped) {
+        for pid in to_end(descendants()) {
             let _ = kill_process(pid, Signal::KILL);
         }
         if begun.elapsed() > PATIENCE {
@@ -135,11 +128,45 @@ pub fn end_all(grace: Duration, mut reaped: impl FnMut(Pid, rustix::process::Wai
     true
 }
 
+/// Leaves out the child that is spared.
+fn to_end(mut all: Vec<Pid>) -> Vec<Pid> {
+    let spared = Pid::from_raw(SPARED.load(Ordering::Relaxed));
+    all.retain(|&pid| Some(pid) != spared);
+    all
+}
+
+/// A look whether all descendants are gone.
+#[derive(Default)]
+struct Look {
+    /// Looks in a row that found none but the one that is spared.
+    without: u32,
+}
+
+impl Look {
+    /// Without a child that is spared, no children left is the end. With one, a look at `/proc` can miss
+    /// who is born behind it to a parent that ends before it: two in a row do not. What has ended and
+    /// cannot be taken in yet counts: other threads of it live, or its parent does.
+    fn all_gone(&mut self, reaped: &mut impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
+        if !reap(reaped) {
+            return true;
+        }
+        let others = SPARED.load(Ordering::Relaxed) == 0
+            || !to_end(descendants_in(|state| !matches!(state, 'X' | 'x'))).is_empty();
+        self.without = if others { 0 } else { self.without + 1 };
+        self.without >= 2
+    }
+}
+
 /// Takes in the children that have ended; returns whether any are left.
 pub fn reap(reaped: &mut impl FnMut(Pid, rustix::process::WaitStatus)) -> bool {
     loop {
         match wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) => reaped(pid, status),
+            Ok(Some((pid, status))) => {
+                // Its number can be another's now.
+                let number = pid.as_raw_nonzero().get();
+                let _ = SPARED.compare_exchange(number, 0, Ordering::Relaxed, Ordering::Relaxed);
+                reaped(pid, status);
+            }
             Ok(None) => return true,
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,

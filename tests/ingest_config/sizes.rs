@@ -75,3 +75,17 @@ fn a_size_of_null_or_with_a_slip_in_its_key_is_refused() {
     let error = config_json::from_map(&slip).unwrap_err();
     assert!(matches!(error, ConfigError::Misspelt { key: "vocab_size", .. }), "{error:?}");
 }
+
+/// `GPT2ForTokenClassification` asks whether its own is None, then takes the hidden one, then 0.1.
+#[test]
+fn a_classifiers_dropout_of_null_is_the_hidden_ones() {
+    let dropout = |changes| {
+        let mut all = json!({ "architectures": ["GPT2ForTokenClassification"] });
+        all.as_object_mut().unwrap().extend(map(changes));
+        super::gpt2(&small_gpt2(all)).classifier_dropout
+    };
+    assert_eq!(dropout(json!({})), 0.1);
+    assert_eq!(dropout(json!({ "classifier_dropout": null })), 0.1);
+    assert_eq!(dropout(json!({ "classifier_dropout": null, "hidden_dropout": 0.3 })), 0.3);
+    assert_eq!(dropout(json!({ "classifier_dropout": 0.0 })), 0.0);
+}
