@@ -51,10 +51,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Result<DebertaConfig, ConfigError
         attention_dropout: fields.dropout("attention_probs_dropout_prob", 0.1)?,
         pooler_dropout: fields.dropout("pooler_dropout", 0.0)?,
         pooler_hidden_act: fields.activation("pooler_hidden_act", Activation::Gelu)?,
-        classifier_dropout: match fields.get("cls_dropout") {
-            Some(_) => fields.dropout("cls_dropout", hidden_dropout)?,
-            None => hidden_dropout,
-        },
+        classifier_dropout: fields.dropout_or("cls_dropout", hidden_dropout)?,
         names_problem: fields.get("problem_type").is_some(),
         problem: problem(fields, num_labels(fields)?)?,
         num_labels: num_labels(fields)?,

@@ -34,10 +34,7 @@ pub(super) fn read(
 
 fn bert(fields: &mut Fields<'_>, family: EncoderFamily) -> Result<EncoderConfig, ConfigError> {
     let hidden_dropout = fields.dropout("hidden_dropout_prob", 0.1)?;
-    let classifier_dropout = match fields.get("classifier_dropout") {
-        Some(_) => fields.dropout("classifier_dropout", hidden_dropout)?,
-        None => hidden_dropout,
-    };
+    let classifier_dropout = fields.dropout_or("classifier_dropout", hidden_dropout)?;
     let pad = u64::from(family.counts_positions());
     Ok(EncoderConfig {
         family,

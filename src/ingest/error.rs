@@ -108,7 +108,7 @@ pub enum ConfigError {
         method: String,
     },
     /// A size without a default that could be believed.
-    #[error("`{key}` is missing")]
+    #[error("`{key}` is missing or null")]
     Missing {
         /// The key.
         key: &'static str,

@@ -133,8 +133,7 @@ impl ModelError {
                 format!("name `{}`", deeper.display())
             }
             ModelError::DeadLink { .. } => {
-                "the hub's cache links to its blobs: copy a model out of it with \
-                                            `cp -rL`, or download it again"
+                "name the file itself; what was copied out of the hub's cache needs `cp -rL`"
                     .to_owned()
             }
             ModelError::Unreadable { cure: Some(cure), .. } => (*cure).to_owned(),

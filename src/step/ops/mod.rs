@@ -95,7 +95,7 @@ pub enum Backward {
     Sqrt,
     /// `a - b`.
     Difference,
-    /// Mean over the last dimension, which was kept.
+    /// Mean over a dimension, which was kept; the sizes before.
     Mean(Dims),
     /// Rows of a table.
     Embedding {
